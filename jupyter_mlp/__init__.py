@@ -1,0 +1,64 @@
+"""jupyter_mlp: a machine learning platform that lives in the notebook.
+
+Manage data, train, evaluate, deploy, predict, monitor - and repeat. Everything is an activity that used versioned
+things and made versioned things:
+
+    table:lake.flights@...  --query-->  dataset:trips@...  --train-->  run:...  model:<uuid>
+    model  --evaluate-->  evaluation      model  --deploy-->  endpoint:delays  --monitor-->  report
+    notebook  --snapshot-->  snapshot:...  --verify-->  the same, cell by cell
+
+In a notebook `%load_ext jupyter_mlp` adds one magic per verb; on the command line the verbs are `mlp VERB`; here they are
+functions. All three take the same names and return the same objects. Nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "query": "data",
+    "dataset": "data",
+    "write_table": "data",
+    "train": "training",
+    "run": "training",
+    "evaluate": "evaluation",
+    "deploy": "deployment",
+    "endpoint": "deployment",
+    "predict": "prediction",
+    "monitor": "monitoring",
+    "snapshot": "snapshots",
+    "verify": "snapshots",
+    "to_pipeline": "pipelines",
+    "run_notebook": "pipelines",
+    "graph": "inspection",
+    "status": "inspection",
+    "doctor": "inspection",
+    "MLPError": "core.errors",
+}
+__all__ = sorted(_WHERE)
+
+if TYPE_CHECKING:
+    from jupyter_mlp.core.errors import MLPError as MLPError
+    from jupyter_mlp.data import dataset as dataset
+    from jupyter_mlp.data import query as query
+    from jupyter_mlp.data import write_table as write_table
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(f"jupyter_mlp.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'jupyter_mlp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add the magics to a running IPython: `%load_ext jupyter_mlp`."""
+    from jupyter_mlp.frontends.extension import load
+
+    load(shell)

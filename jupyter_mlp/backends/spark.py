@@ -1,0 +1,289 @@
+"""Spark through Spark Connect: the warm local server of this environment, or the cluster that the settings name.
+
+The local server is Spark's own reusable one (loopback only, token); it is shared by all kernels of this environment
+and stops by itself when idle. Every query runs in this kernel's session under a tag, so that it can be interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jupyter_mlp.backends import java
+from jupyter_mlp.core.config import Settings
+from jupyter_mlp.core.errors import InvalidInputError, JobError, MissingPackageError
+from jupyter_mlp.core.identity import digest
+from jupyter_mlp.core.zone import local_zone
+from jupyter_mlp.store.processes import spawn
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Progress = Callable[[int, int, int], None]  # (tasks done, tasks in all, bytes read)
+
+# What changes answers is fixed here, so that a key can name it without asking the server.
+SESSION = {
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+}
+_starting = threading.Lock()
+
+
+class SparkEngine:
+    """One kernel's Spark session, made at first use.
+
+    Args:
+        settings: `spark` names the master ("local[*]") or a Connect address ("sc://host:port").
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._session: Any = None
+        self._views: set[str] = set()
+
+    @staticmethod
+    def describe_java() -> str:
+        """Return which Java a local server would run on."""
+        chosen = java.choose(runtime_folder())
+        return f"{chosen.version} ({chosen.origin}, {chosen.home})"
+
+    @property
+    def started(self) -> bool:
+        """Whether this kernel has a session."""
+        return self._session is not None
+
+    @property
+    def session(self) -> Any:
+        """The Spark Connect session of this kernel, started when needed."""
+        if self._session is None or self._session.is_stopped:
+            self._session = self._connect()
+            self._views.clear()
+        return self._session
+
+    def overrides(self) -> dict[str, str]:
+        """Return the session settings that the user changed in this kernel."""
+        if self._session is None:
+            return {}
+        return {k: v for k, v in self._session.conf.getAll.items() if k.startswith("spark.sql.") and k not in SESSION}
+
+    def frame(self, files: Sequence[str], schema: pa.Schema) -> Any:
+        """Return a Spark DataFrame over exactly these Parquet files."""
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        spark_schema = from_arrow_schema(schema, prefer_timestamp_ntz=True)
+        if not files:
+            return self.session.createDataFrame([], spark_schema)
+        return self.session.read.schema(spark_schema).parquet(*files)
+
+    def view(self, name: str, files: Sequence[str], schema: pa.Schema) -> None:
+        """Make the temporary view `name` over exactly these Parquet files, once per session."""
+        session = self.session
+        if name not in self._views:
+            self.frame(files, schema).createOrReplaceTempView(name)
+            self._views.add(name)
+        assert session is self._session
+
+    def write(self, sql: str, parameters: Mapping[str, Any], folder: Path, progress: Progress | None = None) -> list[str]:
+        """Run one query and let the executors write its rows as Parquet files in `folder`.
+
+        Returns:
+            Notes about what had to be changed to store the rows.
+
+        Raises:
+            SparkRefusal: Spark refused or failed the query.
+        """
+        with self._interruptible(progress):
+            try:
+                frame, notes = _storable(self.session.sql(sql, args=dict(parameters) or None))
+                frame.write.parquet(folder.as_uri())
+                return notes
+            except Exception as error:
+                raise _refusal(error) from error
+
+    @contextmanager
+    def _interruptible(self, progress: Progress | None) -> Iterator[None]:
+        session = self.session
+        touch(runtime_folder())
+        tag = f"mlp-{uuid.uuid4().hex}"
+        handler = _handler(progress) if progress else None
+        session.addTag(tag)
+        if handler:
+            session.registerProgressHandler(handler)
+        try:
+            yield
+        except KeyboardInterrupt:
+            session.interruptTag(tag)
+            raise
+        finally:
+            session.removeTag(tag)
+            if handler:
+                session.removeProgressHandler(handler)
+
+    def _connect(self) -> Any:
+        try:
+            from pyspark.sql.connect.session import SparkSession
+        except ImportError as error:
+            raise MissingPackageError("Spark is not installed.", "pip install 'jupyter_mlp[spark]'") from error
+        # Refusals reach the user as two lines; Spark's own logger would print the JVM's stack beside them.
+        logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
+        address = self._settings.spark
+        if not address.startswith("sc://"):
+            address = start_local(self._settings)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                session = SparkSession.builder.remote(address).create()
+                for name, value in {**SESSION, "spark.sql.session.timeZone": local_zone()}.items():
+                    session.conf.set(name, value)
+            except Exception as error:
+                raise JobError(f"Spark at {address} cannot be reached: {_first_line(error)}", "Check the setting `spark` (mlp doctor shows it).") from error
+        return session
+
+
+class SparkRefusal(InvalidInputError):
+    """Spark refused or failed a query: its own sentence, and where in the text that was sent.
+
+    Attributes:
+        position: (line, column), both counted from 1, or None.
+    """
+
+    def __init__(self, message: str, hint: str = "", position: tuple[int, int] | None = None) -> None:
+        super().__init__(message, hint)
+        self.position = position
+
+
+def start_local(settings: Settings) -> str:
+    """Return the address of this environment's warm local server, starting it when needed."""
+    from pyspark.errors import PySparkException
+    from pyspark.sql.connect import local_server
+
+    runtime = runtime_folder()
+    with _starting, _environment(SPARK_LOCAL_CONNECT_DISCOVERY=str(runtime / "connect.json")):
+        touch(runtime)
+        with local_server.Discovery() as discovery:
+            server = local_server.LocalConnectServer(discovery)
+            if server.is_reusable():
+                os.environ["SPARK_CONNECT_AUTHENTICATE_TOKEN"] = str(server.token)
+                return server.url
+        chosen = java.choose(runtime)
+        with _environment(JAVA_HOME=chosen.home, PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_DIRS=str(runtime / "scratch"), SPARK_TESTING=None):
+            try:
+                address = local_server.reuse_or_start_local_connect_server(settings.spark, _server_options(settings, runtime))
+            except PySparkException as error:
+                raise JobError(f"The local Spark server did not start: {_first_line(error)}", f"Its log is in {runtime / 'logs'}.") from error
+    command = [sys.executable, "-m", "jupyter_mlp.backends.spark_idle", str(runtime), str(settings.idle_stop_s)]
+    spawn(command, runtime / "idle.log")
+    return str(address)
+
+
+def runtime_folder() -> Path:
+    """Return the private folder of this environment's server: two environments never meet in one server."""
+    import pyspark
+
+    environment = digest(sys.prefix, sys.version_info[:2], pyspark.__version__)[:12]
+    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"jupyter-mlp-{os.getuid()}" / f"spark-{environment}"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    owner = folder.parent.stat()
+    if owner.st_uid != os.getuid():
+        raise JobError(f"{folder.parent} belongs to another user.", "Set XDG_RUNTIME_DIR to a folder of your own.")
+    os.chmod(folder.parent, 0o700)
+    return folder
+
+
+def touch(runtime: Path) -> None:
+    """Say that the server is in use."""
+    (runtime / "used").touch()
+
+
+def _server_options(settings: Settings, runtime: Path) -> dict[str, str]:
+    return {
+        "spark.driver.memory": settings.spark_memory,
+        "spark.driver.extraJavaOptions": f"-XX:+UseParallelGC -Dderby.system.home={runtime / 'derby'}",
+        "spark.ui.enabled": "false",
+        "spark.sql.warehouse.dir": str(runtime / "warehouse"),
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.sql.shuffle.partitions": "8",
+        "spark.sql.parquet.compression.codec": "zstd",
+        "spark.driver.maxResultSize": "0",
+        "spark.log.level": "ERROR",
+        "spark.hadoop.parquet.block.size": str(32 * 2**20),
+    }
+
+
+def _handler(progress: Progress) -> Callable[..., None]:
+    def handle(stages: Any = None, inflight_tasks: int = 0, done: bool = False, **_: Any) -> None:
+        finished = sum(stage.num_completed_tasks for stage in stages or ())
+        progress(finished, sum(stage.num_tasks for stage in stages or ()), sum(stage.num_bytes_read for stage in stages or ()))
+        touch(runtime_folder())
+
+    return handle
+
+
+def _storable(frame: Any) -> tuple[Any, list[str]]:
+    """Rename and cast what a table cannot hold, and say so."""
+    from pyspark.sql import types as t
+    from pyspark.sql.connect.functions import col
+
+    notes: list[str] = []
+    names: list[str] = []
+    for position, column in enumerate(frame.schema.fields, 1):
+        name = column.name or f"column_{position}"
+        while name.lower() in (n.lower() for n in names):
+            name += "_2"
+        if name != column.name:
+            notes.append(f"column {position} ({column.name or 'no name'}) is stored as {name}")
+        names.append(name)
+    if names != frame.columns:
+        frame = frame.toDF(*names)
+    casts = (t.NullType, t.DayTimeIntervalType, t.YearMonthIntervalType, t.CalendarIntervalType, t.VariantType)
+    for column in frame.schema.fields:
+        if isinstance(column.dataType, casts):
+            frame = frame.withColumn(column.name, col(f"`{column.name}`").cast("string"))
+            notes.append(f"{column.name} ({column.dataType.simpleString()}) is stored as text")
+    return frame, notes
+
+
+def _refusal(error: Exception) -> Exception:
+    from pyspark.errors import PySparkException
+
+    if not isinstance(error, PySparkException):
+        return error
+    import re
+
+    text = str(error)
+    found = re.search(r"\(?line (\d+),? pos(?:ition)? (\d+)\)?", text)
+    position = (int(found[1]), int(found[2]) + 1) if found else None
+    sentence = re.split(r"\s*SQLSTATE:|\n\s*\n|\n==|\nJVM stacktrace|;\n", text)[0].strip()
+    sentence = re.sub(r"\s+", " ", re.sub(r"^\([\w.]+\)\s*", "", sentence))
+    return SparkRefusal(sentence, position=position)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def _environment(**values: str | None) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    try:
+        _set_environment(values)
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -1,0 +1,43 @@
+"""Names of outside systems -> the class that speaks to them; nothing is imported until it is asked for.
+
+Other packages add theirs through the entry-point groups `jupyter_mlp.engines` and `jupyter_mlp.launchers`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from jupyter_mlp.core.errors import MissingPackageError, NotFoundError, nearest
+
+# group -> name -> (dotted path, the line that installs what it needs)
+_KNOWN: dict[str, dict[str, tuple[str, str]]] = {
+    "engines": {"spark": ("jupyter_mlp.backends.spark:SparkEngine", "pip install 'jupyter_mlp[spark]'")},
+    "launchers": {"local": ("jupyter_mlp.backends.local:LocalLauncher", "pip install 'jupyter_mlp[train]'")},
+}
+
+
+def names(group: str) -> list[str]:
+    """Return the known names of a group, ours and those of installed packages."""
+    return sorted({*_KNOWN[group], *(point.name for point in entry_points(group=f"jupyter_mlp.{group}"))})
+
+
+def load(group: str, name: str) -> Any:
+    """Return the class registered under `name`.
+
+    Raises:
+        NotFoundError: the name is unknown; the known ones are listed.
+        MissingPackageError: a package it needs is not installed.
+    """
+    if name in _KNOWN[group]:
+        path, install = _KNOWN[group][name]
+        module, attribute = path.split(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except ImportError as error:
+            raise MissingPackageError(f"{name} needs {error.name}, which is not installed.", install) from error
+    for point in entry_points(group=f"jupyter_mlp.{group}"):
+        if point.name == name:
+            return point.load()
+    raise NotFoundError(f"There is no {group.removesuffix('s')} {name!r}.", nearest(name, names(group)))

@@ -1,0 +1,66 @@
+"""References: how every versioned thing is named, in cells, on the command line, in records and in URLs.
+
+    table:lake.flights@8213...   dataset:trips@1f3c...   run:20261124-...   model:<uuid>   endpoint:delays
+    \\___/ \\__________/ \\____/
+    kind      name      version (absent means: the newest)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from jupyter_mlp.core.errors import InvalidInputError
+
+KINDS = (
+    "table",
+    "dataset",
+    "file",
+    "recipe",
+    "run",
+    "model",
+    "evaluation",
+    "endpoint",
+    "report",
+    "snapshot",
+    "verification",
+    "pipeline",
+)
+_TEXT = re.compile(r"^(?P<kind>[a-z]+):(?P<name>[^@\s]+)(?:@(?P<version>[^@\s]+))?$")
+
+
+@dataclass(frozen=True, order=True)
+class Ref:
+    """One versioned thing. Without a version it means the newest; records hold exact ones only."""
+
+    kind: str
+    name: str
+    version: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" + (f"@{self.version}" if self.version else "")
+
+    @property
+    def short(self) -> str:
+        """The reference with its version cut to eight characters, for reading only."""
+        return f"{self.kind}:{self.name}" + (f"@{self.version[:8]}" if self.version else "")
+
+    @classmethod
+    def parse(cls, text: str, kind: str | None = None) -> Ref:
+        """Read a reference; with `kind` given, the leading `kind:` may be left out.
+
+        Raises:
+            InvalidInputError: the text is no reference, or one of another kind.
+
+        Example:
+            >>> Ref.parse("trips@1f3c", kind="dataset")
+            Ref(kind='dataset', name='trips', version='1f3c')
+        """
+        full = text if ":" in text.split("@")[0] or kind is None else f"{kind}:{text}"
+        found = _TEXT.match(full.strip())
+        if not found or found["kind"] not in KINDS:
+            example = f"{kind or 'dataset'}:trips@1f3c"
+            raise InvalidInputError(f"{text!r} is not a reference.", f"Write it like {example}; kinds: {', '.join(KINDS)}.")
+        if kind and found["kind"] != kind:
+            raise InvalidInputError(f"{text!r} names a {found['kind']}, not a {kind}.", f"Give a {kind}, like {kind}:NAME.")
+        return cls(found["kind"], found["name"], found["version"])

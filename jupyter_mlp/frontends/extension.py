@@ -1,0 +1,31 @@
+"""`%load_ext jupyter_mlp`: registers magics, displays and completion; imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jupyter_mlp.frontends import display, magics
+from jupyter_mlp.frontends.verbs import VERBS
+
+
+def load(shell: Any) -> None:
+    """Add everything to the shell; loading twice changes nothing."""
+    for verb in VERBS:
+        magic = magics.make(verb, shell)
+        shell.register_magic_function(magic, "line_cell" if verb.cell else "line", f"mlp_{verb.name}")
+    display.register(shell)
+    _start_history(shell)
+    _complete(shell)
+
+
+def _start_history(shell: Any) -> None:
+    from jupyter_mlp.notebook import history
+
+    history.start(shell)
+
+
+def _complete(shell: Any) -> None:
+    from jupyter_mlp.frontends import completion
+
+    for verb in VERBS:
+        shell.set_hook("complete_command", completion.completer(verb), re_key=rf"%%?mlp_{verb.name}\b")

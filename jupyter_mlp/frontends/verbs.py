@@ -1,0 +1,309 @@
+"""The verbs: what each takes, and the one call it makes. Magics and command line are both made from this table."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.frontends.arguments import Context, Verb, assignments, at_least, between, option
+
+
+def _data(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    sql = context.cell if context.cell is not None else _text_of(given.file)
+    if sql is None:
+        if given.name is None:
+            raise InvalidInputError("Which dataset?", "%mlp_data NAME[@VERSION] shows one; %%mlp_data NAME with a query below makes one.")
+        found = mlp.dataset(given.name)
+        name = found.reference.name
+    else:
+        name = given.name or "result"
+        params = assignments(given.params, context.names, "-p")
+        found = mlp.query(sql, name=name, params=params, fresh=given.fresh, progress=context.progress("Spark"))
+    context.bind(name, found)
+    return found
+
+
+def _table(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.write_table(given.name, context.names.get(given.source, given.source), append=given.append)
+
+
+def _train(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.train(
+        context.names.get(given.model, given.model),
+        data=_reference(given.data, context.names),
+        target=given.target,
+        task=given.task,
+        validation=_reference(given.validation, context.names),
+        gpus=given.gpus,
+        cluster=given.cluster,
+        settings=assignments(given.set, context.names, "--set"),
+        max_epochs=given.max_epochs,
+        batch_size=given.batch_size,
+        seed=given.seed,
+        detach=given.detach,
+        progress=context.progress("train"),
+    )
+
+
+def _evaluate(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.evaluate(_model(given.model, context.names), data=_reference(given.data, context.names), by=given.by)
+
+
+def _deploy(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.deploy(_model(given.model, context.names), to=given.to, traffic=given.traffic, shadow=given.shadow, port=given.port)
+
+
+def _predict(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    data = context.names.get(given.data)
+    rows = data if isinstance(data, list) or hasattr(data, "columns") else _reference(given.data, context.names)
+    found = mlp.predict(_model(given.target, context.names), data=rows, into=given.into)
+    if given.into:
+        context.bind(given.into, found)
+    return found
+
+
+def _monitor(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.monitor(_reference(given.endpoint, context.names))
+
+
+def _snapshot(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.snapshot(given.notebook)
+
+
+def _verify(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.verify(_reference(given.snapshot, context.names), full=given.full)
+
+
+def _pipeline(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.to_pipeline(given.notebook)
+
+
+def _run(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.run_notebook(given.notebook, assignments(given.params, context.names, "-p"), output=given.output)
+
+
+def _attach(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    found = mlp.run(_reference(given.run, context.names))
+    if given.cancel:
+        found.cancel()
+    if given.wait:
+        found.wait(progress=context.progress("train"))
+    return found.logs() if given.logs else found
+
+
+def _graph(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.graph(_reference(given.ref, context.names))
+
+
+def _status(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.status()
+
+
+def _doctor(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.doctor()
+
+
+def _model(word: str, names: Mapping[str, Any]) -> str:
+    """A variable that holds a run means the model it made."""
+    value = names.get(word)
+    model = getattr(value, "model", None)
+    return str(model) if isinstance(model, str) else str(_reference(word, names))
+
+
+def _reference(word: Any, names: Mapping[str, Any]) -> Any:
+    """A variable that holds one of our objects means its exact reference."""
+    from jupyter_mlp.core.cards import Shown
+
+    value = names.get(word) if isinstance(word, str) else None
+    return value.ref if isinstance(value, Shown) else word
+
+
+def _text_of(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}.", "Give the path of a text file with one query.") from error
+
+
+_PARAMS = option("-p", "--params", action="append", metavar="NAME=VALUE", help="a parameter; NAME alone takes the notebook's variable")
+_DATA = option("--data", required=True, metavar="DATASET", help="a dataset, like trips or trips@1f3c", completes="dataset")
+
+VERBS: tuple[Verb, ...] = (
+    Verb(
+        "table",
+        "Write files or a frame into the lake as a table's new version.",
+        (
+            option("name", help="namespace.table", completes="table"),
+            option("source", help="a path, glob, URL, or a variable that holds a frame", completes="file"),
+            option("--append", action="store_true", help="add the rows instead of replacing them"),
+        ),
+        _table,
+        example="%mlp_table lake.flights data/flights.csv",
+    ),
+    Verb(
+        "data",
+        "Run the Spark SQL below on exact table versions, or show a dataset made before.",
+        (
+            option("name", nargs="?", help="the dataset's name; NAME@VERSION shows a version", completes="dataset"),
+            _PARAMS,
+            option("--fresh", action="store_true", help="run it even when the answer is known"),
+            option("-f", "--file", help="read the query from a file"),
+        ),
+        _data,
+        cell=True,
+        example="%%mlp_data trips -p month=1   (and below: SELECT * FROM lake.flights WHERE month = :month)",
+    ),
+    Verb(
+        "train",
+        "Train a LightningModule of this notebook on a dataset, in a job that outlives the kernel.",
+        (
+            option("model", help="the class, by name; on the command line FILE.py:CLASS or NOTEBOOK.ipynb:CLASS"),
+            _DATA,
+            option("--target", help="the column to predict"),
+            option("--task", choices=["regression", "binary", "multiclass"], help="inferred from the target when left out"),
+            option("--validation", metavar="DATASET", help="default: 10 %% of the rows, set aside", completes="dataset"),
+            option("--gpus", type=at_least(1), help="processes, one a GPU; CPU processes where there is none"),
+            option("--cluster", default="local", help="where to run"),
+            option("--set", action="append", metavar="NAME=VALUE", help="an argument of the model's constructor"),
+            option("--max-epochs", type=at_least(1), default=5, help="passes over the data (5)"),
+            option("--batch-size", type=at_least(1), default=1024, help="rows a step over all processes (1024)"),
+            option("--seed", type=at_least(0), default=7, help="seed of everything random (7)"),
+            option("--detach", action="store_true", help="return at once; the job goes on"),
+        ),
+        _train,
+        example="run = %mlp_train DelayModel --data trips --target arr_delay --max-epochs 3",
+    ),
+    Verb(
+        "attach",
+        "Find a training run again: its state, metrics, log.",
+        (
+            option("run", help="run:ID", completes="run"),
+            option("--logs", action="store_true", help="its log"),
+            option("--wait", action="store_true", help="wait for its end"),
+            option("--cancel", action="store_true", help="stop it"),
+        ),
+        _attach,
+        example="%mlp_attach run:20261124-101500-1f3c9a2b --logs",
+    ),
+    Verb(
+        "evaluate",
+        "Judge a model on a dataset: metrics, baseline, plots.",
+        (
+            option("model", help="model:UUID, a model's name, or a variable that holds a run", completes="model"),
+            _DATA,
+            option("--by", metavar="COLUMN", help="the same metrics per value of a column"),
+        ),
+        _evaluate,
+        example="%mlp_evaluate DelayModel --data trips_test --by carrier",
+    ),
+    Verb(
+        "deploy",
+        "Serve a model over HTTP, in processes that outlive the kernel; a second deploy swaps without a pause.",
+        (
+            option("model", help="model:UUID, a model's name, or a variable that holds a run", completes="model"),
+            option("--to", required=True, metavar="ENDPOINT", help="the endpoint's name", completes="endpoint"),
+            option("--traffic", type=between(0, 100), metavar="PERCENT", help="share of the requests; the rest stays where it is"),
+            option("--shadow", action="store_true", help="answer nothing, log what it would have answered"),
+            option("--port", type=between(1, 65535), help="a free one when left out"),
+        ),
+        _deploy,
+        example="%mlp_deploy DelayModel --to delays",
+    ),
+    Verb(
+        "predict",
+        "Predict with a model (a whole dataset, as a new dataset) or an endpoint (over HTTP).",
+        (
+            option("target", help="model:UUID, a model's name, or endpoint:NAME", completes="model"),
+            option("--data", required=True, help="a dataset, or a variable that holds rows or a frame", completes="dataset"),
+            option("--into", metavar="NAME", help="name of the dataset of predictions"),
+        ),
+        _predict,
+        example="%mlp_predict endpoint:delays --data new_flights",
+    ),
+    Verb(
+        "monitor",
+        "Look at an endpoint: requests, latency, errors, drift against the training data.",
+        (option("endpoint", help="the endpoint's name", completes="endpoint"),),
+        _monitor,
+        example="%mlp_monitor delays",
+    ),
+    Verb(
+        "snapshot",
+        "Tie this notebook, its data versions and its environment to one id that can be verified.",
+        (option("notebook", nargs="?", help="a notebook file; left out: the cells run in this kernel", completes="file"),),
+        _snapshot,
+        example="%mlp_snapshot",
+    ),
+    Verb(
+        "verify",
+        "Run a snapshot again in a fresh process on the same data and compare it cell by cell.",
+        (
+            option("snapshot", help="snapshot:ID, or an exported file", completes="snapshot"),
+            option("--full", action="store_true", help="train again too, instead of replaying the record"),
+        ),
+        _verify,
+        example="mlp verify snapshot:1f3c",
+    ),
+    Verb(
+        "pipeline",
+        "Show the steps of a notebook and what each reads and makes, before anything runs.",
+        (option("notebook", nargs="?", help="a notebook file; left out: this notebook", completes="file"),),
+        _pipeline,
+        example="mlp pipeline nightly.ipynb",
+    ),
+    Verb(
+        "run",
+        "Run a notebook from top to bottom with typed parameters, in a fresh process.",
+        (
+            option("notebook", help="a notebook file", completes="file"),
+            _PARAMS,
+            option("--output", metavar="FILE", help="where the executed notebook goes"),
+        ),
+        _run,
+        example="mlp run nightly.ipynb -p month=2",
+    ),
+    Verb(
+        "graph",
+        "Draw what was made from what.",
+        (option("ref", nargs="?", help="only what leads to and from this reference"),),
+        _graph,
+        example="%mlp_graph model:1f3c",
+    ),
+    Verb("status", "Show what is running and what was made last.", (), _status, example="%mlp_status"),
+    Verb("doctor", "Check this installation and say how to mend it.", (), _doctor, example="mlp doctor"),
+)

@@ -1,0 +1,264 @@
+"""Look: what was made from what, what is going on, and whether this installation is healthy."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from jupyter_mlp.core import layered
+from jupyter_mlp.core.cards import Card, Shown, Table
+from jupyter_mlp.core.entities import Activity
+from jupyter_mlp.core.errors import MLPError
+from jupyter_mlp.core.references import KINDS, Ref
+from jupyter_mlp.store.workspace import Workspace, current
+
+_NEIGHBOURS = 400  # activities drawn at most
+
+
+@dataclass(frozen=True, repr=False)
+class Graph(Shown):
+    """What was made from what: references and the activities between them."""
+
+    root: str | None
+    edges: tuple[tuple[str, str, str], ...]  # (used, made, verb)
+
+    @property
+    def ref(self) -> str:
+        """The reference the graph was asked for; empty for the whole workspace."""
+        return self.root or ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the edges as JSON types."""
+        return {"kind": "graph", "root": self.root, "edges": [{"used": u, "made": m, "by": v} for u, m, v in self.edges]}
+
+    def card(self) -> Card:
+        """Return the drawing."""
+        if not self.edges:
+            return Card("Nothing was made from anything here yet.", notes=["Make a table first: %mlp_table lake.NAME FILE_OR_FRAME"])
+        links = [(_short(used), _short(made), verb) for used, made, verb in self.edges]
+        title = f"Lineage of {_short(self.root)}" if self.root else f"Lineage: the newest {len(self.edges)} links"
+        return Card(title, text=layered.as_text(links), svg=layered.as_svg(links))
+
+
+@dataclass(frozen=True, repr=False)
+class Status(Shown):
+    """What is running, what was made last, and where."""
+
+    workspace: str
+    running: tuple[Activity, ...]
+    recent: tuple[Activity, ...]
+    counts: tuple[tuple[str, int], ...]
+
+    @property
+    def ref(self) -> str:
+        """The workspace's folder."""
+        return self.workspace
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the activities as JSON types."""
+        return {
+            "kind": "status",
+            "workspace": self.workspace,
+            "running": [a.to_dict() for a in self.running],
+            "recent": [a.to_dict() for a in self.recent],
+            "counts": dict(self.counts),
+        }
+
+    def card(self) -> Card:
+        """Return running and recent activities as tables."""
+        tables = [Table(["running", "name", "since", "by"], [(a.kind, a.name, _ago(a.started_at), a.user) for a in self.running])] if self.running else []
+        rows = [(a.kind, a.state, " ".join(r.short for r in a.made) or a.name or "", _took(a), _ago(a.started_at)) for a in self.recent]
+        tables += [Table(["activity", "state", "made", "took", "when"], rows)] if rows else []
+        notes = [] if rows else ["Nothing yet. Begin with a table: %mlp_table lake.NAME FILE_OR_FRAME"]
+        facts = [("workspace", self.workspace), *((f"{kind}s", count) for kind, count in self.counts)]
+        return Card("Status", facts, tables, notes=notes)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing the doctor looked at: what, what was found, whether it is well, and what to type when it is not."""
+
+    name: str
+    found: str
+    ok: bool
+    remedy: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Shown):
+    """What the doctor found."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is well."""
+        return all(check.ok for check in self.checks)
+
+    @property
+    def ref(self) -> str:
+        """A diagnosis is not recorded."""
+        return ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the checks as JSON types."""
+        return {"kind": "diagnosis", "ok": self.ok, "checks": [vars(check) for check in self.checks]}
+
+    def card(self) -> Card:
+        """Return the checks as a table, with the remedies below."""
+        rows = [("ok" if check.ok else "NOT OK", check.name, check.found) for check in self.checks]
+        notes = [f"{check.name}: {check.remedy}" for check in self.checks if not check.ok and check.remedy]
+        return Card("All is well." if self.ok else "Something needs mending.", tables=[Table(["", "what", "found"], rows)], notes=notes)
+
+
+def graph(ref: str | None = None) -> Graph:
+    """Return what leads to and from a reference, or the newest links of the workspace.
+
+    Raises:
+        NotFoundError: there is no such thing.
+
+    Example:
+        >>> mlp.graph("dataset:trips")
+    """
+    workspace = current()
+    if ref is None:
+        recent = [a for a in workspace.activities.recent(limit=60) if a.made and a.kind not in ("monitor", "verify")]
+        return Graph(None, tuple(_edges(reversed(recent))))
+    exact = workspace.activities.resolve(_any_kind(workspace, ref))
+    return Graph(str(exact), tuple(_edges(_around(workspace, exact))))
+
+
+def status() -> Status:
+    """Return what is running and what was made last in the current workspace."""
+    workspace = current()
+    running = workspace.activities.recent(limit=50, state="running")
+    kinds = ("table", "dataset", "model", "endpoint", "snapshot")
+    counts = tuple((kind, len(workspace.activities.names(kind))) for kind in kinds)
+    return Status(str(workspace.root), tuple(running), tuple(workspace.activities.recent(limit=10)), tuple(c for c in counts if c[1]))
+
+
+def doctor() -> Diagnosis:
+    """Check workspace, disk, packages, Java and GPUs; never starts anything heavy."""
+    workspace = current()
+    return Diagnosis((_python(), _folder(workspace), _records(workspace), *_packages(), _java(), _gpus(), _settings(workspace)))
+
+
+def _any_kind(workspace: Workspace, text: str) -> Ref:
+    if ":" in text.split("@")[0]:
+        return Ref.parse(text)
+    name = text.split("@")[0]
+    kind = next((kind for kind in KINDS if name in workspace.activities.names(kind)), "dataset")
+    return Ref.parse(text, kind=kind)
+
+
+def _around(workspace: Workspace, start: Ref) -> list[Activity]:
+    """Activities upstream and downstream of `start`, oldest first."""
+    found: dict[str, Activity] = {}
+    upstream, downstream = [start], [start]
+    while upstream and len(found) < _NEIGHBOURS:
+        maker = workspace.activities.maker(upstream.pop())
+        if maker and maker.id not in found:
+            found[maker.id] = maker
+            upstream += maker.used
+    while downstream and len(found) < _NEIGHBOURS:
+        for user in workspace.activities.users(downstream.pop()):
+            if user.id not in found and user.state == "finished":
+                found[user.id] = user
+                downstream += user.made
+    return sorted(found.values(), key=lambda activity: activity.seq)
+
+
+def _edges(activities: Iterable[Activity]) -> Iterable[tuple[str, str, str]]:
+    seen = set()
+    for activity in activities:
+        for made in activity.made:
+            for used in activity.used:
+                edge = (str(used), str(made), activity.kind)
+                if edge not in seen and used != made:
+                    seen.add(edge)
+                    yield edge
+
+
+def _short(text: str | None) -> str:
+    ref = Ref.parse(text or "")
+    if ref.kind == "file":
+        return "file:" + ref.name.rsplit("/", 1)[-1]
+    if ref.version is None and len(ref.name) > 28:
+        return f"{ref.kind}:{ref.name[:8]}"
+    return ref.short
+
+
+def _ago(moment: float) -> str:
+    seconds = max(0.0, time.time() - moment)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def _took(activity: Activity) -> str:
+    return "-" if activity.seconds is None else f"{activity.seconds:.2f} s"
+
+
+def _python() -> Check:
+    version = platform.python_version()
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Check("Python", f"{version} at {sys.executable}", fits, "Use Python 3.11, 3.12 or 3.13.")
+
+
+def _folder(workspace: Workspace) -> Check:
+    folder = workspace.root
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 2**30
+    well = os.access(folder, os.W_OK) and free > 1
+    return Check("workspace", f"{workspace.root}, {free:,.0f} GiB free", well, "Name a writable folder with space in MLP_WORKSPACE.")
+
+
+def _records(workspace: Workspace) -> Check:
+    try:
+        count = len(workspace.activities.recent(limit=1))
+    except MLPError as error:
+        return Check("records", error.message, False, error.hint)
+    return Check("records", workspace.database.url.split("@")[-1] + (", some activities" if count else ", empty"), True)
+
+
+def _packages() -> list[Check]:
+    wanted = {"pyspark": "spark", "torch": "train", "lightning": "train", "onnxruntime": "serve", "uvicorn": "serve", "papermill": "notebook"}
+    checks = []
+    for package, extra in wanted.items():
+        found = metadata.version(package) if importlib.util.find_spec(package) else "not installed"
+        checks.append(Check(package, found, found != "not installed", f"pip install 'jupyter_mlp[{extra}]'"))
+    return checks
+
+
+def _java() -> Check:
+    if not importlib.util.find_spec("pyspark"):
+        return Check("Java", "not looked for: pyspark is not installed", True)
+    from jupyter_mlp.core.plugins import load
+
+    try:
+        return Check("Java", str(load("engines", "spark").describe_java()), True)
+    except MLPError as error:
+        return Check("Java", error.message, False, error.hint)
+
+
+def _gpus() -> Check:
+    tool = shutil.which("nvidia-smi")
+    return Check("GPUs", "an NVIDIA driver is installed" if tool else "none: training runs on the processor", True)
+
+
+def _settings(workspace: Workspace) -> Check:
+    try:
+        shown = ", ".join(f"{k}={v}" for k, v in vars(workspace.settings).items() if v and k != "records_url")
+    except MLPError as error:
+        return Check("settings", error.message, False, error.hint)
+    return Check("settings", shown, True)

@@ -1,0 +1,346 @@
+"""The activity record: one writer and one reader for everything that was ever done in a workspace."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, RUNNING, Activity
+from jupyter_mlp.core.errors import NotFoundError, nearest
+from jupyter_mlp.core.identity import canonical, plain
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.store.database import Connection, Database, Row
+
+_INSERT = """
+INSERT INTO activities (id, kind, name, identity, state, parameters, facts, error, started_at, ended_at, username, host, notebook, cell)
+VALUES (:id, :kind, :name, :identity, :state, :parameters, :facts, :error, :started_at, :ended_at, :username, :host, :notebook, :cell)
+RETURNING seq
+"""
+_INSERT_EDGE = """
+INSERT INTO edges (activity, role, position, kind, name, version, seq)
+VALUES (:activity, :role, :position, :kind, :name, :version, :seq)
+"""
+_UPDATE = """
+UPDATE activities SET state = :state, facts = :facts, error = :error, ended_at = :ended_at
+WHERE id = :id AND state = 'running'
+"""
+
+
+@dataclass
+class Draft:
+    """An activity under way: add what it used, made and found out; the record is closed when the block ends."""
+
+    activity: Activity
+    used: list[Ref] = field(default_factory=list)
+    made: list[Ref] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Activities:
+    """Reader and writer of activity records.
+
+    Args:
+        database: where they are kept.
+        parent: records that can be read but are never written (a scratch workspace looks through to its origin).
+        pins: "kind:name" -> version that a name without version means here (a pipeline's cut, a snapshot's inputs).
+    """
+
+    def __init__(self, database: Database, parent: Activities | None = None, pins: Mapping[str, str] | None = None) -> None:
+        self._database = database
+        self._parent = parent
+        self.pins = dict(pins or {})
+
+    # -- writing
+
+    def begin(
+        self,
+        kind: str,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        used: Sequence[Ref] = (),
+        parameters: Mapping[str, Any] | None = None,
+        activity_id: str | None = None,
+    ) -> Activity:
+        """Record that something began; it shows as running until `finish`, `fail` or `cancel`."""
+        activity = Activity(
+            id=activity_id or new_id(),
+            kind=kind,
+            name=name,
+            key=key,
+            used=tuple(used),
+            parameters=plain(dict(parameters or {})),
+            started_at=time.time(),
+            user=getpass.getuser(),
+            host=socket.gethostname(),
+            notebook=os.environ.get("MLP_NOTEBOOK") or os.environ.get("JPY_SESSION_NAME"),
+            cell=_running_cell(),
+        )
+        with self._database.transaction(write=True) as connection:
+            seq = int(connection.execute(_INSERT, _columns(activity))[0]["seq"])
+            _insert_edges(connection, activity.id, "used", activity.used, seq)
+        return replace(activity, seq=seq)
+
+    def finish(
+        self, activity: Activity, *, made: Sequence[Ref] = (), used: Sequence[Ref] = (), facts: Mapping[str, Any] | None = None
+    ) -> Activity:
+        """Close a running activity; what it made becomes the newest of its names. A closed one stays as it is."""
+        return self._close(activity, FINISHED, made, used, facts or {}, None)
+
+    def fail(self, activity: Activity, error: str, facts: Mapping[str, Any] | None = None) -> Activity:
+        """Close a running activity as failed: nothing it began is registered."""
+        return self._close(activity, FAILED, (), (), facts or {}, error)
+
+    def cancel(self, activity: Activity, facts: Mapping[str, Any] | None = None) -> Activity:
+        """Close a running activity as cancelled."""
+        return self._close(activity, CANCELLED, (), (), facts or {}, None)
+
+    @contextmanager
+    def recording(
+        self,
+        kind: str,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        used: Sequence[Ref] = (),
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Iterator[Draft]:
+        """Record the block as one activity: finished with what the draft holds, failed if it raises.
+
+        Example:
+            >>> with activities.recording("evaluate", used=[model]) as draft:
+            ...     draft.facts["mae"] = 12.5
+        """
+        draft = Draft(self.begin(kind, name=name, key=key, used=used, parameters=parameters))
+        try:
+            yield draft
+        except KeyboardInterrupt:
+            self.cancel(draft.activity)
+            raise
+        except BaseException as error:
+            self.fail(draft.activity, str(error) or type(error).__name__)
+            raise
+        draft.activity = self.finish(draft.activity, made=draft.made, used=draft.used, facts=draft.facts)
+
+    def _close(
+        self, activity: Activity, state: str, made: Sequence[Ref], used: Sequence[Ref], facts: Mapping[str, Any], error: str | None
+    ) -> Activity:
+        more = [ref for ref in dict.fromkeys(used) if ref not in activity.used]
+        closed = replace(
+            activity,
+            state=state,
+            used=(*activity.used, *more),
+            made=tuple(made),
+            facts={**activity.facts, **plain(dict(facts))},
+            error=error,
+            ended_at=time.time(),
+        )
+        with self._database.transaction(write=True) as connection:
+            before = connection.execute("SELECT state FROM activities WHERE id = :id", {"id": activity.id})
+            if not before or before[0]["state"] != RUNNING:
+                return self._read(connection, "WHERE id = :id", {"id": activity.id})[0]
+            connection.execute(_UPDATE, _columns(closed))
+            _insert_edges(connection, closed.id, "used", more, closed.seq, start=len(activity.used))
+            _insert_edges(connection, closed.id, "made", closed.made, closed.seq)
+        return closed
+
+    # -- reading
+
+    def get(self, activity_id: str) -> Activity:
+        """Return the activity of that id.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found = self._select("WHERE id = :id", {"id": activity_id})
+        if found:
+            return found[0]
+        if self._parent:
+            return self._parent.get(activity_id)
+        raise NotFoundError(f"No activity {activity_id} in this workspace.", "mlp status lists the newest.")
+
+    def find(self, key: str) -> Activity | None:
+        """Return the newest finished activity of that key, or None."""
+        found = self._select("WHERE identity = :key AND state = 'finished' ORDER BY seq DESC LIMIT 1", {"key": key})
+        if found:
+            return found[0]
+        return self._parent.find(key) if self._parent else None
+
+    def maker(self, ref: Ref) -> Activity | None:
+        """Return the activity that made exactly `ref`, or None."""
+        found = self._by_edge("made", ref, limit=1)
+        if found:
+            return found[0]
+        return self._parent.maker(ref) if self._parent else None
+
+    def users(self, ref: Ref, limit: int = 1000) -> list[Activity]:
+        """Return the activities that used exactly `ref`, newest first."""
+        return self._by_edge("used", ref, limit)
+
+    def newest(self, kind: str, name: str) -> Ref | None:
+        """Return the exact reference that `kind:name` means now, or None."""
+        pinned = self.pins.get(f"{kind}:{name}")
+        if pinned is not None:
+            return Ref(kind, name, pinned or None)
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "SELECT version FROM edges WHERE role = 'made' AND kind = :kind AND name = :name ORDER BY seq DESC LIMIT 1",
+                {"kind": kind, "name": name},
+            )
+        if rows:
+            return Ref(kind, name, rows[0]["version"] or None)
+        return self._parent.newest(kind, name) if self._parent else None
+
+    def resolve(self, ref: Ref) -> Ref:
+        """Return the exact reference that `ref` means, completing a version given by its first characters.
+
+        Raises:
+            NotFoundError: nothing of that name was made here; the message names the nearest.
+        """
+        if ref.version is None:
+            exact = self.newest(ref.kind, ref.name)
+        else:
+            exact = self._complete(ref)
+        if exact is None:
+            known = self.names(ref.kind)
+            raise NotFoundError(
+                f"No {ref.kind} {str(ref).split(':', 1)[1]} in this workspace.",
+                nearest(ref.name, known) or f"There is no {ref.kind} yet; mlp status shows what there is.",
+            )
+        return exact
+
+    def names(self, kind: str) -> list[str]:
+        """Return the names of all things of a kind, sorted."""
+        with self._database.transaction() as connection:
+            rows = connection.execute("SELECT DISTINCT name FROM edges WHERE role = 'made' AND kind = :kind", {"kind": kind})
+        mine = {str(row["name"]) for row in rows}
+        return sorted(mine | set(self._parent.names(kind) if self._parent else ()))
+
+    def versions(self, kind: str, name: str, limit: int = 100) -> list[Ref]:
+        """Return the exact references made under a name, newest first."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "SELECT version FROM edges WHERE role = 'made' AND kind = :kind AND name = :name ORDER BY seq DESC LIMIT :limit",
+                {"kind": kind, "name": name, "limit": limit},
+            )
+        return [Ref(kind, name, row["version"] or None) for row in rows]
+
+    def recent(self, kinds: Iterable[str] = (), limit: int = 20, state: str | None = None) -> list[Activity]:
+        """Return the newest activities, of some kinds and in some state only where given."""
+        wanted = {f"kind{i}": kind for i, kind in enumerate(kinds)}
+        where = [f"kind IN ({', '.join(':' + name for name in wanted)})"] if wanted else []
+        where += ["state = :state"] if state else []
+        clause = ("WHERE " + " AND ".join(where)) if where else ""
+        return self._select(f"{clause} ORDER BY seq DESC LIMIT :limit", {**wanted, "state": state, "limit": limit})
+
+    def _complete(self, ref: Ref) -> Ref | None:
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT version FROM edges WHERE role = 'made' AND kind = :kind AND name = :name AND version LIKE :start LIMIT 2",
+                {"kind": ref.kind, "name": ref.name, "start": (ref.version or "").replace("%", "") + "%"},
+            )
+        versions = [row["version"] for row in rows]
+        if ref.version in versions:
+            return ref
+        if len(versions) == 1 and len(ref.version or "") >= 4:
+            return replace(ref, version=versions[0])
+        return self._parent._complete(ref) if self._parent else None
+
+    def _by_edge(self, role: str, ref: Ref, limit: int) -> list[Activity]:
+        clause = (
+            "WHERE id IN (SELECT activity FROM edges WHERE role = :role AND kind = :kind AND name = :name AND version = :version) "
+            "ORDER BY seq DESC LIMIT :limit"
+        )
+        parameters = {"role": role, "kind": ref.kind, "name": ref.name, "version": ref.version or "", "limit": limit}
+        return self._select(clause, parameters)
+
+    def _select(self, clause: str, parameters: Mapping[str, Any]) -> list[Activity]:
+        with self._database.transaction() as connection:
+            return self._read(connection, clause, parameters)
+
+    @staticmethod
+    def _read(connection: Connection, clause: str, parameters: Mapping[str, Any]) -> list[Activity]:
+        rows = connection.execute(f"SELECT * FROM activities {clause}", _only_used(clause, parameters))
+        ids = {f"id{i}": row["id"] for i, row in enumerate(rows)}
+        edges: dict[tuple[str, str], list[Ref]] = {}
+        if ids:
+            marks = ", ".join(f":{name}" for name in ids)
+            for edge in connection.execute(f"SELECT * FROM edges WHERE activity IN ({marks}) ORDER BY position", ids):
+                edges.setdefault((edge["activity"], edge["role"]), []).append(Ref(edge["kind"], edge["name"], edge["version"] or None))
+        return [_activity(row, edges) for row in rows]
+
+
+def new_id() -> str:
+    """Return a fresh id that sorts roughly by time: 20261124-142530-1f3c9a2b."""
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + uuid.uuid4().hex[:8]
+
+
+def _only_used(clause: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if f":{name}" in clause}
+
+
+def _columns(activity: Activity) -> dict[str, Any]:
+    return {
+        "id": activity.id,
+        "kind": activity.kind,
+        "name": activity.name,
+        "identity": activity.key,
+        "state": activity.state,
+        "parameters": canonical(activity.parameters),
+        "facts": canonical(activity.facts),
+        "error": activity.error,
+        "started_at": activity.started_at,
+        "ended_at": activity.ended_at,
+        "username": activity.user,
+        "host": activity.host,
+        "notebook": activity.notebook,
+        "cell": activity.cell,
+    }
+
+
+def _insert_edges(connection: Connection, activity_id: str, role: str, refs: Sequence[Ref], seq: int, start: int = 0) -> None:
+    rows = [
+        {"activity": activity_id, "role": role, "position": i, "kind": r.kind, "name": r.name, "version": r.version or "", "seq": seq}
+        for i, r in enumerate(refs, start)
+    ]
+    if rows:
+        connection.execute_many(_INSERT_EDGE, rows)
+
+
+def _activity(row: Row, edges: Mapping[tuple[str, str], list[Ref]]) -> Activity:
+    return Activity(
+        id=row["id"],
+        kind=row["kind"],
+        seq=row["seq"],
+        name=row["name"],
+        key=row["identity"],
+        state=row["state"],
+        used=tuple(edges.get((row["id"], "used"), ())),
+        made=tuple(edges.get((row["id"], "made"), ())),
+        parameters=json.loads(row["parameters"]),
+        facts=json.loads(row["facts"]),
+        error=row["error"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        user=row["username"],
+        host=row["host"],
+        notebook=row["notebook"],
+        cell=row["cell"],
+    )
+
+
+def _running_cell() -> str | None:
+    """The execution count of the notebook cell that runs now, without importing IPython into a script."""
+    import sys
+
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module else None
+    return str(shell.execution_count) if shell is not None else None

@@ -1,0 +1,164 @@
+"""Publishing: the one way a file becomes visible. A name has all its bytes or does not exist.
+
+    temp file beside the target -> write -> flush -> fsync -> sha256 -> os.replace -> fsync of the folder -> (record)
+
+Readers trust records only, and the record is written last, so whatever a crash leaves behind is never read;
+`leftovers` finds it for the next clean-up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jupyter_mlp.core.errors import StorageError, storage_error
+
+_TEMPORARY = ".mlp-tmp-"
+
+
+def publish_bytes(target: Path, data: bytes) -> str:
+    """Write `data` to `target`, all or nothing; return its sha256 as hexadecimal text.
+
+    Raises:
+        StorageError: the disk is full, read-only or failing. What stood at `target` before still does.
+    """
+    return publish_file(target, lambda temporary: temporary.write_bytes(data))
+
+
+def publish_file(target: Path, write: Callable[[Path], object]) -> str:
+    """Let `write` fill a temporary file beside `target`, then put it in place, all or nothing; return its sha256."""
+    with _errors(f"writing {target.name}"):
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = _beside(target)
+        try:
+            write(temporary)
+            digest = _synced(temporary)
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+        return digest
+
+
+def publish_folder(target: Path, write: Callable[[Path], object]) -> dict[str, str]:
+    """Let `write` fill a temporary folder beside `target`, then put it in place; return {relative path: sha256}.
+
+    `target` must not exist: folders are immutable. If another process published it first, theirs stays.
+    """
+    with _errors(f"writing {target.name}"):
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = _beside(target)
+        temporary.mkdir(mode=0o700)
+        try:
+            write(temporary)
+            hashes = _synced_tree(temporary)
+            try:
+                os.rename(temporary, target)
+            except OSError:
+                if not target.is_dir():
+                    raise
+                shutil.rmtree(temporary, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _sync_folder(target.parent)
+        return hashes
+
+
+class Artifacts:
+    """Immutable bytes named by their content, under one folder.
+
+    Example:
+        >>> key = artifacts.put(b"SELECT 1")
+        >>> artifacts.get(key)
+        b'SELECT 1'
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, data: bytes) -> str:
+        """Store `data` once; return its sha256, which is its name."""
+        digest = hashlib.sha256(data).hexdigest()
+        target = self.path(digest)
+        if not target.exists():
+            publish_bytes(target, data)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """Return the bytes named `digest`, checked.
+
+        Raises:
+            StorageError: they are missing or were changed on disk.
+        """
+        target = self.path(digest)
+        try:
+            data = target.read_bytes()
+        except FileNotFoundError:
+            raise StorageError(f"The artifact {digest[:12]} is missing from {self.root}.", "Restore the workspace from a backup.") from None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise StorageError(f"The artifact {digest[:12]} was changed on disk.", f"Restore {target} from a backup.")
+        return data
+
+    def path(self, digest: str) -> Path:
+        """Return where the bytes named `digest` live."""
+        return self.root / digest[:2] / digest
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def leftovers(root: Path) -> Iterator[Path]:
+    """Yield what interrupted publications left under `root`; nothing ever reads it."""
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            if name.startswith(_TEMPORARY):
+                yield Path(folder) / name
+        folders[:] = [name for name in folders if not name.startswith(_TEMPORARY)]
+
+
+def _beside(target: Path) -> Path:
+    return target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
+
+
+def _synced_tree(folder: Path) -> dict[str, str]:
+    hashes = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            hashes[path.relative_to(folder).as_posix()] = _synced(path)
+    for path in [p for p in folder.rglob("*") if p.is_dir()] + [folder]:
+        _sync_folder(path)
+    return hashes
+
+
+def _synced(path: Path) -> str:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _errors(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise storage_error(error, doing) from error

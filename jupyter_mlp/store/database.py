@@ -1,0 +1,176 @@
+"""One database, two drivers: SQL text with `:name` parameters runs on both.
+
+SQLite goes straight to the standard library: importing SQLAlchemy takes 1.4 times as long as `import pyspark.sql`,
+and the first magic of a kernel must not wait for it. Any other URL (Postgres for teams) goes through SQLAlchemy,
+and so do all migrations (alembic), on both.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from jupyter_mlp.core.errors import ConflictError, StorageError
+
+HEAD = "0001"  # the newest migration; a test holds it equal to alembic's own idea of the head
+_BUSY_S = 30.0
+
+Row = Mapping[str, Any]
+
+
+class Connection(Protocol):
+    """An open transaction."""
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run one statement and return its rows."""
+        ...
+
+    def execute_many(self, sql: str, parameters: Sequence[Mapping[str, Any]]) -> None:
+        """Run one statement once per set of parameters."""
+        ...
+
+
+class Database:
+    """Transactions on the records database at `url`, migrated to the newest schema before first use."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._engine: Any = None
+        self._ready = False
+
+    @property
+    def path(self) -> Path | None:
+        """The file of an SQLite database; None for servers."""
+        return Path(self.url.removeprefix("sqlite:///")) if self.url.startswith("sqlite:///") else None
+
+    @contextmanager
+    def transaction(self, write: bool = False) -> Iterator[Connection]:
+        """Open a transaction, committed at the end and rolled back on any exception."""
+        if not self._ready:
+            self._migrate_if_old()
+            self._ready = True
+        with self._sqlite(write) if self.path else self._server() as connection:
+            yield connection
+
+    def _migrate_if_old(self) -> None:
+        if self._version() == HEAD:
+            return
+        from jupyter_mlp.store.migrations import upgrade
+
+        if self.path:
+            _writable_folder(self.path.parent)
+        upgrade(self.url)
+
+    def _version(self) -> str | None:
+        if self.path:
+            if not self.path.exists():
+                return None
+            try:
+                with self._sqlite(False) as connection:
+                    rows = connection.execute("SELECT version_num FROM alembic_version")
+                    return str(rows[0]["version_num"]) if rows else None
+            except StorageError as error:
+                if "no such table" in str(error):
+                    return None
+                raise
+        from jupyter_mlp.store.migrations import current
+
+        return current(self.url)
+
+    @contextmanager
+    def _sqlite(self, write: bool) -> Iterator[Connection]:
+        assert self.path is not None
+        try:
+            raw = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
+        except sqlite3.OperationalError as error:
+            raise _sqlite_error(error, self.path) from error
+        raw.row_factory = sqlite3.Row
+        try:
+            raw.execute("PRAGMA foreign_keys = ON")
+            raw.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+            yield _SqliteConnection(raw)
+            raw.execute("COMMIT")
+        except sqlite3.Error as error:
+            _rollback(raw)
+            raise _sqlite_error(error, self.path) from error
+        except BaseException:
+            _rollback(raw)
+            raise
+        finally:
+            raw.close()
+
+    @contextmanager
+    def _server(self) -> Iterator[Connection]:
+        import sqlalchemy
+
+        if self._engine is None:
+            self._engine = sqlalchemy.create_engine(self.url, pool_pre_ping=True)
+        try:
+            with self._engine.begin() as raw:
+                yield _ServerConnection(raw)
+        except sqlalchemy.exc.OperationalError as error:
+            raise StorageError(
+                f"The records database cannot be reached: {str(error.orig).strip().splitlines()[0]}",
+                "Check `records_url` in the settings (mlp doctor shows them) and that the server runs.",
+            ) from error
+
+
+class _SqliteConnection:
+    def __init__(self, raw: sqlite3.Connection) -> None:
+        self._raw = raw
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        return [dict(row) for row in self._raw.execute(sql, dict(parameters or {}))]
+
+    def execute_many(self, sql: str, parameters: Sequence[Mapping[str, Any]]) -> None:
+        self._raw.executemany(sql, [dict(p) for p in parameters])
+
+
+class _ServerConnection:
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        from sqlalchemy import text
+
+        result = self._raw.execute(text(sql), dict(parameters or {}))
+        return [dict(row) for row in result.mappings()] if result.returns_rows else []
+
+    def execute_many(self, sql: str, parameters: Sequence[Mapping[str, Any]]) -> None:
+        from sqlalchemy import text
+
+        if parameters:
+            self._raw.execute(text(sql), [dict(p) for p in parameters])
+
+
+def _rollback(raw: sqlite3.Connection) -> None:
+    if raw.in_transaction:
+        raw.execute("ROLLBACK")
+
+
+def _sqlite_error(error: sqlite3.Error, path: Path) -> Exception:
+    text = str(error)
+    if isinstance(error, sqlite3.IntegrityError):
+        return ConflictError(f"The record is already there: {text}.", "Run it again: the newest record is used.")
+    if "locked" in text:
+        return StorageError(f"The records database {path} was busy for {_BUSY_S:.0f} s.", "Run it again; a team's records belong in Postgres (records_url).")
+    if "readonly" in text or "unable to open" in text:
+        return StorageError(
+            f"The records database {path} cannot be written: {text}.",
+            "Name a writable folder in the environment variable MLP_WORKSPACE, or change the permissions.",
+        )
+    if "full" in text:
+        return StorageError(f"The disk is full: writing the records at {path} failed.", "Free some space and run it again; nothing was registered.")
+    return StorageError(f"The records database {path} failed: {text}.", "mlp doctor checks the workspace.")
+
+
+def _writable_folder(folder: Path) -> None:
+    from jupyter_mlp.core.errors import storage_error
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise storage_error(error, "making the workspace") from error

@@ -1,0 +1,331 @@
+"""Dataset versions: immutable Parquet files of the lake, and the object that hands them over."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jupyter_mlp.core.cards import Card, Shown, Table
+from jupyter_mlp.core.entities import Activity
+from jupyter_mlp.core.errors import InvalidInputError, StorageError
+from jupyter_mlp.core.identity import digest
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.store.activities import Draft
+from jupyter_mlp.store.lake import DATASETS
+from jupyter_mlp.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+_PREVIEW_ROWS = 8
+_HASHED_CELLS = 5_000_000  # larger results are identified by their column statistics
+_MEMORY_SHARE = 0.8
+
+
+@dataclass(frozen=True, repr=False)
+class DatasetVersion(Shown):
+    """An immutable result: its rows, the query that made it, and the exact versions that the query read.
+
+    Attributes:
+        inputs: exact references of everything it was computed from.
+        sql: the query as the user wrote it; empty for datasets made otherwise.
+        rows: number of rows. `bytes`: size of the files.
+        reused: whether it was answered without running anything.
+        seconds: how long this answer took.
+    """
+
+    reference: Ref
+    inputs: tuple[Ref, ...]
+    sql: str
+    parameters: Mapping[str, Any]
+    rows: int
+    bytes: int
+    files: list[str]
+    content: str
+    notes: tuple[str, ...] = ()
+    reused: bool = False
+    seconds: float = 0.0
+    engine: Callable[[], Any] | None = None
+
+    @property
+    def ref(self) -> str:
+        """The exact reference, as text."""
+        return str(self.reference)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns."""
+        import pyarrow.parquet as pq
+
+        return pq.read_schema(self.files[0]).remove_metadata()
+
+    def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows as an Arrow table, in the order of the query."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._fits_in_memory()
+        self._known(columns)
+        return pa.concat_tables(pq.read_table(path, columns=columns, partitioning=None) for path in self.files).replace_schema_metadata(None)
+
+    def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return the rows as a pandas DataFrame."""
+        return self.to_arrow(columns).to_pandas()
+
+    def to_polars(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Return the rows as a polars DataFrame."""
+        import polars as pl
+
+        frame = pl.from_arrow(self.to_arrow(columns))
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def batches(self, columns: Sequence[str] | None = None, batch_size: int = 65_536) -> Iterator[pa.RecordBatch]:
+        """Yield the rows as Arrow batches of at most `batch_size` rows; memory stays flat."""
+        import pyarrow.parquet as pq
+
+        self._known(columns)
+        for path in self.files:
+            yield from pq.ParquetFile(path).iter_batches(batch_size=batch_size, columns=list(columns) if columns else None)
+
+    def spark(self) -> Any:
+        """Return the rows as a Spark DataFrame over the same files."""
+        if self.engine is None:
+            raise InvalidInputError("This dataset was loaded without Spark.", f"mlp.dataset('{self.ref}').spark()")
+        return self.engine().frame(self.files, self.schema)
+
+    def loader(self, batch_size: int = 1024, columns: Sequence[str] | None = None) -> Any:
+        """Return a torch DataLoader of dicts {column: tensor [batch]}, numbers and booleans only.
+
+        Raises:
+            InvalidInputError: a column holds no numbers.
+        """
+        from jupyter_mlp.store.tensors import batch_loader
+
+        return batch_loader(self, batch_size, columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the rows, as JSON types."""
+        return {
+            "ref": self.ref,
+            "kind": "dataset",
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "columns": [{"name": column.name, "type": str(column.type)} for column in self.schema],
+            "inputs": [str(ref) for ref in self.inputs],
+            "sql": self.sql,
+            "parameters": dict(self.parameters),
+            "content": self.content,
+            "reused": self.reused,
+            "seconds": round(self.seconds, 4),
+            "notes": list(self.notes),
+        }
+
+    def card(self) -> Card:
+        """Return a preview: first rows, types, count, versions read, time taken."""
+        how = f"reused, {self.seconds * 1000:,.0f} ms" if self.reused else f"{self.seconds:,.2f} s"
+        preview = self._first_rows()
+        return Card(
+            title=f"{self.reference.short}  {self.rows:,} rows x {len(self.schema)} columns",
+            facts=[("read", ", ".join(ref.short for ref in self.inputs) or "no tables"), ("took", how), ("size", _size(self.bytes))],
+            tables=[
+                Table(
+                    [f"{column.name} {_type_name(column.type)}" for column in self.schema],
+                    list(zip(*(column.to_pylist() for column in preview.columns), strict=True)),
+                    f"first {preview.num_rows} of {self.rows:,} rows" if preview.num_rows < self.rows else "",
+                )
+            ],
+            notes=self.notes,
+        )
+
+    def _first_rows(self) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        taken: list[pa.RecordBatch] = []
+        for path in self.files:
+            if sum(batch.num_rows for batch in taken) >= _PREVIEW_ROWS:
+                break
+            taken += list(pq.ParquetFile(path).iter_batches(batch_size=_PREVIEW_ROWS))[:1]
+        return pa.Table.from_batches(taken, self.schema).slice(0, _PREVIEW_ROWS)
+
+    def _known(self, columns: Sequence[str] | None) -> None:
+        from jupyter_mlp.core.errors import NotFoundError, nearest
+
+        for name in columns or ():
+            if name not in self.schema.names:
+                raise NotFoundError(f"{self.reference.short} has no column {name}.", nearest(name, self.schema.names))
+
+    def _fits_in_memory(self) -> None:
+        import psutil
+        import pyarrow.parquet as pq
+
+        needed = sum(
+            row_group.total_byte_size for path in self.files for meta in [pq.read_metadata(path)] for row_group in map(meta.row_group, range(meta.num_row_groups))
+        )
+        free = psutil.virtual_memory().available
+        if needed > free * _MEMORY_SHARE:
+            raise InvalidInputError(
+                f"{self.reference.short} needs about {_size(needed)} in memory; {_size(free)} are free.",
+                "Take some columns (to_arrow(['a', 'b'])), stream it (batches(), loader()), or stay in Spark (spark()).",
+            )
+
+
+def load(workspace: Workspace, ref: Ref | str, engine: Callable[[], Any] | None = None) -> DatasetVersion:
+    """Return the dataset version that `ref` names, checking that its files are still there.
+
+    Raises:
+        NotFoundError: there is no such dataset or version.
+        StorageError: its files were removed behind our back.
+    """
+    exact = workspace.activities.resolve(Ref.parse(ref, kind="dataset") if isinstance(ref, str) else ref)
+    maker = workspace.activities.maker(exact)
+    if maker is None:
+        raise StorageError(f"{exact} has no record.", "Restore the records database from a backup.")
+    return of_activity(workspace, maker, exact, engine)
+
+
+def of_activity(workspace: Workspace, activity: Activity, ref: Ref, engine: Callable[[], Any] | None = None) -> DatasetVersion:
+    """Return the dataset version that an activity made."""
+    facts = activity.facts["dataset"]
+    files = [str(workspace.find(name)) for name in facts["files"]]
+    missing = [path for path in files if not os.path.exists(path)]
+    if missing:
+        raise StorageError(
+            f"{ref.short} cannot be read: {len(missing)} of its {len(files)} files are gone, {missing[0]} first.",
+            "Restore them from a backup, or run its query again with --fresh.",
+        )
+    return DatasetVersion(
+        ref,
+        tuple(r for r in activity.used if r.kind in ("table", "dataset", "file", "model")),
+        activity.parameters.get("sql", ""),
+        activity.parameters.get("params", {}),
+        facts["rows"],
+        facts["bytes"],
+        files,
+        facts["content"],
+        tuple(facts.get("notes", ())),
+        engine=engine,
+    )
+
+
+def publish(workspace: Workspace, draft: Draft, name: str, write: Callable[[Path], Sequence[str]], version: str | None = None) -> Ref:
+    """Let `write` fill a folder with Parquet files, commit them to the lake and add the version to the draft.
+
+    Args:
+        write: gets a folder that does not exist yet, returns notes for the reader.
+        version: hexadecimal; a fresh one when left out.
+    """
+    import pyarrow.parquet as pq
+
+    check_name(name)
+    folder = workspace.root / "lake" / DATASETS / name / uuid.uuid4().hex
+    notes = list(write(folder))
+    paths = sorted(str(path) for path in folder.glob("*.parquet"))
+    for path in paths:
+        _sync(path)
+    schema = pq.read_schema(paths[0]).remove_metadata()
+    shape = digest([(column.name, str(column.type)) for column in schema])[:8]
+    table = f"{DATASETS}.{name}__{shape}"
+    # A table of its own for each shape of columns: old versions stay readable for every Iceberg reader.
+    snapshot = workspace.lake.add(table, schema, paths)
+    ref = Ref("dataset", name, version or uuid.uuid4().hex)
+    metadata = [pq.read_metadata(path) for path in paths]
+    draft.made.append(ref)
+    draft.facts["dataset"] = {
+        "table": table,
+        "snapshot": snapshot,
+        "files": [os.path.relpath(path, workspace.root) for path in paths],
+        "rows": sum(meta.num_rows for meta in metadata),
+        "bytes": sum(os.path.getsize(path) for path in paths),
+        "content": content_of(paths),
+        "notes": notes,
+    }
+    return ref
+
+
+def publish_table(workspace: Workspace, draft: Draft, name: str, table: pa.Table) -> Ref:
+    """Publish an Arrow table as a new version of the dataset `name`; adds it to the draft and returns its reference."""
+    import pyarrow.parquet as pq
+
+    from jupyter_mlp.core.errors import storage_error
+    from jupyter_mlp.store.lake import storable
+
+    def write(folder: Path) -> list[str]:
+        try:
+            folder.mkdir(parents=True, mode=0o700)
+            pq.write_table(table.cast(storable(table.schema)), folder / "part-0.parquet", compression="zstd", row_group_size=131_072)
+        except OSError as error:
+            raise storage_error(error, f"writing {name}") from error
+        return []
+
+    return publish(workspace, draft, name, write)
+
+
+def check_name(name: str) -> None:
+    """Refuse a dataset name that could not be a Python name in the notebook."""
+    if not name.isidentifier() or not name.isascii() or name != name.lower():
+        raise InvalidInputError(f"{name!r} cannot name a dataset.", "Use lower-case letters, digits and _, like trips_2013.")
+
+
+def content_of(paths: Sequence[str]) -> str:
+    """Return an identity of the rows that does not depend on their order or on how they are split into files.
+
+    Large results are identified by their row count and column statistics instead; the text says which.
+    """
+    import pyarrow.parquet as pq
+
+    metadata = [pq.read_metadata(path) for path in paths]
+    rows = sum(meta.num_rows for meta in metadata)
+    if rows * max(1, metadata[0].num_columns) > _HASHED_CELLS:
+        return "statistics:" + digest(rows, _statistics(metadata))
+    total = sum(_row_hashes(path) for path in paths) % 2**64
+    return f"rows:{rows}:{total:016x}"
+
+
+def _row_hashes(path: str) -> int:
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, partitioning=None)
+    nested = [i for i, column in enumerate(table.schema) if column.type.num_fields]
+    frame = table.to_pandas()
+    for i in nested:
+        frame.isetitem(i, frame.iloc[:, i].map(repr))
+    return int(pd.util.hash_pandas_object(frame, index=False).sum()) if len(frame) else 0
+
+
+def _statistics(metadata: Sequence[Any]) -> list[Any]:
+    columns: dict[str, list[Any]] = {}
+    for meta in metadata:
+        for group in (meta.row_group(i) for i in range(meta.num_row_groups)):
+            for column in (group.column(i) for i in range(group.num_columns)):
+                stats = column.statistics
+                columns.setdefault(column.path_in_schema, []).append((stats.null_count, str(stats.min), str(stats.max)) if stats else None)
+    return [(name, sorted(map(str, parts))) for name, parts in sorted(columns.items())]
+
+
+def _sync(path: str) -> None:
+    with open(path, "rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def _type_name(kind: pa.DataType) -> str:
+    short = {"string": "text", "double": "float64", "float": "float32", "int64": "int64", "bool": "bool"}
+    return short.get(str(kind), str(kind))
+
+

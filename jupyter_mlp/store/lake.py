@@ -1,0 +1,310 @@
+"""The lake: Iceberg tables through pyiceberg, every version a snapshot, every version referred to a tag.
+
+The tables of users live in their own namespaces (`lake.flights`); dataset versions live in the namespace `datasets`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+from jupyter_mlp.core.errors import ConflictError, InvalidInputError, MLPError, NotFoundError, nearest, storage_error
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.table import Table
+
+DATASETS = "datasets"
+_ROWS_PER_GROUP = 131_072  # small enough to shuffle by row group, large enough to decode fast
+_ATTEMPTS = 20
+
+
+class Lake:
+    """Tables under one folder.
+
+    Args:
+        parent: a lake whose tables can be read from here but are never written.
+    """
+
+    def __init__(self, root: Path, parent: Lake | None = None) -> None:
+        self.root = root
+        self._parent = parent
+
+    @cached_property
+    def _catalog(self) -> Any:
+        from pyiceberg.catalog.sql import SqlCatalog
+
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise storage_error(error, "making the lake") from error
+        # Two kernels may open a new lake at once: the loser's CREATE TABLE fails, and its next look finds the tables.
+        for attempt in range(3):
+            try:
+                return SqlCatalog("mlp", uri=f"sqlite:///{self.root / 'catalog.db'}?timeout=30", warehouse=self.root.as_uri())
+            except Exception as error:
+                if attempt == 2 or "already exists" not in str(error):
+                    raise
+        raise ConflictError("The lake's catalog could not be opened.", "Run it again.")
+
+    def names(self) -> list[str]:
+        """Return the names of the users' tables, sorted, each with its namespace."""
+        if not (self.root / "catalog.db").exists():
+            return self._parent.names() if self._parent else []
+        mine = {
+            ".".join(table)
+            for space in self._catalog.list_namespaces()
+            if space[0] != DATASETS
+            for table in self._catalog.list_tables(space)
+        }
+        return sorted(mine | set(self._parent.names() if self._parent else ()))
+
+    def current(self, name: str) -> str | None:
+        """Return the newest snapshot of a table; None when there is no such table."""
+        table = self._find(name)
+        snapshot = table.current_snapshot() if table else None
+        return str(snapshot.snapshot_id) if snapshot else None
+
+    def files(self, name: str, snapshot: str) -> list[str]:
+        """Return the paths of the Parquet files of exactly one snapshot.
+
+        Raises:
+            NotFoundError: the table or the snapshot is gone.
+            InvalidInputError: the snapshot has delete files, so its data files alone are not its rows.
+        """
+        tasks = list(self._snapshot(name, snapshot).plan_files())
+        if any(task.delete_files for task in tasks):
+            raise InvalidInputError(
+                f"{name}@{snapshot} was written merge-on-read: its files alone are not its rows.", "Compact the table, then read the new version."
+            )
+        return sorted(_path(task.file.file_path) for task in tasks)
+
+    def schema(self, name: str, snapshot: str) -> pa.Schema:
+        """Return the columns of a snapshot as an Arrow schema."""
+        from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+        found: pa.Schema = schema_to_pyarrow(self._snapshot(name, snapshot).projection(), include_field_ids=False)
+        return found
+
+    def rows(self, name: str, snapshot: str) -> int:
+        """Return the number of rows of a snapshot."""
+        return sum(task.file.record_count for task in self._snapshot(name, snapshot).plan_files())
+
+    def write(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema, append: bool = False) -> str:
+        """Write rows as the table's new version (or add them to the newest) and return its snapshot.
+
+        Raises:
+            InvalidInputError: the name is not `namespace.table`, or the columns do not fit the table's.
+            StorageError: the workspace cannot be written; the table stays as it was.
+        """
+        space, table_name = split(name)
+        paths = self._write_files(self.root / space / table_name / "data", batches, schema)
+        return self.add(name, schema, paths, append=append)
+
+    def add(self, name: str, schema: pa.Schema, paths: list[str], append: bool = False) -> str:
+        """Commit Parquet files that lie in place already as the table's new version; return its snapshot, tagged."""
+        from pyiceberg.exceptions import CommitFailedException
+
+        for _ in range(_ATTEMPTS):
+            table = self._create_or_load(name, schema)
+            try:
+                with _plain_errors(name):
+                    return self._commit(table, schema, paths, append)
+            except CommitFailedException:
+                continue  # another writer was faster: start again from what it left
+        raise ConflictError(f"{name} is being written by others: {_ATTEMPTS} attempts lost the race.", "Run it again when they are done.")
+
+    def _commit(self, table: Table, schema: pa.Schema, paths: list[str], append: bool) -> str:
+        with table.transaction() as change:
+            if not append and table.current_snapshot() is not None:
+                from pyiceberg.expressions import AlwaysTrue
+
+                change.delete(AlwaysTrue())
+            _evolve(change, table, schema, append)
+            if paths:
+                change.add_files([Path(path).as_uri() for path in paths], check_duplicate_files=False)
+        snapshot = table.current_snapshot()
+        if snapshot is None:
+            with table.transaction() as change:
+                change.append(schema.empty_table())
+            snapshot = table.current_snapshot()
+        assert snapshot is not None
+        self._tag(table, snapshot.snapshot_id)
+        return str(snapshot.snapshot_id)
+
+    @staticmethod
+    def _tag(table: Table, snapshot_id: int) -> None:
+        """Protect a version that a record refers to: an expiry can no longer take it."""
+        from pyiceberg.exceptions import CommitFailedException
+
+        for _ in range(_ATTEMPTS):
+            try:
+                table.manage_snapshots().create_tag(snapshot_id, f"mlp-{snapshot_id}").commit()
+                return
+            except CommitFailedException:
+                table.refresh()
+        raise ConflictError("The new version could not be tagged: others write the table all the time.", "Run it again.")
+
+    def _create_or_load(self, name: str, schema: pa.Schema) -> Table:
+        from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+
+        space, table_name = split(name)
+        try:
+            found: Table = self._catalog.load_table((space, table_name))
+            return found
+        except NoSuchTableError:
+            pass
+        try:
+            self._catalog.create_namespace_if_not_exists(space)
+        except NamespaceAlreadyExistsError:
+            pass
+        try:
+            with _plain_errors(name):
+                made: Table = self._catalog.create_table((space, table_name), schema)
+        except TableAlreadyExistsError:
+            made = self._catalog.load_table((space, table_name))
+        return made
+
+    def _write_files(self, folder: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> list[str]:
+        import pyarrow.dataset as ds
+
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            written: list[str] = []
+            ds.write_dataset(
+                batches,
+                folder,
+                schema=schema,
+                format="parquet",
+                file_options=ds.ParquetFileFormat().make_write_options(compression="zstd"),
+                basename_template=f"{uuid.uuid4().hex}-{{i}}.parquet",
+                max_rows_per_group=_ROWS_PER_GROUP,
+                max_rows_per_file=_ROWS_PER_GROUP * 64,
+                existing_data_behavior="overwrite_or_ignore",
+                file_visitor=lambda file: written.append(file.path),
+            )
+            for path in written:
+                with open(path, "rb") as handle:
+                    os.fsync(handle.fileno())
+        except OSError as error:
+            raise storage_error(error, "writing the table") from error
+        return sorted(written)
+
+    def _snapshot(self, name: str, snapshot: str) -> Any:
+        table = self._find(name)
+        if table is None:
+            raise NotFoundError(f"No table {name} in the lake.", nearest(name, self.names()))
+        if not snapshot.isdigit() or table.snapshot_by_id(int(snapshot)) is None:
+            known = [str(s.snapshot_id) for s in table.snapshots()][-3:]
+            raise NotFoundError(f"The table {name} has no version {snapshot} (any more).", f"Newest versions: {', '.join(known)}.")
+        return table.scan(snapshot_id=int(snapshot))
+
+    def _find(self, name: str) -> Table | None:
+        from pyiceberg.exceptions import NoSuchTableError
+
+        if (self.root / "catalog.db").exists():
+            try:
+                found: Table = self._catalog.load_table(split(name))
+                return found
+            except (NoSuchTableError, InvalidInputError):
+                pass
+        return self._parent._find(name) if self._parent else None
+
+
+def split(name: str) -> tuple[str, str]:
+    """Return (namespace, table) of a table's name; one part alone lives in the namespace `lake`.
+
+    Raises:
+        InvalidInputError: it has more than two parts or characters that a table's name cannot have.
+    """
+    parts = name.lower().split(".")
+    parts = ["lake", *parts] if len(parts) == 1 else parts
+    if len(parts) != 2 or not all(part.replace("_", "a").isalnum() for part in parts):
+        raise InvalidInputError(f"{name!r} is not the name of a table.", "Write it like lake.flights: letters, digits and _ on both sides of one dot.")
+    return parts[0], parts[1]
+
+
+def storable(schema: pa.Schema) -> pa.Schema:
+    """Return the nearest schema that the lake can hold: signed integers, microseconds, plain strings, no null type."""
+    import pyarrow as pa
+
+    return pa.schema([pa.field(column.name, _storable(column.type), True) for column in schema])
+
+
+def _storable(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    is_ = pa.types
+    if is_.is_dictionary(kind):
+        return _storable(kind.value_type)
+    if is_.is_null(kind) or is_.is_large_string(kind) or is_.is_string_view(kind):
+        return pa.string()
+    if is_.is_large_binary(kind):
+        return pa.binary()
+    if is_.is_uint32(kind) or is_.is_uint64(kind) or is_.is_duration(kind):
+        return pa.int64()
+    if is_.is_integer(kind) and not is_.is_int64(kind):
+        return pa.int32()
+    if is_.is_float16(kind):
+        return pa.float32()
+    if is_.is_timestamp(kind):
+        return pa.timestamp("us", "UTC" if kind.tz else None)
+    if is_.is_date64(kind):
+        return pa.date32()
+    if is_.is_large_list(kind) or is_.is_list(kind):
+        return pa.list_(_storable(kind.value_type))
+    if is_.is_struct(kind):
+        return pa.struct([pa.field(f.name, _storable(f.type)) for f in kind])
+    return kind
+
+
+def snapshot_time(milliseconds: int) -> str:
+    """Return a snapshot's time as people read it, UTC."""
+    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _evolve(change: Any, table: Table, schema: pa.Schema, append: bool) -> None:
+    from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+    now = schema_to_pyarrow(table.schema(), include_field_ids=False)
+    if not append and set(now.names) - set(schema.names):
+        with change.update_schema(allow_incompatible_changes=True) as update:
+            for name in set(now.names) - set(schema.names):
+                update.delete_column(name)
+    if now.names != schema.names or now != schema:
+        with change.update_schema(allow_incompatible_changes=not append) as update:
+            update.union_by_name(schema)
+
+
+@contextmanager
+def _plain_errors(name: str) -> Iterator[None]:
+    """Say what pyiceberg refuses in two lines."""
+    from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
+
+    try:
+        yield
+    except (MLPError, CommitFailedException, TableAlreadyExistsError):
+        raise
+    except OSError as error:
+        raise storage_error(error, f"committing {name}") from error
+    except (ValueError, TypeError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InvalidInputError(f"The columns do not fit {name}: {reason}.", "Write to another table name, or cast the columns first.") from error
+    except Exception as error:
+        if "locked" in str(error) or "readonly" in str(error) or "disk" in str(error):
+            first = str(error).splitlines()[0]
+            raise storage_error(OSError(28 if "full" in first else 30, first, name), f"committing {name}") from error
+        raise
+
+
+def _path(uri: str) -> str:
+    return unquote(urlparse(uri).path) if uri.startswith("file:") else uri
+
+

@@ -1,0 +1,65 @@
+"""Migrations of the records database, run by alembic; only this package imports SQLAlchemy for SQLite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def upgrade(url: str) -> None:
+    """Bring the database at `url` to the newest schema, in one transaction.
+
+    Raises:
+        StorageError: the database cannot be written, or a newer version of this package wrote it.
+    """
+    from alembic import command
+    from alembic.util import CommandError
+    from sqlalchemy.exc import OperationalError
+
+    from jupyter_mlp.core.errors import StorageError
+
+    try:
+        command.upgrade(_config(url), "head")
+    except CommandError as error:
+        raise StorageError(f"The records database was written by another version: {error}.", "Upgrade: pip install -U jupyter_mlp") from error
+    except OperationalError as error:
+        raise StorageError(
+            f"The records database cannot be opened: {str(error.orig).strip().splitlines()[0]}.",
+            "Name a writable folder in the environment variable MLP_WORKSPACE, or free some space.",
+        ) from error
+
+
+def current(url: str) -> str | None:
+    """Return the migration the database is at; None for an empty one."""
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import OperationalError
+
+    from jupyter_mlp.core.errors import StorageError
+
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    except OperationalError as error:
+        raise StorageError(
+            f"The records database cannot be reached: {str(error.orig).strip().splitlines()[0]}",
+            "Check `records_url` in the settings (mlp doctor shows them) and that the server runs.",
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def heads() -> tuple[str, ...]:
+    """Return alembic's own idea of the newest migration."""
+    from alembic.script import ScriptDirectory
+
+    return tuple(ScriptDirectory.from_config(_config("sqlite://")).get_heads())
+
+
+def _config(url: str):  # type: ignore[no-untyped-def]  # alembic's Config, imported late
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["url"] = url
+    return config

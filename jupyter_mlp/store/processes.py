@@ -1,0 +1,90 @@
+"""Detached processes: started so that they outlive kernel and Lab, and known by pid and start time together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of ours. A pid alone can be reused by the system; with its start time it cannot be mistaken."""
+
+    pid: int
+    started_at: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the identity as JSON types."""
+        return {"pid": self.pid, "started_at": self.started_at}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Process:
+        """Read what `to_dict` wrote."""
+        return cls(int(value["pid"]), float(value["started_at"]))
+
+    @property
+    def alive(self) -> bool:
+        """Whether exactly this process still runs."""
+        return self._found() is not None
+
+    def stop(self, wait_s: float = 5.0) -> None:
+        """Ask the process and its session to end, then make it; a process that is gone is fine."""
+        for request, patience in ((signal.SIGTERM, wait_s), (signal.SIGKILL, 5.0)):
+            found = self._found()
+            if found is None:
+                return
+            self._signal(request)
+            psutil.wait_procs([found], timeout=patience)
+
+    def _signal(self, request: signal.Signals) -> None:
+        try:
+            if os.getpgid(self.pid) == self.pid:
+                os.killpg(self.pid, request)
+            else:
+                os.kill(self.pid, request)
+        except ProcessLookupError:
+            pass
+
+    def _found(self) -> psutil.Process | None:
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started_at) < 1.0
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+def spawn(argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, folder: Path | None = None) -> Process:
+    """Start `argv` in a session of its own, output appended to `log` (0600), no standard input; return at once."""
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        child = subprocess.Popen(  # noqa: S603 - argv lists only, no shell
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=handle,
+            stderr=handle,
+            env={**os.environ, **(environment or {})},
+            cwd=folder,
+            start_new_session=True,
+            close_fds=True,
+        )
+    finally:
+        os.close(handle)
+    return identify(child.pid)
+
+
+def identify(pid: int) -> Process:
+    """Return the identity of a running process."""
+    try:
+        return Process(pid, psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return Process(pid, time.time())

@@ -1,0 +1,121 @@
+"""The workspace: records, lake and artifacts in one folder, and the kernel's one current workspace.
+
+    <workspace>/
+      records.db            activities (or a Postgres, by the setting records_url)
+      lake/                 Iceberg catalog and tables, dataset versions among them
+      artifacts/            immutable bytes named by content
+      runs/<id>/            a training run: spec, code, log, events, checkpoints
+      models/<uuid>/        a model: weights, exported graph, recipe, card
+      endpoints/<name>/     an endpoint: wanted state, request log
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jupyter_mlp.core import config
+from jupyter_mlp.store.activities import Activities
+from jupyter_mlp.store.artifacts import Artifacts
+from jupyter_mlp.store.database import Database
+
+if TYPE_CHECKING:
+    from jupyter_mlp.store.lake import Lake
+
+_current: Workspace | None = None
+
+
+class Workspace:
+    """Everything that is remembered, under `root`.
+
+    Args:
+        parent: a workspace whose records and data can be read from here but are never written
+            (verification works in a scratch workspace whose parent is the real one).
+        pins: "kind:name" -> version that a name without version means here.
+    """
+
+    def __init__(self, root: Path | str, parent: Workspace | None = None, pins: Mapping[str, str] | None = None) -> None:
+        self.root = Path(root).expanduser().absolute()
+        self.parent = parent
+        self.pins = dict(pins or {})
+
+    @cached_property
+    def settings(self) -> config.Settings:
+        """The settings in force here."""
+        return config.load(self.parent.root if self.parent else self.root)
+
+    @cached_property
+    def database(self) -> Database:
+        """The records database; a scratch workspace always has its own SQLite file."""
+        url = "" if self.parent else self.settings.records_url
+        return Database(url or f"sqlite:///{self.root / 'records.db'}")
+
+    @cached_property
+    def activities(self) -> Activities:
+        """The activity records."""
+        return Activities(self.database, self.parent.activities if self.parent else None, self.pins)
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        """Immutable bytes by content."""
+        return Artifacts(self.root / "artifacts")
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The Iceberg tables."""
+        from jupyter_mlp.store.lake import Lake
+
+        return Lake(self.root / "lake", self.parent.lake if self.parent else None)
+
+    @cached_property
+    def engine(self) -> Any:
+        """What runs SQL here (Spark), without starting it."""
+        from jupyter_mlp.core.plugins import load
+
+        return load("engines", "spark")(self.settings)
+
+    @property
+    def runs(self) -> Path:
+        """Folder of the training runs."""
+        return self.root / "runs"
+
+    @property
+    def models(self) -> Path:
+        """Folder of the models."""
+        return self.root / "models"
+
+    @property
+    def endpoints(self) -> Path:
+        """Folder of the endpoints."""
+        return self.root / "endpoints"
+
+    def find(self, *parts: str) -> Path:
+        """Return the path below the root of this workspace or, where it does not exist here, of its parent."""
+        here = self.root.joinpath(*parts)
+        return here if here.exists() or self.parent is None else self.parent.find(*parts)
+
+
+def default_root() -> Path:
+    """Return MLP_WORKSPACE, else the user's own workspace folder."""
+    named = os.environ.get("MLP_WORKSPACE")
+    if named:
+        return Path(named)
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "jupyter_mlp" / "workspace"
+
+
+def current() -> Workspace:
+    """Return the workspace this process works in, opening the default one at first use.
+
+    A process started for a pipeline or a verification finds its pins and parent in MLP_PINS and MLP_PARENT.
+    """
+    global _current
+    if _current is None or _current.root != default_root().expanduser().absolute():
+        parent = os.environ.get("MLP_PARENT")
+        pins = json.loads(os.environ.get("MLP_PINS") or "{}")
+        _current = Workspace(default_root(), Workspace(parent) if parent else None, pins)
+    return _current
