@@ -49,6 +49,7 @@ class SparkEngine:
         self._settings = settings
         self._session: Any = None
         self._views: set[str] = set()
+        self._defaults: dict[str, str] = {}
 
     @staticmethod
     def describe_java() -> str:
@@ -67,13 +68,14 @@ class SparkEngine:
         if self._session is None or self._session.is_stopped:
             self._session = self._connect()
             self._views.clear()
+            self._defaults = _sql_settings(self._session)
         return self._session
 
     def overrides(self) -> dict[str, str]:
         """Return the session settings that the user changed in this kernel."""
         if self._session is None:
             return {}
-        return {k: v for k, v in self._session.conf.getAll.items() if k.startswith("spark.sql.") and k not in SESSION}
+        return {name: value for name, value in _sql_settings(self._session).items() if self._defaults.get(name) != value}
 
     def frame(self, files: Sequence[str], schema: pa.Schema) -> Any:
         """Return a Spark DataFrame over exactly these Parquet files."""
@@ -204,6 +206,10 @@ def touch(runtime: Path) -> None:
     (runtime / "used").touch()
 
 
+def _sql_settings(session: Any) -> dict[str, str]:
+    return {name: value for name, value in session.conf.getAll.items() if name.startswith("spark.sql.")}
+
+
 def _server_options(settings: Settings, runtime: Path) -> dict[str, str]:
     return {
         "spark.driver.memory": settings.spark_memory,
@@ -260,8 +266,9 @@ def _refusal(error: Exception) -> Exception:
     import re
 
     text = str(error)
-    found = re.search(r"\(?line (\d+),? pos(?:ition)? (\d+)\)?", text)
-    position = (int(found[1]), int(found[2]) + 1) if found else None
+    found = re.search(r"\(?line (\d+),? (pos|position) (\d+)\)?", text)
+    # Spark counts columns from 0 when it says "pos" and from 1 when it says "position".
+    position = (int(found[1]), int(found[3]) + (found[2] == "pos")) if found else None
     sentence = re.split(r"\s*SQLSTATE:|\n\s*\n|\n==|\nJVM stacktrace|;\n", text)[0].strip()
     sentence = re.sub(r"\s+", " ", re.sub(r"^\([\w.]+\)\s*", "", sentence))
     return SparkRefusal(sentence, position=position)

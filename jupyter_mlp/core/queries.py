@@ -141,7 +141,8 @@ def _one_statement(tokens: list[Token], text: str) -> tuple[list[Token], str]:
 
 def _normal(token: Token, text: str) -> str:
     raw = text[token.start : token.end + 1]
-    return raw.upper() if raw.upper() in _KEYWORDS else raw
+    words = raw.upper().split()  # GROUP BY is one token
+    return " ".join(words) if all(word in _KEYWORDS for word in words) else raw
 
 
 def _tables(tree: exp.Expression, tokens: list[Token]) -> Iterator[TableUse]:
