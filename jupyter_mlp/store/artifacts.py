@@ -33,7 +33,7 @@ def publish_bytes(target: Path, data: bytes) -> str:
 def publish_file(target: Path, write: Callable[[Path], object]) -> str:
     """Let `write` fill a temporary file beside `target`, then put it in place, all or nothing; return its sha256."""
     with _errors(f"writing {target.name}"):
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folder(target.parent)
         temporary = _beside(target)
         try:
             write(temporary)
@@ -52,7 +52,7 @@ def publish_folder(target: Path, write: Callable[[Path], object]) -> dict[str, s
     `target` must not exist: folders are immutable. If another process published it first, theirs stays.
     """
     with _errors(f"writing {target.name}"):
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folder(target.parent)
         temporary = _beside(target)
         temporary.mkdir(mode=0o700)
         try:
@@ -128,6 +128,13 @@ def leftovers(root: Path) -> Iterator[Path]:
 
 def _beside(target: Path) -> Path:
     return target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
+
+
+def _make_folder(folder: Path) -> None:
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for made in missing:
+        _sync_folder(made.parent)  # or a power cut takes the new folder, and with it what was published inside
 
 
 def _synced_tree(folder: Path) -> dict[str, str]:
