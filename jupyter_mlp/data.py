@@ -127,7 +127,9 @@ def write_table(name: str, source: Any, *, append: bool = False) -> TableVersion
     if full.startswith(lake.DATASETS + "."):
         raise InvalidInputError(f"The namespace {lake.DATASETS} belongs to dataset versions.", "Choose another, like lake.flights.")
     opened = sources.open_source(source)
-    with workspace.activities.recording("table", name=full, used=opened.used, parameters={"source": opened.label, "append": append}) as draft:
+    with workspace.activities.recording(
+        "table", name=full, used=opened.used, parameters={"source": opened.label, "append": append}
+    ) as draft:
         snapshot = workspace.lake.write(full, opened.batches(), opened.schema, append=append)
         ref = Ref("table", full, snapshot)
         draft.made.append(ref)
@@ -210,7 +212,9 @@ def _run(
     text, edits = queries.rewrite(read, views)
     names = {view: use[0] for use, view in views.items()}
     used = list(dict.fromkeys(pinned.values()))
-    with workspace.activities.recording("query", name=name, key=key, used=used, parameters={"sql": read.text, "params": parameters}) as draft:
+    with workspace.activities.recording(
+        "query", name=name, key=key, used=used, parameters={"sql": read.text, "params": parameters}
+    ) as draft:
 
         def write(folder: Path) -> list[str]:
             try:

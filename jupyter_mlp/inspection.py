@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
 import shutil
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 from jupyter_mlp.core import layered
@@ -74,7 +72,11 @@ class Status(Shown):
 
     def card(self) -> Card:
         """Return running and recent activities as tables."""
-        tables = [Table(["running", "name", "since", "by"], [(a.kind, a.name, _ago(a.started_at), a.user) for a in self.running])] if self.running else []
+        tables = (
+            [Table(["running", "name", "since", "by"], [(a.kind, a.name, _ago(a.started_at), a.user) for a in self.running])]
+            if self.running
+            else []
+        )
         rows = [(a.kind, a.state, " ".join(r.short for r in a.made) or a.name or "", _took(a), _ago(a.started_at)) for a in self.recent]
         tables += [Table(["activity", "state", "made", "took", "when"], rows)] if rows else []
         notes = [] if rows else ["Nothing yet. Begin with a table: %mlp_table lake.NAME FILE_OR_FRAME"]
@@ -209,7 +211,7 @@ def _took(activity: Activity) -> str:
 
 
 def _python() -> Check:
-    version = platform.python_version()
+    version = ".".join(map(str, sys.version_info[:3]))
     fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
     return Check("Python", f"{version} at {sys.executable}", fits, "Use Python 3.11, 3.12 or 3.13.")
 
@@ -232,7 +234,16 @@ def _records(workspace: Workspace) -> Check:
 
 
 def _packages() -> list[Check]:
-    wanted = {"pyspark": "spark", "torch": "train", "lightning": "train", "onnxruntime": "serve", "uvicorn": "serve", "papermill": "notebook"}
+    from importlib import metadata  # 14 ms, which %mlp_status need not wait for
+
+    wanted = {
+        "pyspark": "spark",
+        "torch": "train",
+        "lightning": "train",
+        "onnxruntime": "serve",
+        "uvicorn": "serve",
+        "papermill": "notebook",
+    }
     checks = []
     for package, extra in wanted.items():
         found = metadata.version(package) if importlib.util.find_spec(package) else "not installed"

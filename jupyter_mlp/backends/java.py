@@ -53,7 +53,7 @@ def _system() -> Java | None:
     version = _version(str(found))
     numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:3])
     oldest = _FITTING.get(numbers[0]) if numbers else None
-    if oldest is None or (numbers + (0, 0))[:3] < oldest:
+    if oldest is None or (*numbers, 0, 0)[:3] < oldest:
         return None
     return Java(str(found.resolve().parent.parent), version, "system")
 

@@ -147,7 +147,9 @@ class SparkEngine:
                 for name, value in {**SESSION, "spark.sql.session.timeZone": local_zone()}.items():
                     session.conf.set(name, value)
             except Exception as error:
-                raise JobError(f"Spark at {address} cannot be reached: {_first_line(error)}", "Check the setting `spark` (mlp doctor shows it).") from error
+                raise JobError(
+                    f"Spark at {address} cannot be reached: {_first_line(error)}", "Check the setting `spark` (mlp doctor shows it)."
+                ) from error
         return session
 
 
@@ -177,11 +179,15 @@ def start_local(settings: Settings) -> str:
                 os.environ["SPARK_CONNECT_AUTHENTICATE_TOKEN"] = str(server.token)
                 return server.url
         chosen = java.choose(runtime)
-        with _environment(JAVA_HOME=chosen.home, PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_DIRS=str(runtime / "scratch"), SPARK_TESTING=None):
+        with _environment(
+            JAVA_HOME=chosen.home, PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_DIRS=str(runtime / "scratch"), SPARK_TESTING=None
+        ):
             try:
                 address = local_server.reuse_or_start_local_connect_server(settings.spark, _server_options(settings, runtime))
             except PySparkException as error:
-                raise JobError(f"The local Spark server did not start: {_first_line(error)}", f"Its log is in {runtime / 'logs'}.") from error
+                raise JobError(
+                    f"The local Spark server did not start: {_first_line(error)}", f"Its log is in {runtime / 'logs'}."
+                ) from error
     command = [sys.executable, "-m", "jupyter_mlp.backends.spark_idle", str(runtime), str(settings.idle_stop_s)]
     spawn(command, runtime / "idle.log")
     return str(address)

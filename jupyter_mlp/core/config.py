@@ -64,4 +64,6 @@ def _typed(name: str, value: Any, path: Path) -> Any:
     try:
         return wanted(value)
     except (TypeError, ValueError):
-        raise InvalidInputError(f"The setting {name} is {value!r}, not a {wanted.__name__}.", f"Correct it in {path} or in MLP_{name.upper()}.") from None
+        raise InvalidInputError(
+            f"The setting {name} is {value!r}, not a {wanted.__name__}.", f"Correct it in {path} or in MLP_{name.upper()}."
+        ) from None

@@ -1,12 +1,12 @@
 """Everything a user can do wrong or meet, as exceptions of two lines: what is wrong, what to type next.
 
-    MLPError
-    ├── NotFoundError        (LookupError)   no table, dataset, model, run ... of that name
-    ├── InvalidInputError    (ValueError)    an option, a query, a column or a value that cannot work
-    ├── ConflictError        (RuntimeError)  a name or port is taken, or another writer was faster
-    ├── StorageError         (OSError)       the workspace cannot be read or written
-    ├── JobError             (RuntimeError)  a job failed, was cancelled or cannot be reached
-    └── MissingPackageError  (ImportError)   an extra is not installed
+MLPError
+├── NotFoundError        (LookupError)   no table, dataset, model, run ... of that name
+├── InvalidInputError    (ValueError)    an option, a query, a column or a value that cannot work
+├── ConflictError        (RuntimeError)  a name or port is taken, or another writer was faster
+├── StorageError         (OSError)       the workspace cannot be read or written
+├── JobError             (RuntimeError)  a job failed, was cancelled or cannot be reached
+└── MissingPackageError  (ImportError)   an extra is not installed
 """
 
 from __future__ import annotations

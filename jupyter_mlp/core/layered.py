@@ -84,8 +84,8 @@ def _box(node: str, x: int, y: int) -> str:
     colour = _COLOURS.get(node.split(":")[0], "#55606b")
     label = node if len(node) <= 28 else node[:27] + "…"
     return (
-        f"<g><title>{escape(node)}</title><rect x='{x}' y='{y}' width='{_WIDTH}' height='{_HEIGHT}' rx='4' fill='{colour}' fill-opacity='.14' "
-        f"stroke='{colour}'/><text x='{x + 8}' y='{y + 17}' fill='currentColor'>{escape(label)}</text></g>"
+        f"<g><title>{escape(node)}</title><rect x='{x}' y='{y}' width='{_WIDTH}' height='{_HEIGHT}' rx='4' fill='{colour}' "
+        f"fill-opacity='.14' stroke='{colour}'/><text x='{x + 8}' y='{y + 17}' fill='currentColor'>{escape(label)}</text></g>"
     )
 
 

@@ -135,7 +135,9 @@ def _one_statement(tokens: list[Token], text: str) -> tuple[list[Token], str]:
         raise InvalidInputError("The cell holds no query.", "Write one Spark SQL query below the magic, like SELECT 1.")
     if cuts:
         line = tokens[cuts[0]].line
-        raise InvalidInputError(f"The cell holds more than one statement (a second one begins after line {line}).", "Put each query in a cell of its own.")
+        raise InvalidInputError(
+            f"The cell holds more than one statement (a second one begins after line {line}).", "Put each query in a cell of its own."
+        )
     return tokens, text
 
 
@@ -145,7 +147,7 @@ def _normal(token: Token, text: str) -> str:
     return " ".join(words) if all(word in _KEYWORDS for word in words) else raw
 
 
-def _tables(tree: exp.Expression, tokens: list[Token]) -> Iterator[TableUse]:
+def _tables(tree: exp.Expr, tokens: list[Token]) -> Iterator[TableUse]:
     at = {token.start: index for index, token in enumerate(tokens)}
     for table in tree.find_all(exp.Table):
         parts = [part for part in table.parts if isinstance(part, exp.Identifier)]
@@ -158,9 +160,7 @@ def _tables(tree: exp.Expression, tokens: list[Token]) -> Iterator[TableUse]:
         after = next((i for i, token in enumerate(tokens) if token.start >= end), len(tokens))
         clause, version, after = _time_travel(tokens, after)
         alias_at = _after_sample(tokens, after, end if clause is None else clause[1])
-        yield TableUse(
-            ".".join(part.name for part in parts).lower(), start, end, bool(table.alias), alias_at, version, clause
-        )
+        yield TableUse(".".join(part.name for part in parts).lower(), start, end, bool(table.alias), alias_at, version, clause)
 
 
 def _time_travel(tokens: list[Token], index: int) -> tuple[tuple[int, int] | None, str | None, int]:
@@ -191,7 +191,7 @@ def _after_sample(tokens: list[Token], index: int, default: int) -> int:
 
 def _is_cte(table: exp.Table, name: str) -> bool:
     """Whether a one-part name means a CTE that is visible where it stands."""
-    node: exp.Expression | None = table
+    node: exp.Expr | None = table
     inside: exp.CTE | None = None
     while node is not None:
         if isinstance(node, exp.CTE):
@@ -209,7 +209,7 @@ def _is_cte(table: exp.Table, name: str) -> bool:
     return False
 
 
-def _database_qualifiers(tree: exp.Expression) -> Iterator[tuple[int, int]]:
+def _database_qualifiers(tree: exp.Expr) -> Iterator[tuple[int, int]]:
     """Ranges of `lake.` in `lake.flights.dep_delay`: a view has no database."""
     for column in tree.find_all(exp.Column):
         database, table = column.args.get("db"), column.args.get("table")
@@ -217,7 +217,7 @@ def _database_qualifiers(tree: exp.Expression) -> Iterator[tuple[int, int]]:
             yield database.meta["start"], table.meta["start"]
 
 
-def _volatile(tree: exp.Expression) -> Iterator[str]:
+def _volatile(tree: exp.Expr) -> Iterator[str]:
     for node in tree.find_all(exp.Func):
         name = (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
         if name in VOLATILE:

@@ -1,8 +1,8 @@
-"""References: how every versioned thing is named, in cells, on the command line, in records and in URLs.
+r"""References: how every versioned thing is named, in cells, on the command line, in records and in URLs.
 
-    table:lake.flights@8213...   dataset:trips@1f3c...   run:20261124-...   model:<uuid>   endpoint:delays
-    \\___/ \\__________/ \\____/
-    kind      name      version (absent means: the newest)
+table:lake.flights@8213...   dataset:trips@1f3c...   run:20261124-...   model:<uuid>   endpoint:delays
+\___/ \__________/ \____/
+kind      name      version (absent means: the newest)
 """
 
 from __future__ import annotations

@@ -65,7 +65,9 @@ def parse(verb: Verb, line: str | Sequence[str], program: str) -> argparse.Names
     Raises:
         InvalidInputError: an option or value is wrong; the hint names the nearest option or the values that work.
     """
-    parser = _Parser(prog=program, description=verb.summary, epilog=verb.example and f"example: {verb.example}", add_help=False, allow_abbrev=False)
+    parser = _Parser(
+        prog=program, description=verb.summary, epilog=verb.example and f"example: {verb.example}", add_help=False, allow_abbrev=False
+    )
     parser.add_argument("-h", "--help", action="store_true", help="show this help")
     for one in verb.options:
         parser.add_argument(*one.flags, help=one.help, **one.settings)
@@ -98,7 +100,9 @@ def assignments(words: Sequence[str] | None, names: Mapping[str, Any], flag: str
         elif name in names:
             found[name] = names[name]
         else:
-            raise InvalidInputError(f"{flag} {name}: the notebook has no variable {name}.", f"Write {flag} {name}=VALUE, or set the variable first.")
+            raise InvalidInputError(
+                f"{flag} {name}: the notebook has no variable {name}.", f"Write {flag} {name}=VALUE, or set the variable first."
+            )
     return found
 
 

@@ -18,7 +18,8 @@ _STYLE = """<style>
 .mlp-card dt{color:var(--jp-ui-font-color2,#777)}.mlp-card dd{margin:0;overflow-wrap:anywhere}
 .mlp-card .mlp-scroll{overflow-x:auto}
 .mlp-card table{border-collapse:collapse;margin:4px 0;font-variant-numeric:tabular-nums}
-.mlp-card th,.mlp-card td{padding:2px 10px 2px 0;text-align:left;border-bottom:1px solid var(--jp-border-color2,#e0e0e0);white-space:nowrap;background:none}
+.mlp-card th,.mlp-card td{padding:2px 10px 2px 0;text-align:left;white-space:nowrap;background:none;
+border-bottom:1px solid var(--jp-border-color2,#e0e0e0)}
 .mlp-card td.mlp-n,.mlp-card th.mlp-n{text-align:right}
 .mlp-card th small{font-weight:400;color:var(--jp-ui-font-color2,#777)}
 .mlp-card .mlp-caption,.mlp-card .mlp-note{color:var(--jp-ui-font-color2,#777);font-size:12px}
@@ -83,7 +84,8 @@ def _figure(figure: Figure) -> str:
     if not figure.png:
         return f"<div class='mlp-note'>{escape(figure.title)}: {escape(figure.alt)}</div>"
     data = base64.b64encode(figure.png).decode("ascii")
-    return f"<img alt='{escape(figure.alt or figure.title, quote=True)}' title='{escape(figure.title, quote=True)}' src='data:image/png;base64,{data}'>"
+    said = escape(figure.alt or figure.title, quote=True)
+    return f"<img alt='{said}' title='{escape(figure.title, quote=True)}' src='data:image/png;base64,{data}'>"
 
 
 def _clip(text: str, limit: int = 120) -> str:

@@ -27,6 +27,7 @@ class Bar:
         self._shown = False
 
     def __call__(self, *report: Any) -> None:
+        """Show a report, at most four times a second."""
         now = time.perf_counter()
         if now - self._begun < _QUIET_S or now - self._last < _EVERY_S:
             return

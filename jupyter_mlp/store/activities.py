@@ -205,10 +205,7 @@ class Activities:
         Raises:
             NotFoundError: nothing of that name was made here; the message names the nearest.
         """
-        if ref.version is None:
-            exact = self.newest(ref.kind, ref.name)
-        else:
-            exact = self._complete(ref)
+        exact = self.newest(ref.kind, ref.name) if ref.version is None else self._complete(ref)
         if exact is None:
             known = self.names(ref.kind)
             raise NotFoundError(

@@ -156,14 +156,18 @@ def _sqlite_error(error: sqlite3.Error, path: Path) -> Exception:
     if isinstance(error, sqlite3.IntegrityError):
         return ConflictError(f"The record is already there: {text}.", "Run it again: the newest record is used.")
     if "locked" in text:
-        return StorageError(f"The records database {path} was busy for {_BUSY_S:.0f} s.", "Run it again; a team's records belong in Postgres (records_url).")
+        return StorageError(
+            f"The records database {path} was busy for {_BUSY_S:.0f} s.", "Run it again; a team's records belong in Postgres (records_url)."
+        )
     if "readonly" in text or "unable to open" in text:
         return StorageError(
             f"The records database {path} cannot be written: {text}.",
             "Name a writable folder in the environment variable MLP_WORKSPACE, or change the permissions.",
         )
     if "full" in text:
-        return StorageError(f"The disk is full: writing the records at {path} failed.", "Free some space and run it again; nothing was registered.")
+        return StorageError(
+            f"The disk is full: writing the records at {path} failed.", "Free some space and run it again; nothing was registered."
+        )
     return StorageError(f"The records database {path} failed: {text}.", "mlp doctor checks the workspace.")
 
 

@@ -72,7 +72,9 @@ class DatasetVersion(Shown):
 
         self._fits_in_memory()
         self._known(columns)
-        return pa.concat_tables(pq.read_table(path, columns=columns, partitioning=None) for path in self.files).replace_schema_metadata(None)
+        return pa.concat_tables(pq.read_table(path, columns=columns, partitioning=None) for path in self.files).replace_schema_metadata(
+            None
+        )
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the rows as a pandas DataFrame."""
@@ -167,7 +169,10 @@ class DatasetVersion(Shown):
         import pyarrow.parquet as pq
 
         needed = sum(
-            row_group.total_byte_size for path in self.files for meta in [pq.read_metadata(path)] for row_group in map(meta.row_group, range(meta.num_row_groups))
+            row_group.total_byte_size
+            for path in self.files
+            for meta in [pq.read_metadata(path)]
+            for row_group in map(meta.row_group, range(meta.num_row_groups))
         )
         free = psutil.virtual_memory().available
         if needed > free * _MEMORY_SHARE:
@@ -327,5 +332,3 @@ def _size(count: float) -> str:
 def _type_name(kind: pa.DataType) -> str:
     short = {"string": "text", "double": "float64", "float": "float32", "int64": "int64", "bool": "bool"}
     return short.get(str(kind), str(kind))
-
-

@@ -9,7 +9,7 @@ import datetime
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +82,8 @@ class Lake:
         tasks = list(self._snapshot(name, snapshot).plan_files())
         if any(task.delete_files for task in tasks):
             raise InvalidInputError(
-                f"{name}@{snapshot} was written merge-on-read: its files alone are not its rows.", "Compact the table, then read the new version."
+                f"{name}@{snapshot} was written merge-on-read: its files alone are not its rows.",
+                "Compact the table, then read the new version.",
             )
         return sorted(_path(task.file.file_path) for task in tasks)
 
@@ -161,10 +162,8 @@ class Lake:
             return found
         except NoSuchTableError:
             pass
-        try:
+        with suppress(NamespaceAlreadyExistsError):
             self._catalog.create_namespace_if_not_exists(space)
-        except NamespaceAlreadyExistsError:
-            pass
         try:
             with _plain_errors(name):
                 made: Table = self._catalog.create_table((space, table_name), schema)
@@ -227,7 +226,9 @@ def split(name: str) -> tuple[str, str]:
     parts = name.lower().split(".")
     parts = ["lake", *parts] if len(parts) == 1 else parts
     if len(parts) != 2 or not all(part.replace("_", "a").isalnum() for part in parts):
-        raise InvalidInputError(f"{name!r} is not the name of a table.", "Write it like lake.flights: letters, digits and _ on both sides of one dot.")
+        raise InvalidInputError(
+            f"{name!r} is not the name of a table.", "Write it like lake.flights: letters, digits and _ on both sides of one dot."
+        )
     return parts[0], parts[1]
 
 
@@ -296,7 +297,9 @@ def _plain_errors(name: str) -> Iterator[None]:
         raise storage_error(error, f"committing {name}") from error
     except (ValueError, TypeError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InvalidInputError(f"The columns do not fit {name}: {reason}.", "Write to another table name, or cast the columns first.") from error
+        raise InvalidInputError(
+            f"The columns do not fit {name}: {reason}.", "Write to another table name, or cast the columns first."
+        ) from error
     except Exception as error:
         if "locked" in str(error) or "readonly" in str(error) or "disk" in str(error):
             first = str(error).splitlines()[0]
@@ -306,5 +309,3 @@ def _plain_errors(name: str) -> Iterator[None]:
 
 def _path(uri: str) -> str:
     return unquote(urlparse(uri).path) if uri.startswith("file:") else uri
-
-

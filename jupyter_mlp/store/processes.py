@@ -67,7 +67,7 @@ def spawn(argv: Sequence[str], log: Path, environment: Mapping[str, str] | None 
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        child = subprocess.Popen(  # noqa: S603 - argv lists only, no shell
+        child = subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=handle,

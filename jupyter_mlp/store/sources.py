@@ -49,11 +49,11 @@ def _arrow(source: Any) -> pa.Table:
     if isinstance(source, pa.Table):
         return source
     if hasattr(source, "to_arrow") and hasattr(source, "reference"):
-        made: pa.Table = source.to_arrow()
-        return made
+        ours: pa.Table = source.to_arrow()
+        return ours
     if hasattr(source, "toArrow"):
-        made = source.toArrow()
-        return made
+        theirs: pa.Table = source.toArrow()
+        return theirs
     if type(source).__module__.startswith("pandas") and hasattr(source, "columns"):
         source = source.rename(columns=str)
         return pa.Table.from_pandas(source, preserve_index=False).replace_schema_metadata(None)
@@ -81,14 +81,18 @@ def _files(url: str) -> Source:
     try:
         system, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise InvalidInputError(f"{_public(url)} cannot be opened: {error}", "Give a path, or a URL such as s3://bucket/folder/*.parquet.") from error
+        raise InvalidInputError(
+            f"{_public(url)} cannot be opened: {error}", "Give a path, or a URL such as s3://bucket/folder/*.parquet."
+        ) from error
     paths = _matching(system, path, url)
     kind = _format(paths[0])
     try:
         dataset = ds.dataset(paths, filesystem=system, format=_reader(kind, paths[0]))
         schema = storable(dataset.schema)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InvalidInputError(f"{_public(url)} cannot be read as {kind}: {str(error).splitlines()[0]}", "Check the file, or name another.") from error
+        raise InvalidInputError(
+            f"{_public(url)} cannot be read as {kind}: {str(error).splitlines()[0]}", "Check the file, or name another."
+        ) from error
     used = tuple(_fingerprint(system, one) for one in paths)
     label = _public(url) + (f" ({len(paths)} files)" if len(paths) > 1 else "")
 
@@ -108,7 +112,9 @@ def _matching(system: Any, path: str, url: str) -> list[str]:
         found = [path] if system.exists(path) else []
     found = sorted(one for one in found if _format_or_none(one))
     if not found:
-        raise NotFoundError(f"No Parquet, CSV or JSON file at {_public(url)}.", "Check the path; a folder or a glob such as data/*.csv works too.")
+        raise NotFoundError(
+            f"No Parquet, CSV or JSON file at {_public(url)}.", "Check the path; a folder or a glob such as data/*.csv works too."
+        )
     return found
 
 
@@ -131,7 +137,9 @@ def _reader(kind: str, path: str) -> Any:
         return kind
     delimiter = "\t" if ".tsv" in path.lower() else ","
     # A large first block, because the types of all rows are taken from it.
-    return ds.CsvFileFormat(parse_options=pc.ParseOptions(delimiter=delimiter, newlines_in_values=True), read_options=pc.ReadOptions(block_size=64 * 2**20))
+    return ds.CsvFileFormat(
+        parse_options=pc.ParseOptions(delimiter=delimiter, newlines_in_values=True), read_options=pc.ReadOptions(block_size=64 * 2**20)
+    )
 
 
 def _fingerprint(system: Any, path: str) -> Ref:

@@ -30,9 +30,11 @@ def batch_loader(dataset: DatasetVersion, batch_size: int, columns: Sequence[str
         kind = dataset.schema.field(name).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
             numbers = [f.name for f in dataset.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
-            raise InvalidInputError(f"The column {name} holds {kind}, not numbers.", f"Choose columns: loader(columns={numbers[:6]}), or train with a recipe.")
+            raise InvalidInputError(
+                f"The column {name} holds {kind}, not numbers.", f"Choose columns: loader(columns={numbers[:6]}), or train with a recipe."
+            )
 
-    class Batches(IterableDataset):  # type: ignore[type-arg]
+    class Batches(IterableDataset):
         def __iter__(self) -> Iterator[dict[str, Any]]:
             import torch
 

@@ -1,12 +1,12 @@
 """The workspace: records, lake and artifacts in one folder, and the kernel's one current workspace.
 
-    <workspace>/
-      records.db            activities (or a Postgres, by the setting records_url)
-      lake/                 Iceberg catalog and tables, dataset versions among them
-      artifacts/            immutable bytes named by content
-      runs/<id>/            a training run: spec, code, log, events, checkpoints
-      models/<uuid>/        a model: weights, exported graph, recipe, card
-      endpoints/<name>/     an endpoint: wanted state, request log
+<workspace>/
+  records.db            activities (or a Postgres, by the setting records_url)
+  lake/                 Iceberg catalog and tables, dataset versions among them
+  artifacts/            immutable bytes named by content
+  runs/<id>/            a training run: spec, code, log, events, checkpoints
+  models/<uuid>/        a model: weights, exported graph, recipe, card
+  endpoints/<name>/     an endpoint: wanted state, request log
 """
 
 from __future__ import annotations

@@ -127,7 +127,9 @@ def test_ctrl_c_stops_spark_and_not_the_session(workspace: Workspace) -> None:
 
 def test_progress_is_reported(flights: Workspace) -> None:
     seen: list[tuple[int, int, int]] = []
-    mlp.query("SELECT count(*) AS n FROM range(300000000) WHERE hash(id) % 7 = 1", name="slow", progress=lambda *report: seen.append(report))
+    mlp.query(
+        "SELECT count(*) AS n FROM range(300000000) WHERE hash(id) % 7 = 1", name="slow", progress=lambda *report: seen.append(report)
+    )
     assert seen and all(len(report) == 3 for report in seen)
 
 

@@ -38,9 +38,13 @@ def test_found_by_key_only_when_finished(workspace: Workspace) -> None:
 
 
 def test_a_failed_block_registers_nothing(workspace: Workspace) -> None:
-    with pytest.raises(ZeroDivisionError), workspace.activities.recording("query", key="k") as draft:
-        draft.made.append(A)
-        raise ZeroDivisionError("no")
+    def fails() -> None:
+        with workspace.activities.recording("query", key="k") as draft:
+            draft.made.append(A)
+            raise ZeroDivisionError("no")
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
     assert workspace.activities.find("k") is None
     assert workspace.activities.names("dataset") == []
     assert workspace.activities.recent()[0].state == "failed"

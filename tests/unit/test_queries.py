@@ -58,7 +58,12 @@ def test_formatting_does_not_change_a_query(one: str, other: str) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("SELECT 'a' FROM t", "SELECT 'A' FROM t"), ("SELECT Date FROM t", "SELECT date FROM t"), ("SELECT 1", "SELECT 1.0"), ("SELECT `a b`", "SELECT a b")],
+    [
+        ("SELECT 'a' FROM t", "SELECT 'A' FROM t"),
+        ("SELECT Date FROM t", "SELECT date FROM t"),
+        ("SELECT 1", "SELECT 1.0"),
+        ("SELECT `a b`", "SELECT a b"),
+    ],
 )
 def test_meaning_does(one: str, other: str) -> None:
     assert queries.read(one).canonical != queries.read(other).canonical

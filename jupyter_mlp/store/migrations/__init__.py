@@ -20,7 +20,9 @@ def upgrade(url: str) -> None:
     try:
         command.upgrade(_config(url), "head")
     except CommandError as error:
-        raise StorageError(f"The records database was written by another version: {error}.", "Upgrade: pip install -U jupyter_mlp") from error
+        raise StorageError(
+            f"The records database was written by another version: {error}.", "Upgrade: pip install -U jupyter_mlp"
+        ) from error
     except OperationalError as error:
         raise StorageError(
             f"The records database cannot be opened: {str(error.orig).strip().splitlines()[0]}.",

@@ -1,0 +1,255 @@
+"""Step 4, deploy: models behind HTTP endpoints in processes that outlive the kernel; a second deploy is a hot swap."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from jupyter_mlp.core.cards import Card, Shown, Table
+from jupyter_mlp.core.entities import Activity
+from jupyter_mlp.core.errors import ConflictError, JobError, NotFoundError
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.serving import control, routing
+from jupyter_mlp.serving.routing import Variant
+from jupyter_mlp.store import deployments, registry
+from jupyter_mlp.store.activities import Draft
+from jupyter_mlp.store.deployments import EndpointFolder
+from jupyter_mlp.store.workspace import Workspace, current
+
+
+@dataclass(frozen=True, repr=False)
+class Deployment(Shown):
+    """An endpoint as one deploy left it: where it is, and which models answer.
+
+    Attributes:
+        variants: the models with their shares of the requests.
+        seconds: how long the deploy took; 0 when it was only looked up.
+    """
+
+    name: str
+    reference: Ref
+    variants: tuple[Variant, ...]
+    port: int
+    workspace: Workspace
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """The exact reference, as text."""
+        return str(self.reference)
+
+    @property
+    def url(self) -> str:
+        """Where to POST `{"instances": [{...}]}`."""
+        return f"http://127.0.0.1:{self.port}/v1/models/{self.name}:predict"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request must carry; the token is a secret, so it is not part of any display."""
+        return {"Authorization": f"Bearer {self._folder.token()}"}
+
+    @property
+    def state(self) -> str:
+        """`ready`, `starting`, `stopped` or `down` - as it is now, not as it was when this object was made."""
+        folder = self._folder
+        if folder.wanted().get("stopped"):
+            return "stopped"
+        if not folder.running:
+            return "down"
+        return "ready" if control.answers(self.port) else "starting"
+
+    def predict(self, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> list[Any]:
+        """Return one prediction per row, asked over HTTP.
+
+        Example:
+            >>> mlp.endpoint("delays").predict([{"dep_delay": 4.0, "carrier": "UA"}])
+        """
+        from jupyter_mlp.serving.client import Client
+
+        given = [rows] if isinstance(rows, Mapping) else list(rows)
+        with Client("127.0.0.1", self.port, self.name, self._folder.token()) as client:
+            return [value for answer in client.ask_all(given) for value in answer.predictions]
+
+    def rollback(self) -> Deployment:
+        """Serve again what the deploy before this one served, without dropping a request."""
+        return _rollback(self.workspace, self.name)
+
+    def stop(self) -> None:
+        """End the endpoint's processes; its log of requests stays, and deploying to it again starts it again."""
+        control.stop(self._folder)
+
+    @property
+    def _folder(self) -> EndpointFolder:
+        return deployments.folder(self.workspace, self.name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the deployment as JSON types, without its token."""
+        return {
+            "ref": self.ref,
+            "kind": "endpoint",
+            "name": self.name,
+            "url": self.url,
+            "state": self.state,
+            "port": self.port,
+            "variants": [variant.to_dict() for variant in self.variants],
+            "seconds": round(self.seconds, 3),
+            "notes": list(self.notes),
+        }
+
+    def card(self) -> Card:
+        """Return where it is and who answers."""
+        rows = [[v.model, "shadow" if v.shadow else f"{v.weight} %"] for v in self.variants]
+        facts: list[tuple[str, Any]] = [("url", self.url), ("state", self.state)]
+        if self.seconds:
+            facts.append(("took", f"{self.seconds:,.2f} s"))
+        notes = [*self.notes, f"Requests need the header Authorization: Bearer ...; mlp.endpoint('{self.name}').headers has it."]
+        return Card(f"endpoint:{self.name}", facts, [Table(["model", "traffic"], rows)], notes=notes)
+
+
+def deploy(model: str, *, to: str, traffic: int | None = None, shadow: bool = False, port: int | None = None) -> Deployment:
+    """Serve a model at the endpoint `to` and return the deployment; on a running endpoint this is a hot swap.
+
+    Args:
+        model: `model:<uuid>`, `run:<id>` or a model's name.
+        to: the endpoint's name.
+        traffic: percent of the requests for this model, the champion keeps the rest; all of them when left out.
+        shadow: let the model answer copies of the requests for the log only.
+        port: where a new endpoint listens; a free one when left out.
+
+    Raises:
+        ConflictError: the name or the port is taken.
+        JobError: the model does not load or fails on its own example; what was served still is.
+
+    Example:
+        >>> mlp.deploy("DelayModel", to="delays").url
+        'http://127.0.0.1:40213/v1/models/delays:predict'
+    """
+    workspace = current()
+    folder = deployments.folder(workspace, to)
+    found = registry.load(workspace, model)
+    parameters = {"model": model, "to": to, "traffic": traffic, "shadow": shadow, "port": port}
+    with _recording(workspace, folder, [found.uuid], parameters) as draft:
+        _free_to_use(workspace, folder, found)
+        variants = routing.with_model(_current_variants(folder), found.uuid, traffic, shadow)
+        return _bring(workspace, folder, draft, variants, port, _newest_deploy(workspace, to))
+
+
+def endpoint(name: str) -> Deployment:
+    """Return the endpoint of that name as it is now.
+
+    Raises:
+        NotFoundError: nothing was deployed under that name.
+    """
+    workspace = current()
+    reference = deployments.newest(workspace, name)
+    made = workspace.activities.maker(reference)
+    folder = deployments.folder(workspace, reference.name)
+    assert made is not None
+    return Deployment(reference.name, reference, routing.read(made.facts["variants"]), folder.port or made.facts["port"], workspace)
+
+
+def _bring(
+    workspace: Workspace, folder: EndpointFolder, draft: Draft, variants: tuple[Variant, ...], port: int | None, before: Activity | None
+) -> Deployment:
+    """Make the host serve `variants`, put everything back if it cannot, and complete the record."""
+    begun = time.perf_counter()
+    old = folder.wanted()
+    fresh = not folder.running
+    generation = int(old.get("generation", 0)) + 1
+    state: dict[str, Any] = {
+        "endpoint": folder.name,
+        "generation": generation,
+        "variants": [variant.to_dict() for variant in variants],
+        "port": control.port_for(folder, port, fresh),
+        "workspace": str(workspace.root),
+        "user": getpass.getuser(),
+    }
+    folder.token()
+    folder.want(state)
+    try:
+        host = control.start(workspace, folder) if fresh else None
+        error = control.wait(folder, generation, host)
+    except BaseException:
+        control.undo(folder, old, state, fresh)
+        raise
+    if error:
+        control.undo(folder, old, state, fresh)
+        kept = "Nothing is served." if fresh else "What was served before still is."
+        raise JobError(f"The endpoint {folder.name} refuses this deploy: {error}", f"{kept} Details: {folder.log}")
+    ref = Ref("endpoint", folder.name, draft.activity.id)
+    draft.made.append(ref)
+    draft.facts.update(variants=state["variants"], port=folder.port, generation=generation, before=before.id if before else None)
+    assert folder.port is not None
+    return Deployment(folder.name, ref, variants, folder.port, workspace, time.perf_counter() - begun)
+
+
+def _rollback(workspace: Workspace, name: str) -> Deployment:
+    folder = deployments.folder(workspace, name)
+    made = _newest_deploy(workspace, name)
+    before = workspace.activities.get(made.facts["before"]) if made and made.facts.get("before") else None
+    if made is None or before is None:
+        raise NotFoundError(f"The endpoint {name} has served nothing before this.", "mlp.deploy(MODEL, to=...) serves another model.")
+    variants = routing.read(before.facts["variants"])
+    with _recording(workspace, folder, [variant.model for variant in variants], {"to": name, "rollback": made.id}) as draft:
+        earlier = workspace.activities.get(before.facts["before"]) if before.facts.get("before") else None
+        return _bring(workspace, folder, draft, variants, None, earlier)
+
+
+@contextmanager
+def _recording(workspace: Workspace, folder: EndpointFolder, models: list[str], parameters: dict[str, Any]) -> Iterator[Draft]:
+    """Record one deploy, and keep others away from the endpoint while it lasts."""
+    used = [Ref("model", model) for model in models]
+    with (
+        workspace.activities.recording("deploy", name=folder.name, used=used, parameters=parameters) as draft,
+        folder.locked("deploy") as mine,
+    ):
+        if not mine:
+            raise ConflictError(f"Another deploy to {folder.name} is under way.", "Run it again when that one is done.")
+        yield draft
+
+
+def _free_to_use(workspace: Workspace, folder: EndpointFolder, model: Any) -> None:
+    """Refuse a name that serves other questions, or belongs to somebody else."""
+    wanted = folder.wanted()
+    if not wanted or wanted.get("stopped"):
+        return
+    served = routing.champion(_current_variants(folder))
+    other = f"Choose another name: %mlp_deploy {model.name} --to {folder.name}_2"
+    if wanted.get("user") != getpass.getuser() or wanted.get("workspace") != str(workspace.root):
+        raise ConflictError(
+            f"The endpoint name {folder.name} is taken: it serves {served.model if served else 'nothing'} "
+            f"of {wanted.get('user')} in {wanted.get('workspace')}.",
+            other,
+        )
+    if served is None or served.model == model.uuid:
+        return
+    champion = registry.load(workspace, f"model:{served.model}")
+    if _question(champion) != _question(model):
+        raise ConflictError(
+            f"The endpoint name {folder.name} is taken: it serves {champion.name} ({served.model[:8]}), which answers "
+            f"{', '.join(_question(champion)[1])}; {model.name} answers {', '.join(_question(model)[1])}.",
+            other,
+        )
+
+
+def _question(model: Any) -> tuple[Any, list[str]]:
+    """What callers of an endpoint rely on: the task and the names of the input columns."""
+    return model.task, sorted(model.inputs)
+
+
+def _current_variants(folder: EndpointFolder) -> tuple[Variant, ...]:
+    """What the endpoint serves, or would if its host had not been lost with the machine; nothing when it is stopped."""
+    wanted = folder.wanted()
+    return routing.read(wanted["variants"]) if wanted and not wanted.get("stopped") else ()
+
+
+def _newest_deploy(workspace: Workspace, name: str) -> Activity | None:
+    try:
+        return workspace.activities.maker(deployments.newest(workspace, name))
+    except NotFoundError:
+        return None

@@ -1,0 +1,328 @@
+"""Capture: the smallest module that defines a model class, taken from the cells that ran.
+
+Static definition and use over IPython-transformed source; the latest definition wins. Names whose value is a plain
+literal travel by value, definitions by source, local modules as files. A live thing that the class needs is refused.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib.util
+import inspect
+import json
+import site
+import symtable
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
+from jupyter_mlp.core.identity import digest
+
+_LITERALS = (int, float, complex, str, bytes, bool, type(None), list, tuple, dict, set, frozenset)
+_LONGEST_LITERAL = 100_000
+_BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__"}
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A model class and all it needs, as source.
+
+    Attributes:
+        class_name: the LightningModule. `source`: a module that defines it.
+        modules: local modules it imports, as {relative path: source}.
+        names: what was captured, each with its size in characters.
+    """
+
+    class_name: str
+    source: str
+    modules: Mapping[str, str] = field(default_factory=dict)
+    names: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Identity of the code."""
+        return digest(self.class_name, self.source, sorted(self.modules.items()))
+
+
+@dataclass(frozen=True)
+class _Statement:
+    index: int
+    text: str
+    defines: frozenset[str]
+    now: frozenset[str]  # names read when the statement runs
+    later: frozenset[str]  # names read inside functions and methods, when they are called
+    kind: str  # import, definition, assignment, other
+
+
+def capture(model: str | type, cells: Sequence[str], values: Mapping[str, Any] | None = None) -> Captured:
+    """Return the code of a model class.
+
+    Args:
+        model: the class or its name, or FILE.py:CLASS, or NOTEBOOK.ipynb:CLASS.
+        cells: python sources of the cells that ran, in order.
+        values: the notebook's variables.
+
+    Raises:
+        NotFoundError: no cell defines a class of that name.
+        InvalidInputError: it is no LightningModule, or it needs something that cannot travel (named).
+    """
+    if isinstance(model, type):
+        return _of_class(model, cells, values or {})
+    if not isinstance(model, str):
+        raise InvalidInputError(f"A {type(model).__name__} is not a model class.", "Give the class, or its name.")
+    if ":" in model:
+        return _of_file(model)
+    value = (values or {}).get(model)
+    if isinstance(value, type):
+        return _of_class(value, cells, values or {})
+    if value is not None:
+        raise InvalidInputError(
+            f"{model} is a {type(value).__name__}, not a model class.", f"Give the class: %mlp_train {type(value).__name__} ..."
+        )
+    return _from_cells(model, cells, values or {})
+
+
+def _of_class(model: type, cells: Sequence[str], values: Mapping[str, Any]) -> Captured:
+    if not any(base.__name__ == "LightningModule" for base in model.__mro__):
+        raise InvalidInputError(
+            f"{model.__name__} is not a LightningModule.",
+            f"Derive it: class {model.__name__}(L.LightningModule), with training_step and configure_optimizers.",
+        )
+    if model.__module__ == "__main__" and cells:
+        return _from_cells(model.__name__, cells, values)
+    path = inspect.getsourcefile(model)
+    if path is None:
+        raise InvalidInputError(f"The source of {model.__name__} cannot be found.", "Define it in a cell or in a .py file.")
+    return _of_file(f"{path}:{model.__name__}")
+
+
+def _of_file(text: str) -> Captured:
+    path_text, _, name = text.rpartition(":")
+    path = Path(path_text)
+    if not path.is_file():
+        raise NotFoundError(f"There is no file {path_text}.", "Write FILE.py:CLASS or NOTEBOOK.ipynb:CLASS.")
+    source = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        return _from_cells(name, _cells_of(source), {}, path.parent)
+    if "/site-packages/" in str(path.resolve()):
+        module = inspect.getmodulename(str(path))
+        return Captured(name, source, {}, ((str(module), len(source)),))
+    return _from_cells(name, [source], {}, path.parent)
+
+
+def _cells_of(notebook: str) -> list[str]:
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    transform = TransformerManager().transform_cell
+    cells = json.loads(notebook).get("cells", [])
+    return [transform("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+
+
+def _from_cells(name: str, cells: Sequence[str], values: Mapping[str, Any], folder: Path | None = None) -> Captured:
+    statements = _statements(cells)
+    found = [s for s in statements if name in s.defines]
+    if not found:
+        classes = [n for s in statements if s.kind == "definition" for n in s.defines]
+        raise NotFoundError(f"No cell that ran defines a class {name}.", nearest(name, classes) or "Run the cell that defines it first.")
+    if found[-1].kind != "definition" or not found[-1].text.lstrip().startswith(("class ", "@")):
+        raise InvalidInputError(f"{name} is not a class.", "Give the name of a LightningModule.")
+    if not values and not _derives_from_lightning(name, statements, set()):
+        raise InvalidInputError(f"{name} is not a LightningModule.", f"Derive it: class {name}(L.LightningModule).")
+    needed = _needed(name, statements, values)
+    pieces = [piece for _, piece in sorted(needed.items())]
+    modules = _local_modules("\n".join(pieces), folder or Path.cwd())
+    names = tuple((_title(piece), len(piece)) for piece in pieces) + tuple((path, len(text)) for path, text in modules.items())
+    return Captured(name, "\n\n".join(pieces) + "\n", modules, names)
+
+
+def _statements(cells: Sequence[str]) -> list[_Statement]:
+    statements: list[_Statement] = []
+    for cell in cells:
+        try:
+            tree = ast.parse(cell)
+        except SyntaxError:
+            continue  # it never ran
+        for node in tree.body:
+            if not _is_magic(node):
+                text = ast.get_source_segment(cell, node) or ast.unparse(node)
+                if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.decorator_list:
+                    text = "\n".join(cell.splitlines()[node.decorator_list[0].lineno - 1 : node.end_lineno])
+                statements.append(_statement(len(statements), text, node))
+    return statements
+
+
+def _statement(index: int, text: str, node: ast.stmt) -> _Statement:
+    table = symtable.symtable(text, "cell", "exec")
+    defines, now = set(), set()
+    for symbol in table.get_symbols():
+        if symbol.is_assigned() or symbol.is_imported():
+            defines.add(symbol.get_name())
+        if symbol.is_referenced():
+            now.add(symbol.get_name())
+    later: set[str] = set()
+    body: set[str] = set()
+    for child in table.get_children():
+        _free_names(child, later if child.get_type() == "function" else body, later)
+    kind = "other"
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        kind = "import"
+    elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        kind = "definition"
+    elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        kind = "assignment"
+    return _Statement(index, text, frozenset(defines), frozenset(now | body), frozenset(later), kind)
+
+
+def _free_names(table: Any, here: set[str], inner: set[str]) -> None:
+    here |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global() and symbol.is_referenced()}
+    for child in table.get_children():
+        _free_names(child, inner, inner)
+
+
+def _is_magic(node: ast.stmt) -> bool:
+    value = node.value if isinstance(node, ast.Expr | ast.Assign) else None
+    if not isinstance(value, ast.Call):
+        return False
+    inner = value.func
+    while isinstance(inner, ast.Attribute | ast.Call):
+        inner = inner.value if isinstance(inner, ast.Attribute) else inner.func
+    return isinstance(inner, ast.Name) and inner.id == "get_ipython"
+
+
+def _needed(name: str, statements: Sequence[_Statement], values: Mapping[str, Any]) -> dict[int, str]:
+    """Return {position: source} of everything that the class needs."""
+    taken: dict[int, str] = {}
+    waiting = [(name, len(statements))]
+    seen = set()
+    while waiting:
+        wanted, before = waiting.pop()
+        if (wanted, before) in seen or wanted in _BUILTINS:
+            continue
+        seen.add((wanted, before))
+        statement = _definition(wanted, before, statements)
+        if statement is None:
+            continue  # a name of another scope; Python will say so in the worker if it is missing
+        if statement.kind not in ("import", "definition") and wanted in values:
+            if _is_plain(values[wanted]):
+                line = f"{wanted} = {values[wanted]!r}"
+                before_it = taken.get(statement.index, "").splitlines()
+                taken[statement.index] = "\n".join(dict.fromkeys([*before_it, line]))
+                continue
+            _refuse_live(wanted, values[wanted])
+        if statement.index in taken:
+            continue
+        taken[statement.index] = statement.text
+        waiting += [(other, statement.index) for other in statement.now]
+        waiting += [(other, len(statements)) for other in statement.later]
+    return taken
+
+
+def _definition(name: str, before: int, statements: Sequence[_Statement]) -> _Statement | None:
+    earlier = [s for s in statements[:before] if name in s.defines]
+    later = [s for s in statements[before:] if name in s.defines]
+    return earlier[-1] if earlier else later[0] if later else None
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) not in _LITERALS:
+        return False
+    text = repr(value)
+    if len(text) > _LONGEST_LITERAL:
+        return False
+    try:
+        return bool(ast.literal_eval(text) == value)
+    except (ValueError, SyntaxError):
+        return False
+
+
+def _refuse_live(name: str, value: Any) -> None:
+    kind = type(value)
+    module = kind.__module__.split(".")[0]
+    live = module in (
+        "pandas",
+        "polars",
+        "pyspark",
+        "pyarrow",
+        "socket",
+        "_io",
+        "sqlite3",
+        "sqlalchemy",
+        "jupyter_mlp",
+        "matplotlib",
+    ) or hasattr(value, "fileno")
+    if live:
+        raise InvalidInputError(
+            f"The model uses the variable {name}, a live {kind.__name__} that cannot travel to the job.",
+            "Give the model what it needs as a number or text, as a parameter (--set name=value), or as a column of the data.",
+        )
+
+
+def _derives_from_lightning(name: str, statements: Sequence[_Statement], seen: set[str]) -> bool:
+    seen.add(name)
+    statement = next((s for s in reversed(statements) if name in s.defines and s.kind == "definition"), None)
+    if statement is None:
+        return False
+    node = ast.parse(statement.text).body[0]
+    bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []
+    imported = {n for s in statements if s.kind == "import" for n in s.defines}
+    for base in bases:
+        last = base.split(".")[-1]
+        if last == "LightningModule" or (base.split(".")[0] in imported and last not in ("Module", "object")):
+            return True  # an imported base may derive from it; the worker checks for good
+        if base not in seen and _derives_from_lightning(base, statements, seen):
+            return True
+    return False
+
+
+def _local_modules(source: str, folder: Path) -> dict[str, str]:
+    """Return the sources of modules that are imported and live beside the notebook, not in the environment."""
+    found: dict[str, str] = {}
+    waiting = [source]
+    while waiting:
+        for name in _imports(waiting.pop()):
+            for path, relative in _files_of(name, folder):
+                if relative not in found:
+                    found[relative] = path.read_text(encoding="utf-8")
+                    waiting.append(found[relative])
+    return found
+
+
+def _imports(source: str) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def _files_of(name: str, folder: Path) -> list[tuple[Path, str]]:
+    beside = folder / f"{name}.py"
+    package = folder / name
+    if not beside.is_file() and not (package / "__init__.py").is_file():
+        spec = importlib.util.find_spec(name) if name not in sys.stdlib_module_names else None
+        if spec is None or spec.origin in (None, "built-in", "frozen") or _installed(Path(str(spec.origin))):
+            return []
+        beside, package = Path(str(spec.origin)), Path(str(spec.origin)).parent
+        if beside.name != "__init__.py":
+            return [(beside, beside.name)]
+    if beside.is_file() and beside.name != "__init__.py":
+        return [(beside, beside.name)]
+    return [(path, str(path.relative_to(package.parent))) for path in sorted(package.rglob("*.py"))]
+
+
+def _installed(path: Path) -> bool:
+    here = Path(__file__).resolve().parents[1]
+    roots = [*site.getsitepackages(), site.getusersitepackages(), sysconfig.get_path("stdlib"), str(here)]
+    return any(path.resolve().is_relative_to(Path(root).resolve()) for root in roots)
+
+
+def _title(piece: str) -> str:
+    lines = [line for line in piece.splitlines() if not line.startswith("@")]
+    return (lines or [piece])[0].strip()[:60]

@@ -1,0 +1,266 @@
+"""The HTTP side of an endpoint, as a bare ASGI application: frameworks cost more than small models do.
+
+POST /v1/models/<endpoint>:predict, /predict   KServe v1: rows in, predictions out
+POST /v2/models/<endpoint>/infer               Open Inference Protocol v2: columns in, tensors out
+GET  /health                                   the truth about live and ready; the one route without token
+GET  /metadata, /v2/models/<endpoint>          what is served
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from jupyter_mlp.core.errors import InvalidInputError, MLPError
+from jupyter_mlp.serving.batching import Batcher, Overloaded
+from jupyter_mlp.serving.predictor import Prediction, Predictor
+from jupyter_mlp.serving.protocols import Asked, Refusal, encode, read_v1, read_v2, write_v1, write_v2
+from jupyter_mlp.serving.requests_log import ROWS_KEPT, Entry, RequestLog
+from jupyter_mlp.serving.routing import Router, Variant
+
+_log = logging.getLogger(__name__)
+BODY_BYTES = 16 * 2**20
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+_JSON = (b"content-type", b"application/json")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One generation of variants with their models; replaced as a whole."""
+
+    generation: int
+    router: Router
+    batchers: Mapping[str, Batcher]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return the variants with what each expects."""
+        return [{**variant.to_dict(), **_about(self.batchers[variant.model].predictor)} for variant in self.router.variants]
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The variants of this generation."""
+        return self.router.variants
+
+
+class App:
+    """The ASGI application of one endpoint.
+
+    Args:
+        name: the endpoint's name, part of its URLs.
+        token: what callers must send as `Authorization: Bearer ...`.
+        log: where requests are remembered.
+    """
+
+    def __init__(self, name: str, token: str, log: RequestLog) -> None:
+        self.name = name
+        self.serving: Serving | None = None
+        self._bearer = f"Bearer {token}".encode()
+        self._log = log
+        self._ids = count(random.getrandbits(16))
+        self._start = os.urandom(6).hex()
+        predict, infer = self._predict, self._infer
+        self._routes: dict[str, tuple[str, Callable[[bytes, str], Awaitable[bytes]]]] = {
+            "/predict": ("POST", predict),
+            f"/v1/models/{name}:predict": ("POST", predict),
+            f"/v2/models/{name}/infer": ("POST", infer),
+            "/metadata": ("GET", self._metadata),
+            f"/v1/models/{name}": ("GET", self._metadata),
+            f"/v2/models/{name}": ("GET", self._metadata_v2),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; whatever goes wrong, the client gets JSON and never a stack."""
+        if scope["type"] != "http":
+            return
+        if scope["path"] == "/health":
+            await _answer(send, *self._health(scope["method"]))
+            return
+        begun = time.perf_counter()
+        request_id = f"{self._start}{next(self._ids):x}"
+        try:
+            status, body = 200, await self._handle(scope, receive, request_id)
+        except Refusal as refusal:
+            status, body = refusal.status, encode({**refusal.body, "id": request_id})
+            self._refused(request_id, status, begun, str(refusal))
+        except Exception:  # noqa: BLE001 - a defect of ours or of a model is logged, never shown
+            _log.exception("request %s failed", request_id)
+            status, body = 500, encode({"error": "The endpoint failed on this request; its log has the details.", "id": request_id})
+            self._refused(request_id, status, begun, "internal error")
+        await _answer(send, status, body)
+
+    async def _handle(self, scope: Scope, receive: Receive, request_id: str) -> bytes:
+        self._authorize(scope)
+        route = self._routes.get(scope["path"])
+        if route is None:
+            raise Refusal(404, f"There is nothing at {scope['path'][:200]}.", hint=f"POST /v1/models/{self.name}:predict")
+        method, handler = route
+        if scope["method"] != method:
+            raise Refusal(405, f"{scope['path']} takes {method}, not {scope['method']}.", hint=f"Send it with {method}.")
+        return await handler(await _body(scope, receive) if method == "POST" else b"", request_id)
+
+    def _authorize(self, scope: Scope) -> None:
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                if hmac.compare_digest(value, self._bearer):
+                    return
+                break
+        raise Refusal(
+            401,
+            "The endpoint's token is missing or wrong.",
+            hint=f"Send the header Authorization: Bearer TOKEN; mlp.endpoint('{self.name}').headers has it.",
+        )
+
+    async def _predict(self, body: bytes, request_id: str) -> bytes:
+        asked = read_v1(body)
+        found, model, request_id = await self._ask(asked, request_id)
+        return write_v1(found, model, request_id)
+
+    async def _infer(self, body: bytes, request_id: str) -> bytes:
+        asked = read_v2(body)
+        found, model, request_id = await self._ask(asked, request_id)
+        return write_v2(found, model, request_id, self.name)
+
+    async def _ask(self, asked: Asked, request_id: str) -> tuple[Prediction, str, str]:
+        """Let one variant answer all rows of a request, and its shadows answer for the log."""
+        begun = time.perf_counter()
+        serving = self.serving  # taken once: a swap in the middle does not touch this request
+        request_id = asked.id[:128] if asked.id else request_id
+        if serving is None:
+            raise Refusal(503, "No model is loaded.", hint="Ask again in a moment; GET /health says when it is ready.")
+        model = serving.router.choose(asked.key)
+        try:
+            answering = serving.batchers[model].submit(asked.instances)
+            for shadow in serving.router.shadows:
+                self._shadow(serving.batchers[shadow], asked, request_id)
+            found = await answering
+        except InvalidInputError as error:
+            raise Refusal(422, error.message, _field(error.message), error.hint) from None
+        except Overloaded:
+            raise Refusal(429, "More is waiting than this model can answer soon.", hint="Ask again in a second.") from None
+        except MLPError as error:
+            raise Refusal(503, error.message, hint=error.hint) from None
+        if not found.finite:
+            # The model answers its own example with a finite number, so it is the values that are out of its range.
+            raise Refusal(422, f"For these values model {model} has no finite answer.", "instances", "Check the largest numbers.")
+        self._remember(asked, request_id, found, model, begun)
+        return found, model, request_id
+
+    def _shadow(self, batcher: Batcher, asked: Asked, request_id: str) -> None:
+        begun = time.perf_counter()
+        model = batcher.predictor.model
+        try:
+            future = batcher.submit(asked.instances)
+        except Overloaded:
+            return
+
+        def note(done: Any) -> None:
+            if done.exception() is None:
+                self._remember(asked, request_id, done.result(), model, begun, shadow=True)
+            else:
+                self._log.add(_entry(request_id, 500, begun, model=model, shadow=True, error=str(done.exception())[:200]))
+
+        future.add_done_callback(note)
+
+    def _remember(self, asked: Asked, request_id: str, found: Prediction, model: str, begun: float, shadow: bool = False) -> None:
+        entry = _entry(request_id, 200, begun, model=model, shadow=shadow)
+        entry.rows = len(asked.instances)
+        entry.instances = asked.instances[:ROWS_KEPT]
+        entry.predictions = found.values[:ROWS_KEPT]
+        self._log.add(entry)
+
+    def _refused(self, request_id: str, status: int, begun: float, error: str) -> None:
+        self._log.add(_entry(request_id, status, begun, error=error[:200]))
+
+    def _health(self, method: str) -> tuple[int, bytes]:
+        if method not in ("GET", "HEAD"):
+            return 405, encode({"error": "/health takes GET.", "hint": "Send it with GET."})
+        ready = self.serving is not None
+        return (200 if ready else 503), encode({"live": True, "ready": ready})
+
+    async def _metadata(self, body: bytes, request_id: str) -> bytes:
+        serving = self.serving
+        variants = serving.describe() if serving else []
+        return encode(
+            {"name": self.name, "ready": serving is not None, "generation": serving.generation if serving else 0, "variants": variants}
+        )
+
+    async def _metadata_v2(self, body: bytes, request_id: str) -> bytes:
+        variants = self.serving.describe() if self.serving else []
+        inputs = [{"name": i["name"], "datatype": i.get("type"), "shape": [-1]} for i in (variants[0]["inputs"] if variants else [])]
+        return encode(
+            {"name": self.name, "versions": [v["model"] for v in variants], "platform": "jupyter_mlp", "inputs": inputs, "outputs": []}
+        )
+
+
+def _field(message: str) -> str:
+    """The recipe begins what it refuses with the place: instances[0].carrier is ..."""
+    first = message.split(" ", 1)[0]
+    return first if first.startswith("instances[") else ""
+
+
+def _about(predictor: Predictor) -> dict[str, Any]:
+    card = predictor.card
+    return {
+        "name": card.get("name"),
+        "task": predictor.task,
+        "inputs": card.get("signature", {}).get("inputs", []),
+        "example": card.get("example"),
+    }
+
+
+def _entry(request_id: str, status: int, begun: float, model: str = "", shadow: bool = False, error: str = "") -> Entry:
+    took = (time.perf_counter() - begun) * 1000
+    return Entry(time.time(), request_id, status, round(took, 4), model, shadow, error=error)
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value != b"identity":
+            raise Refusal(422, "Compressed bodies are not read.", "content-encoding", "Send plain JSON.")
+    message = await receive()
+    if not message.get("more_body"):
+        return _capped(message.get("body", b""))
+    parts: list[bytes] = [message.get("body", b"")]
+    size = len(parts[0])
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refusal(400, "The client went away.")
+        size += len(message.get("body", b""))
+        if size <= BODY_BYTES:
+            parts.append(message["body"])
+        elif size > 4 * BODY_BYTES:
+            raise _too_large()  # a little too much is read and dropped, because a client that still sends does not listen
+    if size > BODY_BYTES:
+        raise _too_large()
+    return b"".join(parts)
+
+
+def _capped(body: bytes) -> bytes:
+    if len(body) > BODY_BYTES:
+        raise _too_large()
+    return body
+
+
+def _too_large() -> Refusal:
+    return Refusal(413, f"The body is larger than {BODY_BYTES // 2**20} MiB.", "body", "Send fewer rows per request.")
+
+
+async def _answer(send: Send, status: int, body: bytes) -> None:
+    headers = [_JSON, (b"content-length", str(len(body)).encode())]
+    if status in (401, 413):
+        headers.append((b"connection", b"close"))  # what is left of the request is not worth reading
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,107 @@
+"""The host of one endpoint: a small parent that owns the port and restarts the serving process within a second.
+
+    deploy() --wanted.json--> serving process <--requests-- port <--owned by-- parent
+                                    |  actual.json, requests/                    |
+                                    +--------------- restarts when it dies ------+
+
+Connections that arrive while no serving process lives wait in the socket's queue. If the parent is killed, the serving
+process starts a new one on the same socket and makes room for its child. Nothing here needs a kernel or JupyterLab.
+
+    python -m jupyter_mlp.serving.host ENDPOINT_FOLDER MODELS_ROOT...
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from jupyter_mlp.store.deployments import EndpointFolder
+from jupyter_mlp.store.processes import identify
+
+_log = logging.getLogger(__name__)
+_QUICK_DEATH_S = 5.0
+_CRASHES = 3  # in a row, before the last good models are taken instead of the wanted ones
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Host an endpoint until it is stopped; return the exit status."""
+    parser = argparse.ArgumentParser(prog="jupyter_mlp.serving.host")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--socket", type=int, help="a listening socket to take over")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    folder = EndpointFolder(given.folder)
+    with folder.locked("host") as mine:
+        if not mine:
+            _log.warning("another host serves this endpoint")
+            return 3
+        try:
+            listening = _listen(folder, given.socket)
+        except OSError as error:
+            folder.report({"generation": folder.wanted().get("generation", 0), "serving": [], "error": f"port: {error.strerror}"})
+            return 4
+        folder.started(identify(os.getpid()), listening.getsockname()[1])
+        return _Parent(folder, [str(path) for path in given.models], listening).run()
+
+
+def _listen(folder: EndpointFolder, inherited: int | None) -> socket.socket:
+    if inherited is not None:
+        return socket.socket(fileno=inherited)
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", int(folder.wanted().get("port") or 0)))
+    listening.listen(2048)
+    return listening
+
+
+class _Parent:
+    def __init__(self, folder: EndpointFolder, models: list[str], listening: socket.socket) -> None:
+        self._folder = folder
+        self._models = models
+        self._socket = listening
+        self._child: subprocess.Popen[bytes] | None = None
+        self._ending = False
+
+    def run(self) -> int:
+        """Keep one serving process alive until told to end."""
+        signal.signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGINT, self._end)
+        crashes = 0
+        while not self._ending and not self._folder.wanted().get("stopped"):
+            begun = time.monotonic()
+            self._child = self._start(last_good=crashes >= _CRASHES)
+            status = self._child.wait()
+            if self._ending or self._folder.wanted().get("stopped"):
+                break
+            crashes = crashes + 1 if time.monotonic() - begun < _QUICK_DEATH_S else 0
+            _log.warning("serving process %d ended with %d; starting another", self._child.pid, status)
+            time.sleep(min(0.05 * 2**crashes, 2.0))
+        return 0
+
+    def _start(self, last_good: bool) -> subprocess.Popen[bytes]:
+        descriptor = self._socket.fileno()
+        argv = [sys.executable, "-m", "jupyter_mlp.serving.child", str(self._folder.path), *self._models, "--socket", str(descriptor)]
+        argv += ["--parent", str(os.getpid())] + (["--last-good"] if last_good else [])
+        return subprocess.Popen(argv, pass_fds=[descriptor], stdin=subprocess.DEVNULL)
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
+        self._ending = True
+        child = self._child
+        if child is not None and child.poll() is None:
+            child.terminate()
+            # The main loop's wait() returns when the child is gone; a child that hangs is not waited for.
+            signal.signal(signal.SIGALRM, lambda *_: child.kill())
+            signal.alarm(8)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

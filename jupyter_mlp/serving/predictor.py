@@ -1,0 +1,220 @@
+"""A model folder as something that answers: the recipe makes features, ONNX Runtime or the author's code runs, labels come out.
+
+The same class serves requests, scores datasets and evaluates, so that all three give the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from jupyter_mlp.core.errors import InvalidInputError, StorageError
+from jupyter_mlp.core.online import MOST_ROWS, OnlineRecipe
+from jupyter_mlp.core.recipe import Recipe
+from jupyter_mlp.store.artifacts import sha256_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Runner(Protocol):
+    """Runs the network on features."""
+
+    quick: bool  # fast enough to run in the event loop
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return the raw outputs, [n] or [n, k]."""
+        ...
+
+    def close(self) -> None:
+        """Free what the runner holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Answers for n rows: numbers, or labels with their probabilities ([n] for the second of two classes, else [n, k])."""
+
+    values: list[Any]
+    scores: np.ndarray
+    probabilities: np.ndarray | None = None
+
+    def part(self, start: int, stop: int) -> Prediction:
+        """Return the answers of some rows."""
+        probabilities = None if self.probabilities is None else self.probabilities[start:stop]
+        return Prediction(self.values[start:stop], self.scores[start:stop], probabilities)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number is one."""
+        return bool(np.isfinite(self.scores).all())
+
+
+class Predictor:
+    """Answers rows and columns with one model.
+
+    Example:
+        >>> predictor = Predictor.load(workspace.models / uuid)
+        >>> predictor.predict_rows([{"dep_delay": 4.0, "carrier": "UA"}])
+        [1.7]
+    """
+
+    def __init__(self, card: Mapping[str, Any], recipe: Recipe, runner: Runner) -> None:
+        self.card = card
+        self.recipe = recipe
+        self.runner = runner
+        self._online = OnlineRecipe(recipe)
+        self.model: str = card["uuid"]
+        self.task: str | None = card.get("task") or recipe.task
+        classes = card.get("classes") or recipe.classes
+        self.classes: list[Any] | None = list(classes) if classes else None
+
+    @classmethod
+    def load(cls, folder: Path) -> Predictor:
+        """Return the predictor of a model folder.
+
+        Raises:
+            StorageError: files are missing or were changed since the model was registered.
+        """
+        try:
+            card = json.loads((folder / "model.json").read_bytes())
+        except (OSError, json.JSONDecodeError) as error:
+            raise StorageError(f"The model folder {folder} cannot be read: {error}.", "Restore it from a backup or train again.") from error
+        recipe = Recipe.from_dict(card["recipe"])
+        if card["export"]["kind"] == "onnx":
+            return cls(card, recipe, OnnxRunner(folder, card))
+        from jupyter_mlp.serving.source import SourceRunner
+
+        return cls(card, recipe, SourceRunner(folder))
+
+    def predict_columns(self, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> Prediction:
+        """Return the answers for rows given as columns."""
+        return self.decode(self.runner(self.recipe.features(columns)))
+
+    def answer(self, rows: Sequence[Mapping[str, Any]]) -> Prediction:
+        """Return the answers for rows given as dictionaries.
+
+        Raises:
+            InvalidInputError: names the field that is missing, unknown or of the wrong type.
+        """
+        features = self._online.rows(rows) if len(rows) <= MOST_ROWS else None
+        if features is None:
+            try:
+                features = self.recipe.rows(rows)
+            except (OverflowError, ValueError) as error:
+                if isinstance(error, InvalidInputError):
+                    raise
+                raise InvalidInputError(
+                    f"instances hold a value that is out of range: {error}", "Check the largest numbers and the times."
+                ) from None
+        return self.decode(self.runner(features))
+
+    def predict_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Return one value or label per row."""
+        return self.answer(rows).values
+
+    def decode(self, outputs: np.ndarray) -> Prediction:
+        """Return raw outputs as answers."""
+        if outputs.ndim == 2 and outputs.shape[1] == 1:
+            outputs = outputs[:, 0]
+        if self.task == "binary":
+            chance = _sigmoid(outputs) if outputs.ndim == 1 else _softmax(outputs)[:, 1]
+            classes = self.classes or [0, 1]
+            return Prediction([classes[int(p >= 0.5)] for p in chance.tolist()], outputs, chance)
+        if self.task == "multiclass":
+            chances = _softmax(outputs)
+            classes = self.classes or list(range(chances.shape[1]))
+            return Prediction([classes[i] for i in chances.argmax(axis=1).tolist()], outputs, chances)
+        return Prediction(outputs.tolist(), outputs)
+
+    def check(self) -> None:
+        """Answer the example of the model card: warms the model and proves that it works.
+
+        Raises:
+            InvalidInputError: it fails or answers with something that is no finite number.
+        """
+        example = self.card.get("example")
+        if not example:
+            return
+        for _ in range(3):  # the first runs allocate
+            found = self.answer([example])
+        if not found.finite or len(found.values) != 1:
+            raise InvalidInputError(
+                f"Model {self.model[:8]} answers its own example with {found.scores.tolist()}, which is no finite number.",
+                "Train it again with a smaller learning rate, or deploy another model.",
+            )
+
+    def close(self) -> None:
+        """Free the model."""
+        self.runner.close()
+
+
+class OnnxRunner:
+    """The exported graph in ONNX Runtime, on one thread: for small models more threads only add waiting."""
+
+    quick = True
+
+    def __init__(self, folder: Path, card: Mapping[str, Any], threads: int = 1) -> None:
+        import onnxruntime
+
+        graph = folder / "model.onnx"
+        wanted = _recorded_hash(card)
+        if wanted and sha256_of(graph) != wanted:
+            raise StorageError(f"{graph} was changed since the model was registered.", "Restore it from a backup or train again.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises classes of its own, one per status code
+            raise StorageError(f"{graph} cannot be loaded: {str(error)[:200]}", "Train the model again.") from error
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return the raw outputs of the graph."""
+        found: np.ndarray = self._session.run(None, {self._input: features})[0]
+        return found
+
+    def close(self) -> None:
+        """Nothing to do: the session goes with its last reference."""
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Return rows as columns, absent values as None."""
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def json_ready(value: Any) -> Any:
+    """Return a feature as a request carries it: text for times, null for NaN, plain Python for numpy."""
+    if hasattr(value, "isoformat"):
+        return None if value != value else value.isoformat()
+    if hasattr(value, "item") and not isinstance(value, str | bytes):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _recorded_hash(card: Mapping[str, Any]) -> str | None:
+    found = card.get("sha256", {}).get("model.onnx")
+    return str(found) if found else None
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    x = x.astype(np.float64)
+    chance: np.ndarray = np.exp(-np.logaddexp(0, -x))
+    return chance
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    x = x.astype(np.float64)
+    powers = np.exp(x - x.max(axis=1, keepdims=True))
+    chance: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return chance

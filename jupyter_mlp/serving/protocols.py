@@ -1,0 +1,143 @@
+"""The two forms a request may have, as typed structures: KServe v1 (rows) and the Open Inference Protocol v2 (columns)."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from jupyter_mlp.serving.predictor import Prediction
+
+T = TypeVar("T")
+
+
+class Refusal(Exception):
+    """An answer that is no prediction: an HTTP status, what is wrong, and where."""
+
+    def __init__(self, status: int, message: str, field: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": message, **({"field": field} if field else {}), **({"hint": hint} if hint else {})}
+
+
+class Asked(msgspec.Struct, forbid_unknown_fields=True):
+    """KServe v1: `{"instances": [{...}]}`; `key` keeps a caller on one variant, `id` comes back in the answer."""
+
+    instances: list[dict[str, Any]]
+    key: str | int | None = None
+    id: str | None = None
+
+
+class _Tensor(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any]
+
+
+class _AskedV2(msgspec.Struct):
+    inputs: list[_Tensor]
+    id: str | None = None
+    parameters: dict[str, Any] = {}
+
+
+_v1 = msgspec.json.Decoder(Asked)
+_v2 = msgspec.json.Decoder(_AskedV2)
+_encoder = msgspec.json.Encoder()
+_FORM = 'Send {"instances": [{"column": value, ...}]}.'
+_FORM_V2 = 'Send {"inputs": [{"name": "column", "shape": [n], "datatype": "FP64", "data": [...]}]}.'
+
+
+def read_v1(body: bytes) -> Asked:
+    """Read a v1 request.
+
+    Raises:
+        Refusal: 422 that names the field.
+    """
+    asked = _decoded(_v1, body, _FORM)
+    if not asked.instances:
+        raise Refusal(422, "instances is empty.", "instances", _FORM)
+    return asked
+
+
+def read_v2(body: bytes) -> Asked:
+    """Read a v2 request; every input is one column of the model."""
+    found = _decoded(_v2, body, _FORM_V2)
+    if not found.inputs:
+        raise Refusal(422, "inputs is empty.", "inputs", _FORM_V2)
+    length = len(found.inputs[0].data)
+    for tensor in found.inputs:
+        if tensor.shape not in ([length], [length, 1]) or len(tensor.data) != length or not length:
+            raise Refusal(422, f"The input {tensor.name} has shape {tensor.shape} and {len(tensor.data)} values.", tensor.name, _FORM_V2)
+    names = [tensor.name for tensor in found.inputs]
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*(tensor.data for tensor in found.inputs), strict=True)]
+    key = found.parameters.get("key")
+    return Asked(rows, key if isinstance(key, str | int) else None, found.id)
+
+
+def write_v1(found: Prediction, model: str, request_id: str) -> bytes:
+    """Return a v1 answer; classifiers add the probabilities."""
+    answer: dict[str, Any] = {"predictions": found.values, "model": model, "id": request_id}
+    if found.probabilities is not None:
+        answer["probabilities"] = found.probabilities.tolist()
+    return _encoder.encode(answer)
+
+
+def write_v2(found: Prediction, model: str, request_id: str, endpoint: str) -> bytes:
+    """Return a v2 answer; the model's UUID is its version."""
+    outputs = [_tensor("predictions", found.values)]
+    if found.probabilities is not None:
+        shape = list(found.probabilities.shape)
+        outputs.append({"name": "probabilities", "shape": shape, "datatype": "FP64", "data": found.probabilities.ravel().tolist()})
+    return _encoder.encode({"model_name": endpoint, "model_version": model, "id": request_id, "outputs": outputs})
+
+
+def encode(value: Any) -> bytes:
+    """Return a value as JSON."""
+    return _encoder.encode(value)
+
+
+def _tensor(name: str, values: list[Any]) -> dict[str, Any]:
+    first = values[0] if values else 0.0
+    kind = "BOOL" if isinstance(first, bool) else "INT64" if isinstance(first, int) else "FP64" if isinstance(first, float) else "BYTES"
+    return {"name": name, "shape": [len(values)], "datatype": kind, "data": values}
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], body: bytes, form: str) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        raise Refusal(422, text + ".", _place(text), form) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        field = _not_a_number(body)
+        if field:
+            raise Refusal(422, f"{field} is NaN or infinite; JSON has no such number.", field, "Send null for a missing value.") from None
+        raise Refusal(422, f"The body is not valid JSON: {error}", "body", form) from None
+
+
+def _place(text: str) -> str:
+    """Return the field that msgspec's sentence is about: a path, or the name of a missing or unknown one."""
+    found = re.search(r"`\$\.?(.*)`$", text) or re.search(r"field `(.*)`$", text)
+    return found[1] if found and found[1] else "body"
+
+
+def _not_a_number(body: bytes) -> str:
+    """Return the path of the first NaN or Infinity in a body that is JSON but for those."""
+    mark = object()
+    try:
+        value = json.loads(body, parse_constant=lambda _: mark)
+    except (ValueError, RecursionError):
+        return ""
+    todo: list[tuple[str, Any]] = [("", value)]
+    while todo:
+        path, one = todo.pop()
+        if one is mark:
+            return path
+        if isinstance(one, dict):
+            todo += [(f"{path}.{key}".lstrip("."), inner) for key, inner in one.items()]
+        elif isinstance(one, list):
+            todo += [(f"{path}[{i}]", inner) for i, inner in enumerate(one)]
+    return ""

@@ -1,0 +1,137 @@
+"""The log of requests: one JSON line each, buffered, written within half a second, rotated by size.
+
+Serving appends and never reads; monitoring reads and never writes. Killing the process at any moment costs at most the
+last half second and leaves at most one broken line, which readers skip.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_log = logging.getLogger(__name__)
+ROWS_KEPT = 1000  # of one request; a million-row request must not fill the log
+_FILE_BYTES = 32 * 2**20
+_FILES = 8
+
+
+class Entry(msgspec.Struct, omit_defaults=True):
+    """One request as it is remembered.
+
+    Attributes:
+        time: seconds since 1970, UTC. `ms`: from the last byte of the request to the answer.
+        model: UUID of the one variant that answered; empty when none did.
+        shadow: a copy that was answered for the log only.
+        rows: how many instances were asked; `instances` and `predictions` hold at most the first thousand.
+    """
+
+    time: float
+    id: str
+    status: int
+    ms: float
+    model: str = ""
+    shadow: bool = False
+    rows: int = 0
+    instances: list[dict[str, Any]] = []
+    predictions: list[Any] = []
+    error: str = ""
+
+
+class RequestLog:
+    """Appends entries; call `flush` often, from one thread at a time.
+
+    Args:
+        folder: where the files are.
+        file_bytes, files: size at which a file is closed, and how many closed ones are kept.
+    """
+
+    def __init__(self, folder: Path, file_bytes: int = _FILE_BYTES, files: int = _FILES) -> None:
+        self._folder = folder
+        self._limit = file_bytes
+        self._files = files
+        self._waiting: list[Entry] = []
+        self._encoder = msgspec.json.Encoder()
+        self._broken = b"\n"  # ends the half line that a killed process may have left
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def add(self, entry: Entry) -> None:
+        """Remember an entry until the next flush."""
+        self._waiting.append(entry)
+
+    def flush(self) -> None:
+        """Write what is waiting; a full disk loses log lines, never requests."""
+        if not self._waiting:
+            return
+        entries, self._waiting = self._waiting, []
+        data = self._broken + self._encoder.encode_lines(entries)
+        self._broken = b""
+        path = self._folder / "current.jsonl"
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                os.write(handle, data)
+                full = os.fstat(handle).st_size >= self._limit
+            finally:
+                os.close(handle)
+            if full:
+                self._rotate(path)
+        except OSError as error:
+            _log.warning("requests log: %s", error)
+
+    def _rotate(self, path: Path) -> None:
+        os.replace(path, self._folder / f"{time.time_ns():020d}.jsonl")
+        for old in sorted(self._folder.glob("[0-9]*.jsonl"))[: -self._files]:
+            old.unlink(missing_ok=True)
+
+
+def entries(folder: Path, limit: int = 200_000) -> list[Entry]:
+    """Return the newest entries, oldest first; broken lines are skipped."""
+    paths = [folder / "current.jsonl", *sorted(folder.glob("[0-9]*.jsonl"), reverse=True)]
+    taken: list[Entry] = []
+    for path in paths:
+        taken = [*_decoded(path), *taken]
+        if len(taken) >= limit:
+            break
+    return taken[-limit:]
+
+
+def table(folder: Path, limit: int = 200_000) -> pa.Table:
+    """Return the newest requests as an Arrow table, one row per request, without features."""
+    import pyarrow as pa
+
+    found = entries(folder, limit)
+    return pa.table(
+        {
+            "time": pa.array([int(e.time * 1e6) for e in found], pa.timestamp("us", tz="UTC")),
+            "id": pa.array([e.id for e in found], pa.string()),
+            "model": pa.array([e.model or None for e in found], pa.string()),
+            "shadow": pa.array([e.shadow for e in found], pa.bool_()),
+            "status": pa.array([e.status for e in found], pa.int16()),
+            "ms": pa.array([e.ms for e in found], pa.float64()),
+            "rows": pa.array([e.rows for e in found], pa.int64()),
+            "error": pa.array([e.error or None for e in found], pa.string()),
+        }
+    )
+
+
+def _decoded(path: Path) -> Iterator[Entry]:
+    decoder = msgspec.json.Decoder(Entry)
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:  # rotated away between listing and reading
+        return
+    for line in lines:
+        if line:
+            try:
+                yield decoder.decode(line)
+            except msgspec.MsgspecError:
+                continue

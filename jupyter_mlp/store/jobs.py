@@ -1,0 +1,161 @@
+"""Run folders: all that a training run is told and says, written by its workers, read by whoever attaches.
+
+    <workspace>/runs/<id>/
+      spec.json         what to do (written before the job starts)
+      code/             the captured module and local modules
+      handle.json       what finds the job again (process identity, cluster job id)
+      log.txt           everything it printed
+      events.jsonl      progress and metrics, one object a line, append only
+      recipe.json       the fitted recipe and the plan of rows
+      result/           weights, exported graph, code (when it finished)
+      exit.json         how it ended; written last, fsynced
+
+Workers never open the records database; `fold` brings the folder's truth into it, as often as you like.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, RUNNING, Activity
+from jupyter_mlp.core.errors import NotFoundError, nearest
+from jupyter_mlp.core.plugins import load
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.store.artifacts import publish_bytes
+from jupyter_mlp.store.workspace import Workspace
+
+
+class RunFolder:
+    """One run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def log_path(self) -> Path:
+        """Where the job prints to."""
+        return self.path / "log.txt"
+
+    def write(self, name: str, value: Mapping[str, Any]) -> None:
+        """Publish a JSON file of the folder."""
+        publish_bytes(self.path / name, json.dumps(value, ensure_ascii=False, indent=1).encode())
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Return a JSON file of the folder; None when it is not there."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return found
+
+    def say(self, event: Mapping[str, Any]) -> None:
+        """Append one event; a line is written with one system call, so lines never mix."""
+        line = json.dumps({"at": round(time.time(), 3), **event}, ensure_ascii=False, default=float) + "\n"
+        handle = os.open(self.path / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+
+    def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Return the whole events after byte `offset`, and the offset to go on from."""
+        try:
+            with (self.path / "events.jsonl").open("rb") as handle:
+                handle.seek(offset)
+                data = handle.read()
+        except FileNotFoundError:
+            return [], offset
+        whole = data[: data.rfind(b"\n") + 1]
+        return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+
+    def log(self) -> str:
+        """Return everything the job printed so far."""
+        try:
+            return self.log_path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def end(self, state: str, error: str = "", hint: str = "", **facts: Any) -> None:
+        """Write how the run ended; the first word stands."""
+        if self.read("exit.json") is None:
+            self.write("exit.json", {"state": state, "error": error, "hint": hint, "at": time.time(), **facts})
+
+
+def folder_of(workspace: Workspace, run_id: str) -> RunFolder:
+    """Return the folder of a run.
+
+    Raises:
+        NotFoundError: there is no such run; the hint names the newest.
+    """
+    path = workspace.find("runs", run_id)
+    if not (path / "spec.json").exists():
+        recent = [f"run:{a.id}" for a in workspace.activities.recent(["train"], limit=3)]
+        raise NotFoundError(
+            f"There is no run {run_id} in this workspace.", nearest(f"run:{run_id}", recent) or "mlp status lists the newest."
+        )
+    return RunFolder(path)
+
+
+def state_of(folder: RunFolder) -> tuple[str, str]:
+    """Return a run's true state and, for a failed one, the reason."""
+    ended = folder.read("exit.json")
+    if ended is None and not _alive(folder):
+        ended = folder.read("exit.json")  # it may have ended between the two looks
+        if ended is None:
+            return FAILED, "The job's process was killed or the machine restarted; nothing of it runs any more."
+    if ended is not None:
+        return str(ended["state"]), str(ended.get("error") or "")
+    return RUNNING, ""
+
+
+def fold(workspace: Workspace, run_id: str) -> Activity:
+    """Bring what the run's folder says into its record, and return the record."""
+    activity = workspace.activities.get(run_id)
+    if activity.state != RUNNING:
+        return activity
+    folder = folder_of(workspace, run_id)
+    state, reason = state_of(folder)
+    if state == RUNNING:
+        return activity
+    ended = folder.read("exit.json") or {}
+    facts = {key: value for key, value in ended.items() if key not in ("state", "error", "hint", "at")}
+    if state == FINISHED:
+        made = [Ref("run", run_id), Ref("model", str(ended["model"]))]
+        return workspace.activities.finish(activity, made=made, facts=facts)
+    if state == CANCELLED:
+        return workspace.activities.cancel(activity, facts=facts)
+    return workspace.activities.fail(activity, reason, facts=facts)
+
+
+def metric_series(folder: RunFolder) -> dict[str, list[tuple[int, float]]]:
+    """Return every metric as a list of (step, value)."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    for event in folder.events()[0]:
+        for name, value in event.get("metrics", {}).items():
+            series.setdefault(name, []).append((int(event.get("step", 0)), float(value)))
+    return series
+
+
+def follow(folder: RunFolder, every_s: float = 0.1) -> Iterator[list[dict[str, Any]]]:
+    """Yield new events as they come, ending when the run has ended."""
+    offset = 0
+    while True:
+        ended = state_of(folder)[0] != RUNNING
+        events, offset = folder.events(offset)
+        yield events
+        if ended:
+            return
+        time.sleep(every_s)
+
+
+def _alive(folder: RunFolder) -> bool:
+    handle = folder.read("handle.json")
+    if handle is None:
+        spec = folder.read("spec.json") or {}
+        return time.time() - float(spec.get("submitted_at", 0)) < 30  # between the spec and the start of the job
+    return bool(load("launchers", handle["cluster"])().alive(handle))

@@ -1,0 +1,157 @@
+"""Models: immutable, named by UUID, saved as weights and an exported graph, never as a pickle.
+
+<workspace>/models/<uuid>/
+  model.json           card: task, signature, recipe, metrics, data, run
+  weights.safetensors  the parameters
+  model.onnx           features float32 [n, width] -> raw output of forward(); absent when it cannot be exported
+  code/                the captured module
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jupyter_mlp.core.cards import Card, Shown, Table
+from jupyter_mlp.core.errors import NotFoundError, StorageError, nearest
+from jupyter_mlp.core.recipe import Recipe
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.store.artifacts import publish_folder, sha256_of
+from jupyter_mlp.store.workspace import Workspace
+
+
+@dataclass(frozen=True, repr=False)
+class Model(Shown):
+    """A trained model.
+
+    Attributes:
+        folder: its files. `card_data`: the content of model.json.
+    """
+
+    folder: Path
+    card_data: Mapping[str, Any]
+
+    @property
+    def uuid(self) -> str:
+        """Its identity."""
+        return str(self.card_data["uuid"])
+
+    @property
+    def ref(self) -> str:
+        """The exact reference, as text."""
+        return f"model:{self.uuid}"
+
+    @property
+    def name(self) -> str:
+        """The class it was made from."""
+        return str(self.card_data["name"])
+
+    @property
+    def recipe(self) -> Recipe:
+        """How its input columns become features."""
+        return Recipe.from_dict(self.card_data["recipe"])
+
+    @property
+    def task(self) -> str | None:
+        """regression, binary, multiclass, or None."""
+        return self.card_data["task"]
+
+    @property
+    def target(self) -> str | None:
+        """The column it predicts."""
+        return self.card_data["target"]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last values of what it logged while training."""
+        return dict(self.card_data["metrics"])
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the columns it reads."""
+        return [column["name"] for column in self.card_data["signature"]["inputs"]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the card without the training statistics."""
+        kept = {key: value for key, value in self.card_data.items() if key != "recipe"}
+        return {"ref": self.ref, "kind": "model", **kept}
+
+    def card(self) -> Card:
+        """Return what it predicts, from what, and how it was made."""
+        export = self.card_data["export"]
+        served = (
+            "ONNX, in the server's process" if export["kind"] == "onnx" else f"from its source, in a process of its own ({export['why']})"
+        )
+        facts = [
+            ("predicts", f"{self.target} ({self.task})" if self.target else "-"),
+            ("trained on", self.card_data["data"]),
+            ("by", self.card_data["run"]),
+            ("served as", served),
+        ]
+        metrics = Table(["metric", "value"], sorted(self.metrics.items()))
+        columns = Table(["input", "type"], [(column["name"], column["type"]) for column in self.card_data["signature"]["inputs"]])
+        return Card(f"{self.name}  model:{self.uuid[:8]}", facts, [metrics, columns])
+
+
+def register(workspace: Workspace, result: Path, card: Mapping[str, Any]) -> str:
+    """Publish the files in `result` as a new model and return its UUID; its activity records it afterwards."""
+    identity = str(uuid.uuid4())
+    complete = {
+        **card,
+        "uuid": identity,
+        "created_at": time.time(),
+        "sha256": {path.name: sha256_of(path) for path in sorted(result.iterdir()) if path.is_file()},
+    }
+
+    def write(folder: Path) -> None:
+        shutil.copytree(result, folder, dirs_exist_ok=True)
+        (folder / "model.json").write_text(json.dumps(complete, ensure_ascii=False, indent=1), encoding="utf-8")
+
+    publish_folder(workspace.models / identity, write)
+    return identity
+
+
+def load(workspace: Workspace, ref: Ref | str) -> Model:
+    """Return a model by `model:<uuid>`, the first characters of its UUID, `run:<id>`, or its name (the newest).
+
+    Raises:
+        NotFoundError: there is none; the hint names the nearest.
+    """
+    identity = _uuid_of(workspace, str(ref))
+    path = workspace.find("models", identity, "model.json")
+    try:
+        return Model(path.parent, json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise StorageError(
+            f"The files of model:{identity} are gone from {path.parent}.", "Restore them from a backup, or train again."
+        ) from None
+
+
+def _uuid_of(workspace: Workspace, text: str) -> str:
+    kind, _, name = text.rpartition(":")
+    if kind == "run":
+        activity = workspace.activities.get(name)
+        found = [ref.name for ref in activity.made if ref.kind == "model"]
+        if not found:
+            raise NotFoundError(f"{text} made no model: it is {activity.state}.", f"mlp attach {text} shows what it did.")
+        return found[0]
+    known = workspace.activities.names("model")
+    if name in known:
+        return name
+    starting = [one for one in known if len(name) >= 4 and one.startswith(name)]
+    if len(starting) == 1:
+        return starting[0]
+    if kind == "":
+        trained = [a for a in workspace.activities.recent(["train"], limit=500, state="finished") if a.name == name]
+        if trained:
+            return next(ref.name for ref in trained[0].made if ref.kind == "model")
+    names = {a.name for a in workspace.activities.recent(["train"], limit=500, state="finished") if a.name}
+    raise NotFoundError(
+        f"There is no model {text} here.", nearest(text, names) or "Train one first: %mlp_train CLASS --data DATASET --target COLUMN"
+    )

@@ -1,0 +1,136 @@
+"""Small real models for tests: a torch module exported to ONNX, registered as training does it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from jupyter_mlp.core.recipe import Recipe
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.store import registry
+from jupyter_mlp.store.workspace import Workspace
+
+
+def rows_of(count: int, seed: int = 1, task: str = "regression") -> pa.Table:
+    """Rows whose target depends on both inputs, with some noise and some missing values."""
+    random = np.random.default_rng(seed)
+    delay = random.normal(10, 20, count)
+    carrier = random.choice(["UA", "AA", "DL"], count)
+    late = delay + 5 * (carrier == "UA") + random.normal(0, 3, count)
+    target = {"regression": late, "binary": late > 10, "multiclass": np.where(late < 0, "early", np.where(late < 20, "ok", "late"))}[task]
+    values = [None if i % 50 == 0 else float(x) for i, x in enumerate(delay)]
+    return pa.table({"dep_delay": pa.array(values, pa.float64()), "carrier": pa.array(carrier), "target": pa.array(target)})
+
+
+def make_model(
+    workspace: Workspace,
+    *,
+    constant: float | None = None,
+    task: str = "regression",
+    columns: tuple[str, ...] = (),
+    name: str = "Delay",
+    code: str | None = None,
+) -> str:
+    """Register a linear model and return its UUID; `constant` makes it always answer that number."""
+    table = rows_of(2000, task=task)
+    for column in columns:
+        table = table.append_column(column, table.column("dep_delay"))
+    recipe = Recipe.infer(table.schema, "target", task).fit(table.to_batches())
+    outputs = len(recipe.classes or ()) if task == "multiclass" else 1
+    weights, bias = (
+        _fitted(recipe, table, outputs)
+        if constant is None
+        else (np.zeros((outputs, recipe.width), np.float32), np.full(outputs, constant, np.float32))
+    )
+    example = {key: value for key, value in table.slice(1, 1).to_pylist()[0].items() if key != "target"}
+    card = {
+        "name": name,
+        "run": "run:test",
+        "task": task,
+        "target": "target",
+        "classes": list(recipe.classes) if recipe.classes else None,
+        "recipe": json.loads(json.dumps(recipe.to_dict())),
+        "signature": {"inputs": [{"name": f.name, "type": str(f.type), "nullable": True} for f in table.schema if f.name != "target"]},
+        "metrics": {},
+        "data": "dataset:rows@1",
+        "export": {"kind": "onnx"},
+        "example": example,
+    }
+    if code is not None:
+        card = {
+            **card,
+            "name": "Odd",
+            "export": {"kind": "source", "why": "it branches on its input"},
+            "arguments": {"width": recipe.width},
+        }
+    with tempfile.TemporaryDirectory() as folder:
+        if code is not None:
+            _source(Path(folder), code, weights, bias)
+        else:
+            (Path(folder) / "model.onnx").write_bytes(_graph(weights.tobytes(), bias.tobytes(), recipe.width, outputs))
+        uuid = registry.register(workspace, Path(folder), card)
+    with workspace.activities.recording("train", name=name) as draft:
+        draft.made.append(Ref("model", uuid))
+    return uuid
+
+
+ODD = """
+import torch
+
+class Odd(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layer = torch.nn.Linear(width, 1)
+
+    def forward(self, x):
+        print("printing must not hurt")
+        found = self.layer(x)[:, 0]
+        return -found if found.sum().item() < -1e6 else found  # a branch that no exporter follows
+"""
+
+
+def _source(folder: Path, code: str, weights: np.ndarray, bias: np.ndarray) -> None:
+    from safetensors.numpy import save_file
+
+    (folder / "code").mkdir()
+    (folder / "code" / "captured.py").write_text(code)
+    save_file({"layer.weight": weights, "layer.bias": bias}, folder / "weights.safetensors")
+
+
+def _fitted(recipe: Recipe, table: pa.Table, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Least squares, one output per class: good enough to beat any baseline here."""
+    features = recipe.features({n: table.column(n) for n in recipe.columns})
+    labels = recipe.labels(table.column("target"))
+    wanted = np.eye(outputs)[labels] * 4 - 2 if outputs > 1 else (labels[:, None] * 4 - 2 if recipe.task == "binary" else labels[:, None])
+    found = np.linalg.lstsq(np.c_[features, np.ones(len(features))], wanted, rcond=None)[0]
+    return found[:-1].T.astype(np.float32).copy(), found[-1].astype(np.float32).copy()
+
+
+@cache
+def _graph(weights: bytes, bias: bytes, width: int, outputs: int) -> bytes:
+    import torch
+
+    module = torch.nn.Linear(width, outputs)
+    with torch.no_grad():
+        module.weight.copy_(torch.from_numpy(np.frombuffer(weights, np.float32).reshape(outputs, width).copy()))
+        module.bias.copy_(torch.from_numpy(np.frombuffer(bias, np.float32).copy()))
+    model = torch.nn.Sequential(module, torch.nn.Flatten(0)) if outputs == 1 else module
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        rows = {0: torch.export.Dim("rows")}
+        torch.onnx.export(
+            model.eval(),
+            (torch.zeros(2, width),),
+            path,
+            input_names=["features"],
+            output_names=["output"],
+            dynamic_shapes=(rows,),
+            dynamo=True,
+            external_data=False,
+        )
+        return path.read_bytes()
