@@ -45,6 +45,20 @@ if TYPE_CHECKING:
     from jupyter_mlp.data import dataset as dataset
     from jupyter_mlp.data import query as query
     from jupyter_mlp.data import write_table as write_table
+    from jupyter_mlp.deployment import deploy as deploy
+    from jupyter_mlp.deployment import endpoint as endpoint
+    from jupyter_mlp.evaluation import evaluate as evaluate
+    from jupyter_mlp.inspection import doctor as doctor
+    from jupyter_mlp.inspection import graph as graph
+    from jupyter_mlp.inspection import status as status
+    from jupyter_mlp.monitoring import monitor as monitor
+    from jupyter_mlp.pipelines import run_notebook as run_notebook
+    from jupyter_mlp.pipelines import to_pipeline as to_pipeline
+    from jupyter_mlp.prediction import predict as predict
+    from jupyter_mlp.snapshots import snapshot as snapshot
+    from jupyter_mlp.snapshots import verify as verify
+    from jupyter_mlp.training import run as run
+    from jupyter_mlp.training import train as train
 
 
 def __getattr__(name: str) -> Any:

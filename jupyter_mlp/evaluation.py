@@ -274,7 +274,8 @@ def _slices(values: list[Any], observed: np.ndarray, predicted: np.ndarray, metr
 def _figures(task: str, observed: np.ndarray, predicted: np.ndarray, classes: list[Any] | None) -> Iterator[Figure]:
     import numpy as np
 
-    from jupyter_mlp.core import charts, metrics
+    from jupyter_mlp.core import metrics
+    from jupyter_mlp.reports import charts
 
     if task == "regression":
         error = predicted - observed
@@ -301,10 +302,10 @@ def _figures(task: str, observed: np.ndarray, predicted: np.ndarray, classes: li
 def _published(evaluation: Evaluation, artifacts: Any) -> Evaluation:
     from dataclasses import replace
 
-    from jupyter_mlp.core.pages import page
+    from jupyter_mlp.reports.pages import page
 
-    key = artifacts.put(page(evaluation.card()).encode())
-    return replace(evaluation, report=artifacts.path(key))
+    key = artifacts.put(page(evaluation.card()).encode(), ".html")
+    return replace(evaluation, report=artifacts.path(key, ".html"))
 
 
 def _spans(found: Mapping[str, Estimate]) -> dict[str, tuple[float, float]]:

@@ -246,7 +246,7 @@ def _number(value: Any) -> float | None:
 
 
 def _figures(entries: Sequence[Entry], drift: Sequence[Mapping[str, Any]]) -> Iterator[Figure]:
-    from jupyter_mlp.core import charts
+    from jupyter_mlp.reports import charts
 
     if entries:
         first, last = min(e.time for e in entries), max(e.time for e in entries)
@@ -270,7 +270,7 @@ def _series(entry: Entry) -> str:
 
 
 def _published(report: Report, workspace: Workspace) -> Report:
-    from jupyter_mlp.core.pages import page
+    from jupyter_mlp.reports.pages import page
 
-    key = workspace.artifacts.put(page(report.card()).encode())
-    return replace(report, report=workspace.artifacts.path(key))
+    key = workspace.artifacts.put(page(report.card()).encode(), ".html")
+    return replace(report, report=workspace.artifacts.path(key, ".html"))

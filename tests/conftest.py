@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,6 +24,36 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLP_WORKSPACE", str(tmp_path / "workspace"))
     return current()
+
+
+class Notebook:
+    """A notebook in this process: IPython's own shell with the magics loaded, cell after cell."""
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self.cell("%load_ext jupyter_mlp")
+
+    def cell(self, text: str) -> Any:
+        """Run a cell and return its value; a cell that fails raises what it failed with."""
+        result = self.shell.run_cell(text, store_history=True)
+        if result.error_before_exec or result.error_in_exec:
+            raise result.error_before_exec or result.error_in_exec
+        return result.result
+
+
+@pytest.fixture
+def notebook(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
+    """A fresh notebook on an empty workspace."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.chdir(tmp_path)
+    InteractiveShell.clear_instance()
+    config = Config()
+    config.HistoryManager.enabled = False
+    yield Notebook(InteractiveShell.instance(config=config))
+    InteractiveShell.clear_instance()
 
 
 @pytest.hookimpl(trylast=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.processes import Process, spawn
 
 _PROCESSES_A_CORE = 4  # more only slow each other down
@@ -38,15 +39,21 @@ class LocalLauncher:
         command = [sys.executable, "-m", "jupyter_mlp.backends.supervisor", str(folder), str(workspace)]
         environment = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": _import_path()}
         process = spawn(command, folder / "log.txt", environment, folder)
-        return {"cluster": "local", **process.to_dict()}
+        return {"cluster": "local", "folder": str(folder), **process.to_dict()}
 
     def alive(self, handle: Mapping[str, Any]) -> bool:
-        """Whether the supervisor runs."""
-        return Process.from_dict(handle).alive
+        """Whether the supervisor runs, or, where that was killed, the training itself."""
+        return any(process.alive for process in _processes(handle))
 
     def cancel(self, handle: Mapping[str, Any]) -> None:
-        """End the supervisor, which ends its ranks and records it."""
-        Process.from_dict(handle).stop(wait_s=15)
+        """End the supervisor, which ends its ranks and records it; where that was killed, end the training."""
+        for process in _processes(handle):
+            process.stop(wait_s=15)
+
+
+def _processes(handle: Mapping[str, Any]) -> list[Process]:
+    worker = RunFolder(Path(handle["folder"])).read("worker.json")
+    return [Process.from_dict(handle), *([Process.from_dict(worker)] if worker else [])]
 
 
 def gpu_count() -> int:

@@ -6,6 +6,7 @@ MLPError
 ├── ConflictError        (RuntimeError)  a name or port is taken, or another writer was faster
 ├── StorageError         (OSError)       the workspace cannot be read or written
 ├── JobError             (RuntimeError)  a job failed, was cancelled or cannot be reached
+│   └── DetachedError                    waiting was interrupted; the job itself goes on
 └── MissingPackageError  (ImportError)   an extra is not installed
 """
 
@@ -52,6 +53,10 @@ class StorageError(MLPError, OSError):
 
 class JobError(MLPError, RuntimeError):
     """A job failed, was cancelled or cannot be reached."""
+
+
+class DetachedError(JobError):
+    """Waiting for a job was interrupted; the job itself goes on."""
 
 
 class MissingPackageError(MLPError, ImportError):

@@ -1,6 +1,6 @@
 """Names of outside systems -> the class that speaks to them; nothing is imported until it is asked for.
 
-Other packages add theirs through the entry-point groups `jupyter_mlp.engines` and `jupyter_mlp.launchers`.
+Other packages add theirs through the entry-point groups `jupyter_mlp.engines`, `.launchers` and `.trackers`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from jupyter_mlp.core.errors import MissingPackageError, NotFoundError, nearest
 # group -> name -> (dotted path, the line that installs what it needs)
 _KNOWN: dict[str, dict[str, tuple[str, str]]] = {
     "engines": {"spark": ("jupyter_mlp.backends.spark:SparkEngine", "pip install 'jupyter_mlp[spark]'")},
+    "trackers": {"wandb": ("jupyter_mlp.backends.wandb:logger", "pip install 'jupyter_mlp[wandb]'")},
     "launchers": {"local": ("jupyter_mlp.backends.local:LocalLauncher", "pip install 'jupyter_mlp[train]'")},
 }
 
@@ -24,7 +25,7 @@ def names(group: str) -> list[str]:
 
 
 def load(group: str, name: str) -> Any:
-    """Return the class registered under `name`.
+    """Return the class or function registered under `name`.
 
     Raises:
         NotFoundError: the name is unknown; the known ones are listed.

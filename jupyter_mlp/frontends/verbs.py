@@ -50,6 +50,7 @@ def _train(given: Namespace, context: Context) -> Any:
         batch_size=given.batch_size,
         seed=given.seed,
         detach=given.detach,
+        fresh=given.fresh,
         progress=context.progress("train"),
     )
 
@@ -204,6 +205,7 @@ VERBS: tuple[Verb, ...] = (
             option("--batch-size", type=at_least(1), default=1024, help="rows a step over all processes (1024)"),
             option("--seed", type=at_least(0), default=7, help="seed of everything random (7)"),
             option("--detach", action="store_true", help="return at once; the job goes on"),
+            option("--fresh", action="store_true", help="train even when the same was trained before"),
         ),
         _train,
         example="run = %mlp_train DelayModel --data trips --target arr_delay --max-epochs 3",

@@ -87,6 +87,19 @@ def capture(model: str | type, cells: Sequence[str], values: Mapping[str, Any] |
     return _from_cells(model, cells, values or {})
 
 
+def constructor_names(captured: Captured) -> list[str] | None:
+    """Return the names of the constructor's arguments; None where the source alone does not tell."""
+    classes = {node.name: node for node in ast.parse(captured.source).body if isinstance(node, ast.ClassDef)}
+    node = classes.get(captured.class_name)
+    while node is not None:
+        for one in node.body:
+            if isinstance(one, ast.FunctionDef) and one.name == "__init__":
+                given = one.args
+                return None if given.kwarg else [a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)][1:]
+        node = next((classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes), None)
+    return None
+
+
 def _of_class(model: type, cells: Sequence[str], values: Mapping[str, Any]) -> Captured:
     if not any(base.__name__ == "LightningModule" for base in model.__mro__):
         raise InvalidInputError(
@@ -207,7 +220,8 @@ def _needed(name: str, statements: Sequence[_Statement], values: Mapping[str, An
         statement = _definition(wanted, before, statements)
         if statement is None:
             continue  # a name of another scope; Python will say so in the worker if it is missing
-        if statement.kind not in ("import", "definition") and wanted in values:
+        newest = statement is _definition(wanted, len(statements), statements)  # or the variable has another value by now
+        if statement.kind not in ("import", "definition") and wanted in values and newest:
             if _is_plain(values[wanted]):
                 line = f"{wanted} = {values[wanted]!r}"
                 before_it = taken.get(statement.index, "").splitlines()

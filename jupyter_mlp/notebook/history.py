@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +53,19 @@ def executed_cells(shell: Any = None) -> list[Cell]:
         for count in range(1, min(len(raw), shell.execution_count))
         if raw[count].strip()
     ]
+
+
+def sources(shell: Any = None) -> list[str]:
+    """Return the python sources of all cells that ran in this kernel, the one that runs now included."""
+    shell = shell or running_shell()
+    return [] if shell is None else list(shell.history_manager.input_hist_parsed[1 : shell.execution_count + 1])
+
+
+def variables(shell: Any = None) -> Mapping[str, Any]:
+    """Return the notebook's variables; empty outside IPython."""
+    shell = shell or running_shell()
+    found: Mapping[str, Any] = {} if shell is None else shell.user_ns
+    return found
 
 
 def running_shell() -> Any:

@@ -57,8 +57,13 @@ class Activities:
         self._database = database
         self._parent = parent
         self.pins = dict(pins or {})
+        self.session: list[str] = []  # ids of what this process did or reused, in order: what a snapshot ties together
 
     # -- writing
+
+    def reused(self, activity: Activity) -> None:
+        """Note that this process was answered from an earlier activity."""
+        self.session.append(activity.id)
 
     def begin(
         self,
@@ -87,6 +92,7 @@ class Activities:
         with self._database.transaction(write=True) as connection:
             seq = int(connection.execute(_INSERT, _columns(activity))[0]["seq"])
             _insert_edges(connection, activity.id, "used", activity.used, seq)
+        self.session.append(activity.id)
         return replace(activity, seq=seq)
 
     def finish(
@@ -167,12 +173,12 @@ class Activities:
             return self._parent.get(activity_id)
         raise NotFoundError(f"No activity {activity_id} in this workspace.", "mlp status lists the newest.")
 
-    def find(self, key: str) -> Activity | None:
-        """Return the newest finished activity of that key, or None."""
-        found = self._select("WHERE identity = :key AND state = 'finished' ORDER BY seq DESC LIMIT 1", {"key": key})
+    def find(self, key: str, state: str = FINISHED) -> Activity | None:
+        """Return the newest activity of that key that is in that state, or None."""
+        found = self._select("WHERE identity = :key AND state = :state ORDER BY seq DESC LIMIT 1", {"key": key, "state": state})
         if found:
             return found[0]
-        return self._parent.find(key) if self._parent else None
+        return self._parent.find(key, state) if self._parent else None
 
     def maker(self, ref: Ref) -> Activity | None:
         """Return the activity that made exactly `ref`, or None."""

@@ -83,21 +83,21 @@ class Artifacts:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def put(self, data: bytes) -> str:
-        """Store `data` once; return its sha256, which is its name."""
+    def put(self, data: bytes, suffix: str = "") -> str:
+        """Store `data` once; return its sha256, which is its name. A `suffix` such as .html is for those who open the file."""
         digest = hashlib.sha256(data).hexdigest()
-        target = self.path(digest)
+        target = self.path(digest, suffix)
         if not target.exists():
             publish_bytes(target, data)
         return digest
 
-    def get(self, digest: str) -> bytes:
+    def get(self, digest: str, suffix: str = "") -> bytes:
         """Return the bytes named `digest`, checked.
 
         Raises:
             StorageError: they are missing or were changed on disk.
         """
-        target = self.path(digest)
+        target = self.path(digest, suffix)
         try:
             data = target.read_bytes()
         except FileNotFoundError:
@@ -106,9 +106,9 @@ class Artifacts:
             raise StorageError(f"The artifact {digest[:12]} was changed on disk.", f"Restore {target} from a backup.")
         return data
 
-    def path(self, digest: str) -> Path:
+    def path(self, digest: str, suffix: str = "") -> Path:
         """Return where the bytes named `digest` live."""
-        return self.root / digest[:2] / digest
+        return self.root / digest[:2] / f"{digest}{suffix}"
 
 
 def sha256_of(path: Path) -> str:

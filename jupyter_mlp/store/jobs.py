@@ -4,10 +4,12 @@
       spec.json         what to do (written before the job starts)
       code/             the captured module and local modules
       handle.json       what finds the job again (process identity, cluster job id)
+      worker.json       the process of rank 0
       log.txt           everything it printed
       events.jsonl      progress and metrics, one object a line, append only
       recipe.json       the fitted recipe and the plan of rows
-      result/           weights, exported graph, code (when it finished)
+      failure.json      what went wrong in a worker, in its own words
+      result/           weights, exported graph, code and card: all of it, or not there
       exit.json         how it ended; written last, fsynced
 
 Workers never open the records database; `fold` brings the folder's truth into it, as often as you like.
@@ -26,6 +28,7 @@ from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, RUNNING, Acti
 from jupyter_mlp.core.errors import NotFoundError, nearest
 from jupyter_mlp.core.plugins import load
 from jupyter_mlp.core.references import Ref
+from jupyter_mlp.store import registry
 from jupyter_mlp.store.artifacts import publish_bytes
 from jupyter_mlp.store.workspace import Workspace
 
@@ -35,6 +38,11 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the training has ended well: its result appears all at once."""
+        return (self.path / "result").is_dir()
 
     @property
     def log_path(self) -> Path:
@@ -106,11 +114,28 @@ def state_of(folder: RunFolder) -> tuple[str, str]:
     ended = folder.read("exit.json")
     if ended is None and not _alive(folder):
         ended = folder.read("exit.json")  # it may have ended between the two looks
+        if ended is None and not folder.has_result:
+            return FAILED, reason(folder, "The job's process was killed or the machine restarted; nothing of it runs any more.")[0]
         if ended is None:
-            return FAILED, "The job's process was killed or the machine restarted; nothing of it runs any more."
+            return FINISHED, ""  # the supervisor was killed after the training had ended
     if ended is not None:
         return str(ended["state"]), str(ended.get("error") or "")
     return RUNNING, ""
+
+
+def reason(folder: RunFolder, otherwise: str) -> tuple[str, str]:
+    """Return why a run failed and what to type next: a worker's own words, or else a sentence about its process."""
+    said = folder.read("failure.json") or {"error": otherwise, "hint": ""}
+    hint = f"The whole log: %mlp_attach run:{folder.path.name} --logs"
+    return said["error"], f"{said['hint']}  {hint}" if said["hint"] else hint
+
+
+def complete(workspace: Workspace, folder: RunFolder) -> None:
+    """Register the model of a run whose training has ended, and say that it finished; twice is as good as once."""
+    spec = folder.read("spec.json") or {}
+    card = RunFolder(folder.path / "result").read(registry.CARD) or {}
+    model = registry.register(workspace, folder.path / "result", card, spec["model"])
+    folder.end(FINISHED, model=model, metrics=card["metrics"], steps=card["steps"], rows=card["rows"], fit_s=card["fit_s"])
 
 
 def fold(workspace: Workspace, run_id: str) -> Activity:
@@ -122,6 +147,8 @@ def fold(workspace: Workspace, run_id: str) -> Activity:
     state, reason = state_of(folder)
     if state == RUNNING:
         return activity
+    if state == FINISHED and folder.read("exit.json") is None:
+        complete(workspace, folder)
     ended = folder.read("exit.json") or {}
     facts = {key: value for key, value in ended.items() if key not in ("state", "error", "hint", "at")}
     if state == FINISHED:

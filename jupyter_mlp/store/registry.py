@@ -25,6 +25,8 @@ from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store.artifacts import publish_folder, sha256_of
 from jupyter_mlp.store.workspace import Workspace
 
+CARD = "card.json"  # what a job says of its model; completed here to model.json
+
 
 @dataclass(frozen=True, repr=False)
 class Model(Shown):
@@ -99,18 +101,21 @@ class Model(Shown):
         return Card(f"{self.name}  model:{self.uuid[:8]}", facts, [metrics, columns])
 
 
-def register(workspace: Workspace, result: Path, card: Mapping[str, Any]) -> str:
-    """Publish the files in `result` as a new model and return its UUID; its activity records it afterwards."""
-    identity = str(uuid.uuid4())
+def register(workspace: Workspace, result: Path, card: Mapping[str, Any], identity: str | None = None) -> str:
+    """Publish the files in `result` as a new model and return its UUID; its activity records it afterwards.
+
+    Under an `identity` that is given, publishing twice makes one model: the first one stays.
+    """
+    identity = identity or str(uuid.uuid4())
     complete = {
         **card,
         "uuid": identity,
         "created_at": time.time(),
-        "sha256": {path.name: sha256_of(path) for path in sorted(result.iterdir()) if path.is_file()},
+        "sha256": {path.name: sha256_of(path) for path in sorted(result.iterdir()) if path.is_file() and path.name != CARD},
     }
 
     def write(folder: Path) -> None:
-        shutil.copytree(result, folder, dirs_exist_ok=True)
+        shutil.copytree(result, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CARD))
         (folder / "model.json").write_text(json.dumps(complete, ensure_ascii=False, indent=1), encoding="utf-8")
 
     publish_folder(workspace.models / identity, write)

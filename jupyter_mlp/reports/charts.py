@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,27 @@ def curve(
         axes.set(xlabel=x, ylabel=y)
 
     return _figure(title, values, {"layer": [line, _diagonal(0, 1)]} if diagonal else line, draw, alt)
+
+
+def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, alt: str = "") -> Figure:
+    """One line per name through its points (x, y)."""
+    values = [{"x": a, "series": name, "y": b} for name, points in series.items() for a, b in points]
+    spec = {
+        "mark": {"type": "line", "point": True, "tooltip": True},
+        "encoding": {
+            "x": {"field": "x", "type": "quantitative", "title": x},
+            "y": {"field": "y", "type": "quantitative", "title": y, "scale": {"zero": False}},
+            "color": {"field": "series", "type": "nominal", "title": None},
+        },
+    }
+
+    def draw(axes: Any) -> None:
+        for name, points in series.items():
+            axes.plot([p[0] for p in points], [p[1] for p in points], marker=".", label=name)
+        axes.set(xlabel=x, ylabel=y)
+        axes.legend(fontsize=7)
+
+    return _figure(title, values, spec, draw, alt or ", ".join(f"{name} ends at {points[-1][1]:.4g}" for name, points in series.items()))
 
 
 def over_time(title: str, series: Sequence[tuple[str, str, float]], y: str, alt: str = "") -> Figure:

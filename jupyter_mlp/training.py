@@ -1,0 +1,379 @@
+"""Step 2, train: a LightningModule of the notebook, fitted on a dataset version in a job that outlives the kernel."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jupyter_mlp.core.cards import Card, Figure, Shown, Table
+from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, RUNNING, Activity
+from jupyter_mlp.core.errors import DetachedError, InvalidInputError, JobError, nearest
+from jupyter_mlp.core.identity import digest
+from jupyter_mlp.core.plugins import load
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.notebook import capture as code
+from jupyter_mlp.notebook import history
+from jupyter_mlp.store import datasets, jobs, modes
+from jupyter_mlp.store.activities import new_id
+from jupyter_mlp.store.artifacts import publish_bytes
+from jupyter_mlp.store.datasets import DatasetVersion
+from jupyter_mlp.store.jobs import RunFolder
+from jupyter_mlp.store.workspace import Workspace, current
+
+HELD_OUT = 0.1  # of the rows, for validation, where no validation dataset is given
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, repr=False)
+class Run(Shown):
+    """A training run: a handle on a job that lives without this kernel. Everything it says is true now.
+
+    Attributes:
+        reused: whether the same code, data and settings had been trained before.
+    """
+
+    id: str
+    workspace: Workspace
+    reused: bool = False
+
+    @property
+    def ref(self) -> str:
+        """The exact reference, as text."""
+        return f"run:{self.id}"
+
+    @property
+    def state(self) -> str:
+        """`running`, `finished`, `failed` or `cancelled`."""
+        return self._activity.state
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed, or None."""
+        return self._activity.error
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The newest value of every metric that the model logged."""
+        return {name: points[-1][1] for name, points in jobs.metric_series(self._folder).items()}
+
+    @property
+    def inputs(self) -> tuple[Ref, ...]:
+        """The exact dataset versions it learns from."""
+        return self._activity.used
+
+    @property
+    def model(self) -> str | None:
+        """The reference of the model it made; None before it has finished."""
+        return next((str(ref) for ref in self._activity.made if ref.kind == "model"), None)
+
+    def logs(self) -> str:
+        """Return everything the job printed so far."""
+        return self._folder.log()
+
+    def wait(self, progress: Progress | None = None) -> Run:
+        """Wait for the end and return the run.
+
+        Raises:
+            JobError: it failed (the message says why) or was cancelled.
+            DetachedError: waiting was interrupted; the job goes on.
+        """
+        try:
+            for events in jobs.follow(self._folder):
+                if progress and events:
+                    progress(_shown(events[-1]))
+        except KeyboardInterrupt:
+            raise DetachedError(
+                f"Waiting for {self.ref} was interrupted; the training goes on.",
+                f"%mlp_attach {self.ref} --wait waits again; with --cancel it stops the training.",
+            ) from None
+        state = self.state
+        if state == FAILED:
+            raise JobError(f"{self.ref} failed: {self.error}", jobs.reason(self._folder, "")[1])
+        if state == CANCELLED:
+            raise JobError(f"{self.ref} was cancelled.", "Train again, or with --fresh where another run is reused.")
+        return self
+
+    def cancel(self) -> None:
+        """Stop the job; a run that has ended stays as it is."""
+        if self.state != RUNNING:
+            return
+        handle = self._folder.read("handle.json")
+        if handle is not None:
+            load("launchers", handle["cluster"])().cancel(handle)
+        self._folder.end(CANCELLED)
+
+    @property
+    def _folder(self) -> RunFolder:
+        return jobs.folder_of(self.workspace, self.id)
+
+    @property
+    def _activity(self) -> Activity:
+        return jobs.fold(self.workspace, self.id)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return state, metrics and references as JSON types."""
+        activity = self._activity
+        return {
+            "ref": self.ref,
+            "kind": "run",
+            "name": activity.name,
+            "state": activity.state,
+            "model": self.model,
+            "data": activity.parameters["data"],
+            "inputs": [str(ref) for ref in activity.used],
+            "parameters": dict(activity.parameters),
+            "metrics": self.metrics,
+            "error": activity.error,
+            "reused": self.reused,
+            "seconds": activity.seconds,
+        }
+
+    def card(self) -> Card:
+        """Return state, metrics and how they came about."""
+        activity, spec = self._activity, self._folder.read("spec.json") or {}
+        facts: list[tuple[str, Any]] = [("state", _state(activity, self.reused)), ("data", ", ".join(ref.short for ref in activity.used))]
+        facts += [("on", spec.get("on", "")), ("code", _code(spec))]
+        if self.model:
+            facts.append(("model", self.model))
+        series = jobs.metric_series(self._folder)
+        rows = [(name, points[-1][1], _best(name, points)) for name, points in sorted(series.items())]
+        tables = [Table(["metric", "last", "best"], rows)] if rows else []
+        notes = [f"{activity.error}"] if activity.error else []
+        if activity.state == RUNNING:
+            notes.append(f"%mlp_attach {self.ref} shows it again from any kernel; --wait waits, --cancel stops it.")
+        return Card(f"{activity.name}  {self.ref}", facts, tables, _curves(series), [*notes, *_notes(self._folder)])
+
+
+def train(
+    model: str | type,
+    *,
+    data: str | DatasetVersion,
+    target: str | None = None,
+    task: str | None = None,
+    validation: str | DatasetVersion | None = None,
+    gpus: int | None = None,
+    cluster: str = "local",
+    settings: Mapping[str, Any] | None = None,
+    max_epochs: int = 5,
+    batch_size: int = 1024,
+    seed: int = 7,
+    detach: bool = False,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Train a LightningModule on a dataset version and return the run, which made a model.
+
+    The model's batches are `(features, target)`: float32 [rows, width] and the target [rows] (float32, or class
+    numbers int64 for multiclass). Its constructor may ask for `width` (number of features) and `outputs` (number of
+    outputs); everything else comes from its defaults and from `settings`. The same code on the same data with the same
+    settings is answered from the record.
+
+    Args:
+        model: the class or its name; FILE.py:CLASS or NOTEBOOK.ipynb:CLASS outside a notebook.
+        target: the column to predict. `task`: regression, binary or multiclass; seen from the target when left out.
+        validation: a dataset version; a tenth of the rows when left out.
+        gpus: processes, one a GPU; processes of the CPU where there is none.
+        settings: arguments of the model's constructor.
+        batch_size: rows a step, over all processes.
+        detach: return at once; the job goes on.
+        fresh: train even when the answer is known.
+
+    Raises:
+        NotFoundError: the data, the column or the class is unknown; the message names the nearest.
+        InvalidInputError: the class or a setting cannot work. JobError: the training failed.
+
+    Example:
+        >>> mlp.train(DelayModel, data="trips", target="arr_delay", max_epochs=3).metrics
+        {'train_loss': 9.8, 'val_mae': 9.6}
+    """
+    workspace = current()
+    dataset = _dataset(workspace, data)
+    held = _dataset(workspace, validation) if validation is not None else None
+    _learnable(dataset, held, target, task)
+    captured = code.capture(model, history.sources(), history.variables())
+    values = _settings(captured, settings or {})
+    launcher = load("launchers", cluster)()
+    count = gpus if gpus is not None else 1
+    on = launcher.check(count)
+    question = {
+        "model": captured.class_name,
+        "code": captured.digest,
+        "data": dataset.ref,
+        "validation": held.ref if held else None,
+        "target": target,
+        "task": task,
+        "settings": values,
+        "gpus": count,
+        "max_epochs": max_epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    key = digest("train", 1, question, _versions())
+    known = None if fresh or not (modes.reuses() or modes.replays()) else _known(workspace, key)
+    run = known or _submit(workspace, launcher, captured, dataset, held, {**question, "cluster": cluster}, on, key)
+    return run if detach else run.wait(progress)
+
+
+def run(ref: str) -> Run:
+    """Return a training run again, in whatever kernel and whether it still runs or not.
+
+    Raises:
+        NotFoundError: there is no such run.
+
+    Example:
+        >>> mlp.run("run:20261124-101500-1f3c9a2b").state
+        'running'
+    """
+    workspace = current()
+    name = Ref.parse(str(ref), kind="run").name
+    jobs.folder_of(workspace, name)
+    return Run(name, workspace)
+
+
+def _dataset(workspace: Workspace, data: str | DatasetVersion) -> DatasetVersion:
+    return data if isinstance(data, DatasetVersion) else datasets.load(workspace, data)
+
+
+def _learnable(dataset: DatasetVersion, held: DatasetVersion | None, target: str | None, task: str | None) -> None:
+    """Refuse here and now what the job could only refuse later."""
+    from jupyter_mlp.core.recipe import Recipe
+
+    Recipe.infer(dataset.schema, target, task)
+    for column in dataset.schema if held else ():
+        if held is not None and column.name not in held.schema.names:
+            raise InvalidInputError(
+                f"{held.reference.short} has no column {column.name}, which {dataset.reference.short} has.",
+                nearest(column.name, held.schema.names),
+            )
+
+
+def _settings(captured: code.Captured, given: Mapping[str, Any]) -> dict[str, Any]:
+    known = code.constructor_names(captured)
+    for name, value in given.items():
+        if known is not None and name not in known:
+            raise InvalidInputError(f"{captured.class_name} takes no setting {name}.", nearest(name, known) or "Leave --set out.")
+        try:
+            same = json.loads(json.dumps(value, allow_nan=False)) == value
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            raise InvalidInputError(
+                f"The setting {name} is a {type(value).__name__}, which cannot travel to the job.",
+                "Give a number, a text, or a list of them.",
+            )
+    return dict(given)
+
+
+def _versions() -> dict[str, str]:
+    """The packages whose version can change what a training gives."""
+    from importlib import metadata
+
+    found = {}
+    for name in ("torch", "lightning"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
+def _known(workspace: Workspace, key: str) -> Run | None:
+    """The run that answers this already, or is about to: the same submission twice is one job."""
+    for state in (FINISHED, RUNNING):
+        found = workspace.activities.find(key, state)
+        if found is not None and jobs.fold(workspace, found.id).state in (FINISHED, RUNNING):
+            workspace.activities.reused(found)
+            return Run(found.id, workspace, reused=True)
+    return None
+
+
+def _submit(
+    workspace: Workspace,
+    launcher: Any,
+    captured: code.Captured,
+    dataset: DatasetVersion,
+    held: DatasetVersion | None,
+    question: Mapping[str, Any],
+    on: str,
+    key: str,
+) -> Run:
+    folder = RunFolder(workspace.runs / new_id())
+    for name, text in {"captured.py": captured.source, **captured.modules}.items():
+        publish_bytes(folder.path / "code" / name, text.encode())
+    folder.write(
+        "spec.json",
+        {
+            **question,
+            "run": folder.path.name,
+            "model": str(uuid.uuid4()),
+            "class_name": captured.class_name,
+            "captured": captured.names,
+            "data": {"ref": dataset.ref, "files": dataset.files},
+            "validation": {"ref": held.ref, "files": held.files} if held else None,
+            "held_out": HELD_OUT,
+            "tracker": workspace.settings.tracker,
+            "on": on,
+            "submitted_at": time.time(),
+        },
+    )
+    used = [dataset.reference, *([held.reference] if held else [])]
+    activity = workspace.activities.begin(
+        "train", name=captured.class_name, key=key, used=used, parameters=question, activity_id=folder.path.name
+    )
+    try:
+        folder.write("handle.json", launcher.submit(folder.path, workspace.root))
+    except BaseException as error:
+        workspace.activities.fail(activity, f"The job could not be started: {error}")
+        raise
+    return Run(folder.path.name, workspace)
+
+
+def _shown(event: Mapping[str, Any]) -> dict[str, Any]:
+    """A line for the progress bar, and the share that is done."""
+    if "note" in event:
+        return {"text": str(event["note"])}
+    step, steps = event.get("step", 0), event.get("steps", 0)
+    parts = [f"epoch {min(event['epoch'] + 1, event['epochs'])} of {event['epochs']}"]
+    if steps:
+        parts.append(f"step {step:,} of {steps:,}")
+    if event.get("loss") is not None:
+        parts.append(f"loss {event['loss']:.4g}")
+    if event.get("rows_per_s"):
+        parts.append(f"{event['rows_per_s']:,} rows/s")
+    parts += [f"{name} {value:.4g}" for name, value in event.get("metrics", {}).items()]
+    return {"text": ", ".join(parts), "share": step / steps if steps else None}
+
+
+def _state(activity: Activity, reused: bool) -> str:
+    if reused:
+        return f"{activity.state}; known already: the same code, data and settings (--fresh trains again)"
+    return activity.state if activity.seconds is None else f"{activity.state} in {activity.seconds:,.1f} s"
+
+
+def _code(spec: Mapping[str, Any]) -> str:
+    captured = spec.get("captured", [])
+    return f"{', '.join(title for title, _ in captured[-3:])} ({len(captured)} pieces, {sum(size for _, size in captured):,} characters)"
+
+
+def _best(name: str, points: list[tuple[int, float]]) -> float:
+    best = max if any(word in name for word in ("acc", "auc", "r2", "f1")) else min
+    return best(value for _, value in points)
+
+
+def _curves(series: Mapping[str, list[tuple[int, float]]]) -> list[Figure]:
+    """One picture of all losses and errors, once there are two points to draw a line between."""
+    drawn = {name: points for name, points in series.items() if len(points) > 1}
+    if not drawn:
+        return []
+    from jupyter_mlp.reports import charts
+
+    return [charts.lines("Training", drawn, "step", "metric")]
+
+
+def _notes(folder: RunFolder) -> list[str]:
+    return [str(event["note"]) for event in folder.events()[0] if str(event.get("note", "")).startswith("The tracker")]
