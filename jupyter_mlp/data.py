@@ -15,7 +15,6 @@ from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import datasets, modes
-from jupyter_mlp.store.activities import Activities
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.workspace import Workspace, current
 
@@ -24,12 +23,18 @@ Progress = Callable[[int, int, int], None]
 
 @dataclass(frozen=True, repr=False)
 class TableVersion(Shown):
-    """One version of a lake table."""
+    """One version of a lake table.
+
+    Attributes:
+        reused: whether the same rows were there already, so that nothing was written. `content`: identity of the rows.
+    """
 
     reference: Ref
     rows: int
     columns: tuple[tuple[str, str], ...]
     source: str
+    reused: bool = False
+    content: str = ""
 
     @property
     def ref(self) -> str:
@@ -39,13 +44,14 @@ class TableVersion(Shown):
     def to_dict(self) -> dict[str, Any]:
         """Return the version as JSON types."""
         columns = [{"name": name, "type": kind} for name, kind in self.columns]
-        return {"ref": self.ref, "kind": "table", "rows": self.rows, "columns": columns, "source": self.source}
+        found = {"ref": self.ref, "kind": "table", "rows": self.rows, "columns": columns}
+        return {**found, "source": self.source, "reused": self.reused, "content": self.content}
 
     def card(self) -> Card:
         """Return rows, columns and source."""
         return Card(
             f"{self.reference.short}  {self.rows:,} rows x {len(self.columns)} columns",
-            [("from", self.source)],
+            [("from", self.source + (", unchanged: this version holds the same rows" if self.reused else ""))],
             [Table(["column", "type"], self.columns)],
         )
 
@@ -107,7 +113,7 @@ def dataset(ref: str) -> DatasetVersion:
 
 
 def write_table(name: str, source: Any, *, append: bool = False) -> TableVersion:
-    """Write files or a frame into the lake as a table's new version.
+    """Write files or a frame into the lake as a table's new version; the same rows again are the same version.
 
     Args:
         name: `namespace.table`; a name without a dot lives in the namespace `lake`.
@@ -127,15 +133,42 @@ def write_table(name: str, source: Any, *, append: bool = False) -> TableVersion
     if full.startswith(lake.DATASETS + "."):
         raise InvalidInputError(f"The namespace {lake.DATASETS} belongs to dataset versions.", "Choose another, like lake.flights.")
     opened = sources.open_source(source)
-    with workspace.activities.recording(
-        "table", name=full, used=opened.used, parameters={"source": opened.label, "append": append}
-    ) as draft:
-        snapshot = workspace.lake.write(full, opened.batches(), opened.schema, append=append)
-        ref = Ref("table", full, snapshot)
+    before = _version_of(workspace, full)
+    content = sources.ContentHash()
+    staged = workspace.lake.stage(full, content.over(opened.batches()), opened.schema)
+    key = digest("table", 1, full, content.hexdigest(), before if append else None)
+    known = _same_table(workspace, key, before, append)
+    if known is not None:
+        workspace.lake.discard(staged)
+        return _table_version(workspace.activities.again(known), opened.label, reused=True)
+    parameters = {"source": opened.label, "append": append}
+    with workspace.activities.recording("table", name=full, key=key, used=opened.used, parameters=parameters) as draft:
+        base = before if append else None
+        ref = Ref("table", full, workspace.lake.add(full, opened.schema, staged, append=append, base=base))
         draft.made.append(ref)
-        rows = workspace.lake.rows(full, snapshot)
-        draft.facts.update(rows=rows, columns=[[f.name, str(f.type)] for f in opened.schema])
-    return TableVersion(ref, rows, tuple((f.name, str(f.type)) for f in opened.schema), opened.label)
+        columns = [[f.name, str(f.type)] for f in opened.schema]
+        draft.facts.update(rows=workspace.lake.rows(full, str(ref.version)), columns=columns, content=content.hexdigest())
+    return _table_version(draft.activity, opened.label)
+
+
+def _version_of(workspace: Workspace, full: str) -> str | None:
+    """The version that a table's name means here now."""
+    return workspace.activities.pins.get(f"table:{full}") or workspace.lake.current(full)
+
+
+def _same_table(workspace: Workspace, key: str, before: str | None, append: bool) -> Activity | None:
+    """The activity that wrote exactly this already, if its version is what the table's name means, or would mean here."""
+    known = workspace.activities.find(key)
+    if known is None or (append and modes.reuses()):  # appending twice adds twice
+        return None
+    same = any(ref.version == before for ref in known.made)
+    return known if same or not modes.reuses() else None
+
+
+def _table_version(activity: Activity, source: str, reused: bool = False) -> TableVersion:
+    ref = next(ref for ref in activity.made if ref.kind == "table")
+    columns = tuple((name, kind) for name, kind in activity.facts["columns"])
+    return TableVersion(ref, activity.facts["rows"], columns, source, reused, activity.facts["content"])
 
 
 def _input(workspace: Workspace, name: str, version: str | None) -> Ref | None:
@@ -146,8 +179,7 @@ def _input(workspace: Workspace, name: str, version: str | None) -> Ref | None:
         if made is not None:
             return made
     full = name if "." in name else f"lake.{name}"
-    pinned = workspace.pins.get(f"table:{full}")
-    snapshot = version or pinned or workspace.lake.current(full)
+    snapshot = version or _version_of(workspace, full)
     if snapshot is not None:
         return Ref("table", full, snapshot)
     if name.split(".")[0] in ("parquet", "csv", "json", "orc", "text", "avro", "delta", "binaryfile") or _spark_knows(workspace, name):
@@ -175,18 +207,10 @@ def _key(workspace: Workspace, canonical: str, inputs: Mapping[tuple[str, str | 
 
 def _reuse(workspace: Workspace, known: Activity, name: str, begun: float) -> DatasetVersion:
     ref = next(ref for ref in known.made if ref.kind == "dataset")
-    if ref.name != name or workspace.activities.newest("dataset", name) != ref:
-        _rename(workspace.activities, known, ref, name)
-        ref = Ref("dataset", name, ref.version)
-    found = datasets.of_activity(workspace, known, ref, lambda: workspace.engine)
+    ref = Ref("dataset", name, ref.version)
+    again = workspace.activities.again(known, name, [ref])
+    found = datasets.of_activity(workspace, again, ref, lambda: workspace.engine)
     return replace(found, reused=True, seconds=time.perf_counter() - begun)
-
-
-def _rename(activities: Activities, known: Activity, ref: Ref, name: str) -> None:
-    """The known answer becomes the newest version of `name`; nothing is copied."""
-    with activities.recording("query", name=name, key=known.key, used=known.used, parameters=known.parameters) as draft:
-        draft.made.append(Ref("dataset", name, ref.version))
-        draft.facts.update(known.facts, reused_from=known.id)
 
 
 def _run(
@@ -223,7 +247,8 @@ def _run(
                 raise _in_the_users_words(refusal, read.text, text, edits, names) from refusal
             return notes + [f"never reused: {reason}" for reason in why]
 
-        version = key if key and workspace.activities.find(key) is None else uuid.uuid4().hex
+        # The same question has the same version, here and where it is verified; asked --fresh it has a new one.
+        version = key if key and not (modes.reuses() and workspace.activities.find(key)) else uuid.uuid4().hex
         ref = datasets.publish(workspace, draft, name, write, version)
     found = datasets.of_activity(workspace, draft.activity, ref, lambda: workspace.engine)
     return replace(found, seconds=time.perf_counter() - begun)

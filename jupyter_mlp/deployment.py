@@ -15,7 +15,7 @@ from jupyter_mlp.core.errors import ConflictError, JobError, NotFoundError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.serving import control, routing
 from jupyter_mlp.serving.routing import Variant
-from jupyter_mlp.store import deployments, registry
+from jupyter_mlp.store import deployments, modes, registry
 from jupyter_mlp.store.activities import Draft
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.workspace import Workspace, current
@@ -136,6 +136,7 @@ def deploy(model: str, *, to: str, traffic: int | None = None, shadow: bool = Fa
     with _recording(workspace, folder, [found.uuid], parameters) as draft:
         _free_to_use(workspace, folder, found)
         variants = routing.with_model(_current_variants(folder), found.uuid, traffic, shadow)
+        port = None if modes.verifying() else port  # the endpoint that is verified may hold it
         return _bring(workspace, folder, draft, variants, port, _newest_deploy(workspace, to))
 
 

@@ -153,15 +153,15 @@ def _score(workspace: Workspace, model: Any, dataset: DatasetVersion, name: str,
     known = activities.find(key) if modes.reuses() else None
     if known is not None:
         made = next(ref for ref in known.made if ref.kind == "dataset")
-        if activities.newest("dataset", name) == made:
-            return replace(datasets.of_activity(workspace, known, made), reused=True, seconds=time.perf_counter() - begun)
+        again = activities.again(known)
+        return replace(datasets.of_activity(workspace, again, made), reused=True, seconds=time.perf_counter() - begun)
     used = [Ref("model", model.uuid), dataset.reference]
     parameters = {"target": asked, "data": dataset.ref, "into": name}
     with activities.recording("predict", name=name, key=key, used=used, parameters=parameters) as draft:
         _has_columns(model, dataset)
         predictor = Predictor.load(model.folder)
         try:
-            ref = datasets.publish(workspace, draft, name, lambda folder: _write(predictor, dataset, folder))
+            ref = datasets.publish(workspace, draft, name, lambda folder: _write(predictor, dataset, folder), key)
         finally:
             predictor.close()
     return replace(datasets.of_activity(workspace, draft.activity, ref), seconds=time.perf_counter() - begun)

@@ -287,7 +287,8 @@ def _known(workspace: Workspace, key: str) -> Run | None:
     for state in (FINISHED, RUNNING):
         found = workspace.activities.find(key, state)
         if found is not None and jobs.fold(workspace, found.id).state in (FINISHED, RUNNING):
-            workspace.activities.reused(found)
+            if state == FINISHED:
+                workspace.activities.again(found)
             return Run(found.id, workspace, reused=True)
     return None
 

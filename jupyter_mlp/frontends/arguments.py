@@ -6,13 +6,13 @@ Every option has the name of the keyword argument it becomes. Refusals are two l
 from __future__ import annotations
 
 import argparse
-import ast
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from jupyter_mlp.core.errors import InvalidInputError, MLPError, nearest
+from jupyter_mlp.core.identity import literal
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ def split(line: str) -> list[str]:
         raise InvalidInputError(f"The line cannot be read: {error}.", "Close the quotation.") from error
 
 
-def assignments(words: Sequence[str] | None, names: Mapping[str, Any], flag: str) -> dict[str, Any]:
+def assignments(words: Sequence[str] | None, names: Mapping[str, Any], flag: str, typed: bool = True) -> dict[str, Any]:
     """Read `k=v` words into typed values; `k` alone takes the notebook variable of that name.
 
-    A value is a Python literal where it reads as one (1, 2.5, True, None, [1, 2]), else text.
+    A value is a Python literal where it reads as one (1, 2.5, True, None, [1, 2]), else text; not `typed`, it is text.
     """
     found: dict[str, Any] = {}
     for word in words or ():
@@ -96,7 +96,7 @@ def assignments(words: Sequence[str] | None, names: Mapping[str, Any], flag: str
         if not name.isidentifier():
             raise InvalidInputError(f"{word!r} does not set anything: {name!r} is no name.", f"Write {flag} name=value.")
         if equals:
-            found[name] = literal(text)
+            found[name] = literal(text) if typed else text
         elif name in names:
             found[name] = names[name]
         else:
@@ -104,14 +104,6 @@ def assignments(words: Sequence[str] | None, names: Mapping[str, Any], flag: str
                 f"{flag} {name}: the notebook has no variable {name}.", f"Write {flag} {name}=VALUE, or set the variable first."
             )
     return found
-
-
-def literal(text: str) -> Any:
-    """Return the Python value that the text spells, or the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
 
 
 def at_least(low: float, kind: type = int) -> Callable[[str], Any]:

@@ -67,6 +67,17 @@ def _deploy(given: Namespace, context: Context) -> Any:
     return mlp.deploy(_model(given.model, context.names), to=given.to, traffic=given.traffic, shadow=given.shadow, port=given.port)
 
 
+def _endpoint(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    found = mlp.endpoint(_reference(given.endpoint, context.names))
+    if given.rollback:
+        return found.rollback()
+    if given.stop:
+        found.stop()
+    return found
+
+
 def _predict(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
@@ -93,7 +104,7 @@ def _snapshot(given: Namespace, context: Context) -> Any:
 def _verify(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
-    return mlp.verify(_reference(given.snapshot, context.names), full=given.full)
+    return mlp.verify(_reference(given.snapshot, context.names), full=given.full, progress=context.progress("verify"))
 
 
 def _pipeline(given: Namespace, context: Context) -> Any:
@@ -105,7 +116,8 @@ def _pipeline(given: Namespace, context: Context) -> Any:
 def _run(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
-    return mlp.run_notebook(given.notebook, assignments(given.params, context.names, "-p"), output=given.output)
+    given_values = assignments(given.params, context.names, "-p", typed=False)  # the notebook says of which type they are
+    return mlp.run_notebook(given.notebook, given_values, output=given.output, progress=context.progress(given.notebook))
 
 
 def _attach(given: Namespace, context: Context) -> Any:
@@ -245,6 +257,17 @@ VERBS: tuple[Verb, ...] = (
         ),
         _deploy,
         example="%mlp_deploy DelayModel --to delays",
+    ),
+    Verb(
+        "endpoint",
+        "Show an endpoint as it is now; roll it back or stop it.",
+        (
+            option("endpoint", help="the endpoint's name", completes="endpoint"),
+            option("--rollback", action="store_true", help="serve again what was served before, without a pause"),
+            option("--stop", action="store_true", help="end its processes; its log stays"),
+        ),
+        _endpoint,
+        example="mlp endpoint delays --stop",
     ),
     Verb(
         "predict",

@@ -12,7 +12,6 @@ import importlib.util
 import inspect
 import json
 import site
-import symtable
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
 from jupyter_mlp.core.identity import digest
+from jupyter_mlp.notebook.statements import Statement, statements_of
 
 _LITERALS = (int, float, complex, str, bytes, bool, type(None), list, tuple, dict, set, frozenset)
 _LONGEST_LITERAL = 100_000
@@ -47,16 +47,6 @@ class Captured:
     def digest(self) -> str:
         """Identity of the code."""
         return digest(self.class_name, self.source, sorted(self.modules.items()))
-
-
-@dataclass(frozen=True)
-class _Statement:
-    index: int
-    text: str
-    defines: frozenset[str]
-    now: frozenset[str]  # names read when the statement runs
-    later: frozenset[str]  # names read inside functions and methods, when they are called
-    kind: str  # import, definition, assignment, other
 
 
 def capture(model: str | type, cells: Sequence[str], values: Mapping[str, Any] | None = None) -> Captured:
@@ -137,7 +127,7 @@ def _cells_of(notebook: str) -> list[str]:
 
 
 def _from_cells(name: str, cells: Sequence[str], values: Mapping[str, Any], folder: Path | None = None) -> Captured:
-    statements = _statements(cells)
+    statements = statements_of(cells)
     found = [s for s in statements if name in s.defines]
     if not found:
         classes = [n for s in statements if s.kind == "definition" for n in s.defines]
@@ -148,66 +138,12 @@ def _from_cells(name: str, cells: Sequence[str], values: Mapping[str, Any], fold
         raise InvalidInputError(f"{name} is not a LightningModule.", f"Derive it: class {name}(L.LightningModule).")
     needed = _needed(name, statements, values)
     pieces = [piece for _, piece in sorted(needed.items())]
-    modules = _local_modules("\n".join(pieces), folder or Path.cwd())
+    modules = local_modules("\n".join(pieces), folder or Path.cwd())
     names = tuple((_title(piece), len(piece)) for piece in pieces) + tuple((path, len(text)) for path, text in modules.items())
     return Captured(name, "\n\n".join(pieces) + "\n", modules, names)
 
 
-def _statements(cells: Sequence[str]) -> list[_Statement]:
-    statements: list[_Statement] = []
-    for cell in cells:
-        try:
-            tree = ast.parse(cell)
-        except SyntaxError:
-            continue  # it never ran
-        for node in tree.body:
-            if not _is_magic(node):
-                text = ast.get_source_segment(cell, node) or ast.unparse(node)
-                if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.decorator_list:
-                    text = "\n".join(cell.splitlines()[node.decorator_list[0].lineno - 1 : node.end_lineno])
-                statements.append(_statement(len(statements), text, node))
-    return statements
-
-
-def _statement(index: int, text: str, node: ast.stmt) -> _Statement:
-    table = symtable.symtable(text, "cell", "exec")
-    defines, now = set(), set()
-    for symbol in table.get_symbols():
-        if symbol.is_assigned() or symbol.is_imported():
-            defines.add(symbol.get_name())
-        if symbol.is_referenced():
-            now.add(symbol.get_name())
-    later: set[str] = set()
-    body: set[str] = set()
-    for child in table.get_children():
-        _free_names(child, later if child.get_type() == "function" else body, later)
-    kind = "other"
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        kind = "import"
-    elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        kind = "definition"
-    elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        kind = "assignment"
-    return _Statement(index, text, frozenset(defines), frozenset(now | body), frozenset(later), kind)
-
-
-def _free_names(table: Any, here: set[str], inner: set[str]) -> None:
-    here |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global() and symbol.is_referenced()}
-    for child in table.get_children():
-        _free_names(child, inner, inner)
-
-
-def _is_magic(node: ast.stmt) -> bool:
-    value = node.value if isinstance(node, ast.Expr | ast.Assign) else None
-    if not isinstance(value, ast.Call):
-        return False
-    inner = value.func
-    while isinstance(inner, ast.Attribute | ast.Call):
-        inner = inner.value if isinstance(inner, ast.Attribute) else inner.func
-    return isinstance(inner, ast.Name) and inner.id == "get_ipython"
-
-
-def _needed(name: str, statements: Sequence[_Statement], values: Mapping[str, Any]) -> dict[int, str]:
+def _needed(name: str, statements: Sequence[Statement], values: Mapping[str, Any]) -> dict[int, str]:
     """Return {position: source} of everything that the class needs."""
     taken: dict[int, str] = {}
     waiting = [(name, len(statements))]
@@ -236,7 +172,7 @@ def _needed(name: str, statements: Sequence[_Statement], values: Mapping[str, An
     return taken
 
 
-def _definition(name: str, before: int, statements: Sequence[_Statement]) -> _Statement | None:
+def _definition(name: str, before: int, statements: Sequence[Statement]) -> Statement | None:
     earlier = [s for s in statements[:before] if name in s.defines]
     later = [s for s in statements[before:] if name in s.defines]
     return earlier[-1] if earlier else later[0] if later else None
@@ -276,7 +212,7 @@ def _refuse_live(name: str, value: Any) -> None:
         )
 
 
-def _derives_from_lightning(name: str, statements: Sequence[_Statement], seen: set[str]) -> bool:
+def _derives_from_lightning(name: str, statements: Sequence[Statement], seen: set[str]) -> bool:
     seen.add(name)
     statement = next((s for s in reversed(statements) if name in s.defines and s.kind == "definition"), None)
     if statement is None:
@@ -293,7 +229,7 @@ def _derives_from_lightning(name: str, statements: Sequence[_Statement], seen: s
     return False
 
 
-def _local_modules(source: str, folder: Path) -> dict[str, str]:
+def local_modules(source: str, folder: Path) -> dict[str, str]:
     """Return the sources of modules that are imported and live beside the notebook, not in the environment."""
     found: dict[str, str] = {}
     waiting = [source]

@@ -17,6 +17,7 @@ from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, RUNNING, Acti
 from jupyter_mlp.core.errors import NotFoundError, nearest
 from jupyter_mlp.core.identity import canonical, plain
 from jupyter_mlp.core.references import Ref
+from jupyter_mlp.store import modes
 from jupyter_mlp.store.database import Connection, Database, Row
 
 _INSERT = """
@@ -50,20 +51,31 @@ class Activities:
     Args:
         database: where they are kept.
         parent: records that can be read but are never written (a scratch workspace looks through to its origin).
-        pins: "kind:name" -> version that a name without version means here (a pipeline's cut, a snapshot's inputs).
+        pins: "kind:name" -> version that a name without version means here (a pipeline's cut, a snapshot's inputs);
+            what this process makes itself becomes the pinned version of its name.
     """
 
     def __init__(self, database: Database, parent: Activities | None = None, pins: Mapping[str, str] | None = None) -> None:
         self._database = database
         self._parent = parent
+        self._pinned = pins is not None
         self.pins = dict(pins or {})
         self.session: list[str] = []  # ids of what this process did or reused, in order: what a snapshot ties together
 
     # -- writing
 
-    def reused(self, activity: Activity) -> None:
-        """Note that this process was answered from an earlier activity."""
-        self.session.append(activity.id)
+    def again(self, known: Activity, name: str | None = None, made: Sequence[Ref] | None = None) -> Activity:
+        """Record that an earlier activity's answer was given again: what it made is the newest of its names; nothing is copied.
+
+        Args:
+            name, made: the answer under another name.
+        """
+        name, made = name or known.name, known.made if made is None else tuple(made)
+        if (name, made) == (known.name, known.made) and self._is_newest(known):
+            self.session.append(known.id)
+            return known
+        new = self.begin(known.kind, name=name, key=known.key, used=known.used, parameters=known.parameters)
+        return self.finish(new, made=made, facts={**known.facts, "again": known.id})
 
     def begin(
         self,
@@ -149,6 +161,8 @@ class Activities:
             error=error,
             ended_at=time.time(),
         )
+        if state == FINISHED and self._pinned:
+            self.pins.update({f"{ref.kind}:{ref.name}": ref.version for ref in made if ref.version})
         with self._database.transaction(write=True) as connection:
             before = connection.execute("SELECT state FROM activities WHERE id = :id", {"id": activity.id})
             if not before or before[0]["state"] != RUNNING:
@@ -179,6 +193,14 @@ class Activities:
         if found:
             return found[0]
         return self._parent.find(key, state) if self._parent else None
+
+    def latest(self, kind: str, name: str) -> Activity | None:
+        """Return the newest finished activity of that kind and name, or None."""
+        clause = "WHERE kind = :kind AND name = :name AND state = 'finished' ORDER BY seq DESC LIMIT 1"
+        found = self._select(clause, {"kind": kind, "name": name})
+        if found:
+            return found[0]
+        return self._parent.latest(kind, name) if self._parent else None
 
     def maker(self, ref: Ref) -> Activity | None:
         """Return the activity that made exactly `ref`, or None."""
@@ -243,6 +265,13 @@ class Activities:
         where += ["state = :state"] if state else []
         clause = ("WHERE " + " AND ".join(where)) if where else ""
         return self._select(f"{clause} ORDER BY seq DESC LIMIT :limit", {**wanted, "state": state, "limit": limit})
+
+    def _is_newest(self, known: Activity) -> bool:
+        if self._parent is not None:
+            return False  # a scratch workspace has its own record of everything that happened in it
+        things = all(self.newest(ref.kind, ref.name) == ref for ref in known.made if ref.version)
+        newest = self.latest(known.kind, known.name or "")
+        return things and newest is not None and newest.made == known.made
 
     def _complete(self, ref: Ref) -> Ref | None:
         with self._database.transaction() as connection:
@@ -341,9 +370,5 @@ def _activity(row: Row, edges: Mapping[tuple[str, str], list[Ref]]) -> Activity:
 
 
 def _running_cell() -> str | None:
-    """The execution count of the notebook cell that runs now, without importing IPython into a script."""
-    import sys
-
-    module = sys.modules.get("IPython")
-    shell = module.get_ipython() if module else None
-    return str(shell.execution_count) if shell is not None else None
+    shell = modes.running_shell()
+    return str(modes.running_cell(shell)) if shell is not None else None

@@ -98,21 +98,35 @@ class Lake:
         """Return the number of rows of a snapshot."""
         return sum(task.file.record_count for task in self._snapshot(name, snapshot).plan_files())
 
-    def write(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema, append: bool = False) -> str:
-        """Write rows as the table's new version (or add them to the newest) and return its snapshot.
+    def stage(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> list[str]:
+        """Write rows as Parquet files in the table's place and return their paths; no version has them before `add`.
 
         Raises:
-            InvalidInputError: the name is not `namespace.table`, or the columns do not fit the table's.
+            InvalidInputError: the name is not `namespace.table`.
             StorageError: the workspace cannot be written; the table stays as it was.
         """
         space, table_name = split(name)
-        paths = self._write_files(self.root / space / table_name / "data", batches, schema)
-        return self.add(name, schema, paths, append=append)
+        return self._write_files(self.root / space / table_name / "data", batches, schema)
 
-    def add(self, name: str, schema: pa.Schema, paths: list[str], append: bool = False) -> str:
-        """Commit Parquet files that lie in place already as the table's new version; return its snapshot, tagged."""
+    def discard(self, paths: Iterable[str]) -> None:
+        """Remove staged files that no version needs."""
+        for path in paths:
+            Path(path).unlink(missing_ok=True)
+
+    def add(self, name: str, schema: pa.Schema, paths: list[str], append: bool = False, base: str | None = None) -> str:
+        """Commit Parquet files that lie in place already as the table's new version; return its snapshot, tagged.
+
+        Args:
+            append: add them to what is there. `base`: the version to add to where only the parent's lake has the table.
+
+        Raises:
+            InvalidInputError: the columns do not fit the table's.
+            ConflictError: other writers were faster every time.
+        """
         from pyiceberg.exceptions import CommitFailedException
 
+        if append and base and self._parent and self._own(name) is None:
+            self.add(name, self._parent.schema(name, base), self._parent.files(name, base))
         for _ in range(_ATTEMPTS):
             table = self._create_or_load(name, schema)
             try:
@@ -201,11 +215,16 @@ class Lake:
         if table is None:
             raise NotFoundError(f"No table {name} in the lake.", nearest(name, self.names()))
         if not snapshot.isdigit() or table.snapshot_by_id(int(snapshot)) is None:
+            if self._parent and self._own(name) is not None:
+                return self._parent._snapshot(name, snapshot)
             known = [str(s.snapshot_id) for s in table.snapshots()][-3:]
             raise NotFoundError(f"The table {name} has no version {snapshot} (any more).", f"Newest versions: {', '.join(known)}.")
         return table.scan(snapshot_id=int(snapshot))
 
     def _find(self, name: str) -> Table | None:
+        return self._own(name) or (self._parent._find(name) if self._parent else None)
+
+    def _own(self, name: str) -> Table | None:
         from pyiceberg.exceptions import NoSuchTableError
 
         if (self.root / "catalog.db").exists():
@@ -214,7 +233,7 @@ class Lake:
                 return found
             except (NoSuchTableError, InvalidInputError):
                 pass
-        return self._parent._find(name) if self._parent else None
+        return None
 
 
 def split(name: str) -> tuple[str, str]:

@@ -6,13 +6,31 @@ The process that starts a kernel says so in its environment; nothing else in the
 from __future__ import annotations
 
 import os
+import sys
+from typing import Any
+
+
+def verifying() -> bool:
+    """Whether this process re-runs a snapshot, in a scratch workspace that is dropped afterwards."""
+    return os.environ.get("MLP_VERIFY") == "1"
 
 
 def reuses() -> bool:
     """Whether a known query may be answered from the record; a verification runs every query again."""
-    return os.environ.get("MLP_VERIFY") != "1"
+    return not verifying()
 
 
 def replays() -> bool:
     """Whether a known training run is replayed from its record instead of run again."""
     return os.environ.get("MLP_REPLAY") == "1"
+
+
+def running_shell() -> Any:
+    """Return the IPython shell of this process, or None, without importing IPython into a script."""
+    module = sys.modules.get("IPython")
+    return module.get_ipython() if module else None
+
+
+def running_cell(shell: Any) -> int:
+    """Return the execution count of the cell that runs now; releases of IPython count up before or after it."""
+    return len(shell.history_manager.input_hist_raw) - 1

@@ -153,9 +153,9 @@ def _uuid_of(workspace: Workspace, text: str) -> str:
     if len(starting) == 1:
         return starting[0]
     if kind == "":
-        trained = [a for a in workspace.activities.recent(["train"], limit=500, state="finished") if a.name == name]
+        trained = workspace.activities.latest("train", name)
         if trained:
-            return next(ref.name for ref in trained[0].made if ref.kind == "model")
+            return next(ref.name for ref in trained.made if ref.kind == "model")
     names = {a.name for a in workspace.activities.recent(["train"], limit=500, state="finished") if a.name}
     raise NotFoundError(
         f"There is no model {text} here.", nearest(text, names) or "Train one first: %mlp_train CLASS --data DATASET --target COLUMN"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -26,6 +27,25 @@ class Source:
     used: tuple[Ref, ...]
     schema: pa.Schema
     batches: Callable[[], Iterable[pa.RecordBatch]]
+
+
+class ContentHash:
+    """Identity of rows that stream by: the same rows in the same order have the same one."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def over(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yield the batches unchanged."""
+        for number, batch in enumerate(batches):
+            if number == 0:
+                self._hash.update(batch.schema.serialize())
+            self._hash.update(batch.serialize())
+            yield batch
+
+    def hexdigest(self) -> str:
+        """Return the identity of what passed."""
+        return self._hash.hexdigest()
 
 
 def open_source(source: Any) -> Source:

@@ -7,6 +7,8 @@
   runs/<id>/            a training run: spec, code, log, events, checkpoints
   models/<uuid>/        a model: weights, exported graph, recipe, card
   endpoints/<name>/     an endpoint: wanted state, request log
+  pipelines/<id>/       an executed notebook
+  scratch/<id>/         the workspace of a verification, removed after it
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class Workspace:
     def __init__(self, root: Path | str, parent: Workspace | None = None, pins: Mapping[str, str] | None = None) -> None:
         self.root = Path(root).expanduser().absolute()
         self.parent = parent
-        self.pins = dict(pins or {})
+        self._pins = pins
 
     @cached_property
     def settings(self) -> config.Settings:
@@ -57,7 +59,7 @@ class Workspace:
     @cached_property
     def activities(self) -> Activities:
         """The activity records."""
-        return Activities(self.database, self.parent.activities if self.parent else None, self.pins)
+        return Activities(self.database, self.parent.activities if self.parent else None, self._pins)
 
     @cached_property
     def artifacts(self) -> Artifacts:
@@ -93,6 +95,18 @@ class Workspace:
         """Folder of the endpoints."""
         return self.root / "endpoints"
 
+    @property
+    def pipelines(self) -> Path:
+        """Folder of the executed notebooks."""
+        return self.root / "pipelines"
+
+    def cut(self) -> dict[str, str]:
+        """Return what every name of a table or dataset means at this moment: "kind:name" -> version."""
+        tables = {f"table:{name}": self.lake.current(name) for name in self.lake.names()}
+        datasets = {f"dataset:{name}": self.activities.newest("dataset", name) for name in self.activities.names("dataset")}
+        made = {name: ref.version for name, ref in datasets.items() if ref}
+        return {name: version for name, version in {**tables, **made}.items() if version}
+
     def find(self, *parts: str) -> Path:
         """Return the path below the root of this workspace or, where it does not exist here, of its parent."""
         here = self.root.joinpath(*parts)
@@ -111,11 +125,12 @@ def default_root() -> Path:
 def current() -> Workspace:
     """Return the workspace this process works in, opening the default one at first use.
 
-    A process started for a pipeline or a verification finds its pins and parent in MLP_PINS and MLP_PARENT.
+    A process started for a pipeline or a verification finds its pins in the file MLP_PINS and its parent in MLP_PARENT.
     """
     global _current
     if _current is None or _current.root != default_root().expanduser().absolute():
         parent = os.environ.get("MLP_PARENT")
-        pins = json.loads(os.environ.get("MLP_PINS") or "{}")
+        told = os.environ.get("MLP_PINS")
+        pins = json.loads(Path(told).read_text(encoding="utf-8")) if told else None
         _current = Workspace(default_root(), Workspace(parent) if parent else None, pins)
     return _current

