@@ -39,8 +39,9 @@ format: setup ## Mend the style where a tool can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lab: setup ## Open JupyterLab on the example notebooks
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir example_notebooks
+lab: setup ## Open JupyterLab on the quick start, in the workspace of `make demo`; another with ARGS=NOTEBOOK
+	@MLP_WORKSPACE="$${MLP_WORKSPACE:-$(CURDIR)/.demo/workspace}" PATH="$(CURDIR)/$(BIN):$$PATH" \
+	  $(BIN)/jupyter lab $(or $(ARGS),example_notebooks/00_quickstart.ipynb)
 
 bench: setup ## Measure ours beside the peer and the limit, in one run; one row with ARGS=start
 	@$(BIN)/python benchmarks/run.py $(ARGS)

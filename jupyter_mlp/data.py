@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class TableVersion(Shown):
     source: str
     reused: bool = False
     content: str = ""
+    sample: Table | None = field(default=None, compare=False)
 
     @property
     def ref(self) -> str:
@@ -48,12 +49,10 @@ class TableVersion(Shown):
         return {**found, "source": self.source, "reused": self.reused, "content": self.content}
 
     def card(self) -> Card:
-        """Return rows, columns and source."""
-        return Card(
-            f"{self.reference.short}  {self.rows:,} rows x {len(self.columns)} columns",
-            [("from", self.source + (", unchanged: this version holds the same rows" if self.reused else ""))],
-            [Table(["column", "type"], self.columns)],
-        )
+        """Return rows, columns, source and the first rows."""
+        source = self.source + (", unchanged: this version holds the same rows" if self.reused else "")
+        title = f"{self.reference.short}  {self.rows:,} rows x {len(self.columns)} columns"
+        return Card(title, [("from", source)], [self.sample] if self.sample else [])
 
 
 def query(
@@ -140,7 +139,7 @@ def write_table(name: str, source: Any, *, append: bool = False) -> TableVersion
     known = _same_table(workspace, key, before, append)
     if known is not None:
         workspace.lake.discard(staged)
-        return _table_version(workspace.activities.again(known), opened.label, reused=True)
+        return _table_version(workspace, workspace.activities.again(known), opened.label, reused=True)
     parameters = {"source": opened.label, "append": append}
     with workspace.activities.recording("table", name=full, key=key, used=opened.used, parameters=parameters) as draft:
         base = before if append else None
@@ -148,7 +147,7 @@ def write_table(name: str, source: Any, *, append: bool = False) -> TableVersion
         draft.made.append(ref)
         columns = [[f.name, str(f.type)] for f in opened.schema]
         draft.facts.update(rows=workspace.lake.rows(full, str(ref.version)), columns=columns, content=content.hexdigest())
-    return _table_version(draft.activity, opened.label)
+    return _table_version(workspace, draft.activity, opened.label)
 
 
 def _version_of(workspace: Workspace, full: str) -> str | None:
@@ -165,10 +164,13 @@ def _same_table(workspace: Workspace, key: str, before: str | None, append: bool
     return known if same or not modes.reuses() else None
 
 
-def _table_version(activity: Activity, source: str, reused: bool = False) -> TableVersion:
+def _table_version(workspace: Workspace, activity: Activity, source: str, reused: bool = False) -> TableVersion:
     ref = next(ref for ref in activity.made if ref.kind == "table")
-    columns = tuple((name, kind) for name, kind in activity.facts["columns"])
-    return TableVersion(ref, activity.facts["rows"], columns, source, reused, activity.facts["content"])
+    facts, version = activity.facts, str(ref.version)
+    sample = datasets.preview(workspace.lake.files(ref.name, version), workspace.lake.schema(ref.name, version), facts["rows"])
+    return TableVersion(
+        ref, facts["rows"], tuple((name, kind) for name, kind in facts["columns"]), source, reused, facts["content"], sample
+    )
 
 
 def _input(workspace: Workspace, name: str, version: str | None) -> Ref | None:

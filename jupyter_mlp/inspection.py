@@ -192,7 +192,7 @@ def _edges(activities: Iterable[Activity]) -> Iterable[tuple[str, str, str]]:
 def _short(text: str | None) -> str:
     ref = Ref.parse(text or "")
     if ref.kind == "file":
-        return "file:" + ref.name.rsplit("/", 1)[-1]
+        return ref.short.split("@")[0]
     if ref.version is None and len(ref.name) > 28:
         return f"{ref.kind}:{ref.name[:8]}"
     return ref.short

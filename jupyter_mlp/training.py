@@ -286,10 +286,10 @@ def _known(workspace: Workspace, key: str) -> Run | None:
     """The run that answers this already, or is about to: the same submission twice is one job."""
     for state in (FINISHED, RUNNING):
         found = workspace.activities.find(key, state)
-        if found is not None and jobs.fold(workspace, found.id).state in (FINISHED, RUNNING):
+        if found is not None and jobs.fold(workspace, jobs.run_of(found)).state in (FINISHED, RUNNING):
             if state == FINISHED:
                 workspace.activities.again(found)
-            return Run(found.id, workspace, reused=True)
+            return Run(jobs.run_of(found), workspace, reused=True)
     return None
 
 

@@ -42,8 +42,9 @@ class Ref:
 
     @property
     def short(self) -> str:
-        """The reference with its version cut to eight characters, for reading only."""
-        return f"{self.kind}:{self.name}" + (f"@{self.version[:8]}" if self.version else "")
+        """The reference with its version cut to eight characters and a file's folder left out, for reading only."""
+        name = self.name.rsplit("/", 1)[-1] if self.kind == "file" else self.name
+        return f"{self.kind}:{name}" + (f"@{self.version[:8]}" if self.version else "")
 
     @classmethod
     def parse(cls, text: str, kind: str | None = None) -> Ref:

@@ -40,6 +40,7 @@ def _wanted(verb: Verb, before: list[str]) -> Option | None:
 
 
 def _names(kind: str) -> list[str]:
+    from jupyter_mlp.store.jobs import run_of
     from jupyter_mlp.store.workspace import current
 
     workspace = current()
@@ -51,7 +52,7 @@ def _names(kind: str) -> list[str]:
         trained = workspace.activities.recent(["train"], limit=50, state="finished")
         return sorted({a.name for a in trained if a.name}) + [f"endpoint:{name}" for name in workspace.activities.names("endpoint")]
     if kind == "run":
-        return [f"run:{a.id}" for a in workspace.activities.recent(["train"], limit=20)]
+        return list(dict.fromkeys(f"run:{run_of(a)}" for a in workspace.activities.recent(["train"], limit=20)))
     if kind in ("endpoint", "snapshot"):
         prefix = "snapshot:" if kind == "snapshot" else ""
         return [prefix + name for name in workspace.activities.names(kind)]

@@ -2,8 +2,8 @@
 
     python -m jupyter_mlp.notebook.execute REQUEST.json
 
-    {"cell": 3, "of": 12, "state": "running"}      one line when a cell begins and one when it ends
-    {"ended": "completed"}                         or failed, incomplete, died, with "error" and "cell"
+    {"step": 3, "of": 12, "source": "%%mlp_data trips"}      one line when a code cell begins
+    {"ended": "completed"}                                   or failed, incomplete, died, with "error"
 
 Nothing that the notebook prints comes here: it is in the output notebook, which is written as it goes.
 """
@@ -64,18 +64,16 @@ def _run(given: dict[str, Any], say: Say) -> None:
 
         @classmethod
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **more: Any) -> Any:
-            count = len(nb_man.nb.cells)
-            start, complete = nb_man.cell_start, nb_man.cell_complete
+            steps = [cell for cell in nb_man.nb.cells if cell.cell_type == "code" and cell.source.strip()]
+            start = nb_man.cell_start
 
-            def cell_start(cell: Any, cell_index: int | None = None, **rest: Any) -> None:
-                say(cell=cell_index, of=count, state="running")
-                start(cell, cell_index, **rest)
+            def cell_start(cell: Any, *more: Any, **rest: Any) -> None:
+                number = next((at for at, step in enumerate(steps, 1) if step is cell), None)
+                if number is not None:
+                    say(step=number, of=len(steps), source=cell.source.strip().splitlines()[0][:60])
+                start(cell, *more, **rest)
 
-            def cell_complete(cell: Any, cell_index: int | None = None, **rest: Any) -> None:
-                complete(cell, cell_index, **rest)
-                say(cell=cell_index, of=count, state="done")
-
-            nb_man.cell_start, nb_man.cell_complete = cell_start, cell_complete
+            nb_man.cell_start = cell_start
             return super().execute_managed_notebook(nb_man, kernel_name, **more)
 
     papermill_engines.register("telling", Telling)

@@ -89,8 +89,9 @@ def _supervised(request: Path, log: Path, environment: Mapping[str, str], progre
             assert process.stdout is not None
             for line in process.stdout:
                 said = json.loads(line)
-                if progress and "cell" in said:
-                    progress({"text": f"cell {said['cell'] + 1} of {said['of']}", "share": said["cell"] / max(1, said["of"])})
+                if progress and "step" in said:
+                    told = f"step {said['step']} of {said['of']}, {said['source']}"
+                    progress({"text": told, "share": (said["step"] - 1) / said["of"]})
             process.wait()
         except BaseException:
             identity.stop()

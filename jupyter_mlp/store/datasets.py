@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import InvalidInputError, StorageError
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.references import Ref
+from jupyter_mlp.store import content
 from jupyter_mlp.store.activities import Draft
 from jupyter_mlp.store.lake import DATASETS
 from jupyter_mlp.store.workspace import Workspace
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _PREVIEW_ROWS = 8
-_HASHED_CELLS = 5_000_000  # larger results are identified by their column statistics
+_HASHED_CELLS = 100_000_000  # a second or two; the identity of larger results is not looked at
 _MEMORY_SHARE = 0.8
 
 
@@ -132,30 +134,12 @@ class DatasetVersion(Shown):
     def card(self) -> Card:
         """Return a preview: first rows, types, count, versions read, time taken."""
         how = f"reused, {self.seconds * 1000:,.0f} ms" if self.reused else f"{self.seconds:,.2f} s"
-        preview = self._first_rows()
         return Card(
             title=f"{self.reference.short}  {self.rows:,} rows x {len(self.schema)} columns",
             facts=[("read", ", ".join(ref.short for ref in self.inputs) or "no tables"), ("took", how), ("size", _size(self.bytes))],
-            tables=[
-                Table(
-                    [f"{column.name} {_type_name(column.type)}" for column in self.schema],
-                    list(zip(*(column.to_pylist() for column in preview.columns), strict=True)),
-                    f"first {preview.num_rows} of {self.rows:,} rows" if preview.num_rows < self.rows else "",
-                )
-            ],
+            tables=[preview(self.files, self.schema, self.rows)],
             notes=self.notes,
         )
-
-    def _first_rows(self) -> pa.Table:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        taken: list[pa.RecordBatch] = []
-        for path in self.files:
-            if sum(batch.num_rows for batch in taken) >= _PREVIEW_ROWS:
-                break
-            taken += list(pq.ParquetFile(path).iter_batches(batch_size=_PREVIEW_ROWS))[:1]
-        return pa.Table.from_batches(taken, self.schema).slice(0, _PREVIEW_ROWS)
 
     def _known(self, columns: Sequence[str] | None) -> None:
         from jupyter_mlp.core.errors import NotFoundError, nearest
@@ -180,6 +164,24 @@ class DatasetVersion(Shown):
                 f"{self.reference.short} needs about {_size(needed)} in memory; {_size(free)} are free.",
                 "Take some columns (to_arrow(['a', 'b'])), stream it (batches(), loader()), or stay in Spark (spark()).",
             )
+
+
+def preview(files: Sequence[str], schema: pa.Schema, rows: int) -> Table:
+    """Return the first rows of some Parquet files, types in the header."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    taken: list[pa.RecordBatch] = []
+    for path in files:
+        if sum(batch.num_rows for batch in taken) >= _PREVIEW_ROWS:
+            break
+        taken += islice(pq.ParquetFile(path).iter_batches(batch_size=_PREVIEW_ROWS, columns=schema.names), 1)
+    first = pa.Table.from_batches([batch.cast(schema) for batch in taken], schema).slice(0, _PREVIEW_ROWS)
+    return Table(
+        [f"{column.name} {_type_name(column.type)}" for column in schema],
+        list(zip(*(column.to_pylist() for column in first.columns), strict=True)),
+        f"first {first.num_rows} of {rows:,} rows" if first.num_rows < rows else "",
+    )
 
 
 def load(workspace: Workspace, ref: Ref | str, engine: Callable[[], Any] | None = None) -> DatasetVersion:
@@ -241,15 +243,15 @@ def publish(workspace: Workspace, draft: Draft, name: str, write: Callable[[Path
     # A table of its own for each shape of columns: old versions stay readable for every Iceberg reader.
     snapshot = workspace.lake.add(table, schema, paths)
     ref = Ref("dataset", name, version or uuid.uuid4().hex)
-    metadata = [pq.read_metadata(path) for path in paths]
+    rows = sum(pq.read_metadata(path).num_rows for path in paths)
     draft.made.append(ref)
     draft.facts["dataset"] = {
         "table": table,
         "snapshot": snapshot,
         "files": [os.path.relpath(path, workspace.root) for path in paths],
-        "rows": sum(meta.num_rows for meta in metadata),
+        "rows": rows,
         "bytes": sum(os.path.getsize(path) for path in paths),
-        "content": content_of(paths),
+        "content": content.of_files(paths) if rows * len(schema) <= _HASHED_CELLS else "",
         "notes": notes,
     }
     return ref
@@ -279,43 +281,6 @@ def check_name(name: str) -> None:
         raise InvalidInputError(f"{name!r} cannot name a dataset.", "Use lower-case letters, digits and _, like trips_2013.")
 
 
-def content_of(paths: Sequence[str]) -> str:
-    """Return an identity of the rows that does not depend on their order or on how they are split into files.
-
-    Large results are identified by their row count and column statistics instead; the text says which.
-    """
-    import pyarrow.parquet as pq
-
-    metadata = [pq.read_metadata(path) for path in paths]
-    rows = sum(meta.num_rows for meta in metadata)
-    if rows * max(1, metadata[0].num_columns) > _HASHED_CELLS:
-        return "statistics:" + digest(rows, _statistics(metadata))
-    total = sum(_row_hashes(path) for path in paths) % 2**64
-    return f"rows:{rows}:{total:016x}"
-
-
-def _row_hashes(path: str) -> int:
-    import pandas as pd
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, partitioning=None)
-    nested = [i for i, column in enumerate(table.schema) if column.type.num_fields]
-    frame = table.to_pandas()
-    for i in nested:
-        frame.isetitem(i, frame.iloc[:, i].map(repr))
-    return int(pd.util.hash_pandas_object(frame, index=False).sum()) if len(frame) else 0
-
-
-def _statistics(metadata: Sequence[Any]) -> list[Any]:
-    columns: dict[str, list[Any]] = {}
-    for meta in metadata:
-        for group in (meta.row_group(i) for i in range(meta.num_row_groups)):
-            for column in (group.column(i) for i in range(group.num_columns)):
-                stats = column.statistics
-                columns.setdefault(column.path_in_schema, []).append((stats.null_count, str(stats.min), str(stats.max)) if stats else None)
-    return [(name, sorted(map(str, parts))) for name, parts in sorted(columns.items())]
-
-
 def _sync(path: str) -> None:
     with open(path, "rb") as handle:
         os.fsync(handle.fileno())
@@ -330,5 +295,5 @@ def _size(count: float) -> str:
 
 
 def _type_name(kind: pa.DataType) -> str:
-    short = {"string": "text", "double": "float64", "float": "float32", "int64": "int64", "bool": "bool"}
+    short = {"string": "text", "large_string": "text", "double": "float64", "float": "float32", "int64": "int64", "bool": "bool"}
     return short.get(str(kind), str(kind))

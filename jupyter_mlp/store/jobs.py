@@ -102,11 +102,16 @@ def folder_of(workspace: Workspace, run_id: str) -> RunFolder:
     """
     path = workspace.find("runs", run_id)
     if not (path / "spec.json").exists():
-        recent = [f"run:{a.id}" for a in workspace.activities.recent(["train"], limit=3)]
+        recent = [f"run:{run_of(a)}" for a in workspace.activities.recent(["train"], limit=3)]
         raise NotFoundError(
             f"There is no run {run_id} in this workspace.", nearest(f"run:{run_id}", recent) or "mlp status lists the newest."
         )
     return RunFolder(path)
+
+
+def run_of(activity: Activity) -> str:
+    """Return the id of the run that an activity is, or that it was answered from."""
+    return next((ref.name for ref in activity.made if ref.kind == "run"), activity.id)
 
 
 def state_of(folder: RunFolder) -> tuple[str, str]:
