@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,11 @@ from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.core.references import KINDS, Ref
 from jupyter_mlp.store.workspace import Workspace, current
 
+_LOOKING = ("monitor", "verify")  # they look at things and make nothing that others build on
 _NEIGHBOURS = 400  # activities drawn at most
+
+Edge = tuple[str, str, str]  # (used, made, verb)
+Reached = tuple[list[Activity], set[str]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,7 +30,7 @@ class Graph(Shown):
     """What was made from what: references and the activities between them."""
 
     root: str | None
-    edges: tuple[tuple[str, str, str], ...]  # (used, made, verb)
+    edges: tuple[Edge, ...]
 
     @property
     def ref(self) -> str:
@@ -41,7 +45,7 @@ class Graph(Shown):
         """Return the drawing."""
         if not self.edges:
             return Card("Nothing was made from anything here yet.", notes=["Make a table first: %mlp_table lake.NAME FILE_OR_FRAME"])
-        links = [(_short(used), _short(made), verb) for used, made, verb in self.edges]
+        links = layered.reduced([(_short(used), _short(made), verb) for used, made, verb in self.edges])
         title = f"Lineage of {_short(self.root)}" if self.root else f"Lineage: the newest {len(self.edges)} links"
         return Card(title, text=layered.as_text(links), svg=layered.as_svg(links))
 
@@ -132,10 +136,10 @@ def graph(ref: str | None = None) -> Graph:
     """
     workspace = current()
     if ref is None:
-        recent = [a for a in workspace.activities.recent(limit=60) if a.made and a.kind not in ("monitor", "verify")]
+        recent = [a for a in workspace.activities.recent(limit=60) if a.made and a.kind not in _LOOKING]
         return Graph(None, tuple(_edges(reversed(recent))))
     exact = workspace.activities.resolve(_any_kind(workspace, ref))
-    return Graph(str(exact), tuple(_edges(_around(workspace, exact))))
+    return Graph(str(exact), tuple(_lineage(workspace, exact)))
 
 
 def status() -> Status:
@@ -161,28 +165,48 @@ def _any_kind(workspace: Workspace, text: str) -> Ref:
     return Ref.parse(text, kind=kind)
 
 
-def _around(workspace: Workspace, start: Ref) -> list[Activity]:
-    """Activities upstream and downstream of `start`, oldest first."""
-    found: dict[str, Activity] = {}
-    upstream, downstream = [start], [start]
-    while upstream and len(found) < _NEIGHBOURS:
-        maker = workspace.activities.maker(upstream.pop())
-        if maker and maker.id not in found:
-            found[maker.id] = maker
-            upstream += maker.used
-    while downstream and len(found) < _NEIGHBOURS:
-        for user in workspace.activities.users(downstream.pop()):
-            if user.id not in found and user.state == "finished":
-                found[user.id] = user
-                downstream += user.made
-    return sorted(found.values(), key=lambda activity: activity.seq)
+def _lineage(workspace: Workspace, start: Ref) -> list[Edge]:
+    """What leads to `start` and what came of it: only things on such a path, so a snapshot does not pull in all it holds."""
+    before, before_refs = _reached(workspace, start, _made_by)
+    after, after_refs = _reached(workspace, start, _used_by)
+    reached = before_refs | after_refs
+    activities = sorted({a.id: a for a in (*before, *after)}.values(), key=lambda activity: activity.seq)
+    return [edge for edge in _edges(activities) if edge[0] in reached and edge[1] in reached]
 
 
-def _edges(activities: Iterable[Activity]) -> Iterable[tuple[str, str, str]]:
+def _reached(workspace: Workspace, start: Ref, step: Callable[[Workspace, Ref], Iterable[tuple[Activity, Iterable[Ref]]]]) -> Reached:
+    activities: dict[str, Activity] = {}
+    refs, waiting = {str(start)}, [start]
+    while waiting and len(activities) < _NEIGHBOURS:
+        for activity, further in step(workspace, waiting.pop()):
+            if activity.kind in _LOOKING:
+                continue
+            activities[activity.id] = activity
+            fresh = [ref for ref in further if str(ref) not in refs]
+            refs |= {str(ref) for ref in fresh}
+            waiting += fresh
+    return list(activities.values()), refs
+
+
+def _made_by(workspace: Workspace, ref: Ref) -> Iterable[tuple[Activity, Iterable[Ref]]]:
+    maker = workspace.activities.maker(ref)
+    if maker is not None:
+        run = [one for one in maker.made if one.kind == "run" and ref.kind == "model"]
+        yield maker, [*maker.used, *run]
+
+
+def _used_by(workspace: Workspace, ref: Ref) -> Iterable[tuple[Activity, Iterable[Ref]]]:
+    users = [user for user in workspace.activities.users(ref) if user.state == "finished"]
+    maker = workspace.activities.maker(ref) if ref.kind == "run" else None
+    yield from ((user, user.made) for user in [*users, *([maker] if maker else [])])
+
+
+def _edges(activities: Iterable[Activity]) -> Iterator[Edge]:
     seen = set()
     for activity in activities:
+        run = next((ref for ref in activity.made if ref.kind == "run"), None)
         for made in activity.made:
-            for used in activity.used:
+            for used in [run] if run and made != run else activity.used:  # data -> run -> model
                 edge = (str(used), str(made), activity.kind)
                 if edge not in seen and used != made:
                     seen.add(edge)
@@ -191,11 +215,7 @@ def _edges(activities: Iterable[Activity]) -> Iterable[tuple[str, str, str]]:
 
 def _short(text: str | None) -> str:
     ref = Ref.parse(text or "")
-    if ref.kind == "file":
-        return ref.short.split("@")[0]
-    if ref.version is None and len(ref.name) > 28:
-        return f"{ref.kind}:{ref.name[:8]}"
-    return ref.short
+    return ref.short.split("@")[0] if ref.kind == "file" else ref.short
 
 
 def _ago(moment: float) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DRIFTED = 0.2  # PSI from which a feature is flagged; the usual rule of thumb
 ENOUGH = 200  # rows below which PSI is mostly noise, with ten bins
 _DRAWN = 30
+_FEW = "too few rows"
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,7 +74,7 @@ class Report(Shown):
         facts = [("state", self.state), ("requests", f"{m['requests']:,} ({m['rows']:,} rows)"), ("latency", latency), ("errors", errors)]
         rows = [[v["model"], v["role"], v["requests"], v["rows"], v["p50_ms"], v["p99_ms"]] for v in self.variants]
         tables = [Table(["variant", "role", "requests", "rows", "p50 ms", "p99 ms"], rows)]
-        if self.drift:
+        if any(d["verdict"] != _FEW for d in self.drift):
             shown = [[d["name"], d["psi"], d["verdict"], d["training"], d["now"]] for d in self.drift]
             tables.append(Table(["feature", "PSI", "", "training", "now"], shown, "drift against the training data"))
         return Card(f"report on endpoint:{self.endpoint.name}", [*facts, ("report", self.report)], tables, self.figures, self.notes)
@@ -181,7 +182,7 @@ def _drift(workspace: Workspace, answered: Sequence[Entry]) -> tuple[list[dict[s
     if target:
         output = _compare(f"prediction ({recipe.target})", target, said, as_class=recipe.task in ("binary", "multiclass"))
         # Models answer in a narrower range than their target has, so this number is shown and not judged.
-        found.append(output and {**output, "verdict": "against the target, not judged"})
+        found.append(output and {**output, "verdict": _FEW if output["verdict"] == _FEW else "against the target, not judged"})
     return sorted((d for d in found if d is not None), key=lambda d: -d["psi"]), notes
 
 
@@ -196,7 +197,7 @@ def _compare(name: str, known: Mapping[str, Any], values: list[Any], as_class: b
         return None
     found = metrics.psi(before, after)
     # A quiet feature is no news and a loud one in a handful of rows is none either.
-    verdict = "too few rows" if len(values) < ENOUGH else "drifted" if found > DRIFTED else "as trained"
+    verdict = _FEW if len(values) < ENOUGH else "drifted" if found > DRIFTED else "as trained"
     return {"name": name, "psi": round(found, 4), "verdict": verdict, "rows": len(values), "training": told[0], "now": told[1]}
 
 
@@ -258,7 +259,7 @@ def _figures(entries: Sequence[Entry], drift: Sequence[Mapping[str, Any]]) -> It
             (datetime.fromtimestamp(first + i * width, UTC).isoformat(), name, counts[i, name] / width) for i in steps for name in names
         ]
         yield charts.over_time("Requests over time", series, "requests / s", f"{len(entries):,} requests in {last - first:,.0f} s")
-    if drift:
+    if any(d["verdict"] != _FEW for d in drift):
         named = [(d["name"], d["psi"]) for d in drift[:_DRAWN]]
         yield charts.bars("Drift against the training data", named, "PSI", DRIFTED, f"largest: {named[0][0]}, {named[0][1]:.2f}")
 

@@ -149,7 +149,7 @@ def _score(workspace: Workspace, model: Any, dataset: DatasetVersion, name: str,
 
     begun = time.perf_counter()
     activities = workspace.activities
-    key = digest("predict", 1, f"model:{model.uuid}", dataset.ref, name)
+    key = digest("predict", 2, f"model:{model.uuid}", dataset.ref, name)
     known = activities.find(key) if modes.reuses() else None
     if known is not None:
         made = next(ref for ref in known.made if ref.kind == "dataset")
@@ -197,12 +197,11 @@ def _with_answers(table: pa.Table, predictor: Predictor) -> pa.Table:
 
     found = predictor.predict_columns({name: table.column(name) for name in predictor.recipe.columns})
     kept = table.drop_columns([name for name in (_COLUMN, "probability") if name in table.column_names])
-    kept = kept.append_column(_COLUMN, pa.array(found.values))
-    if found.probabilities is None:
-        return kept
-    # The chance of the second of two classes, else of the class that was said.
-    chance = found.probabilities if found.probabilities.ndim == 1 else found.probabilities.max(axis=1)
-    return kept.append_column("probability", pa.array(chance))
+    if found.probabilities is not None:
+        # The chance of the second of two classes, else of the class that was said.
+        chance = found.probabilities if found.probabilities.ndim == 1 else found.probabilities.max(axis=1)
+        kept = kept.add_column(0, "probability", pa.array(chance))
+    return kept.add_column(0, _COLUMN, pa.array(found.values))
 
 
 def _has_columns(model: Any, dataset: DatasetVersion) -> None:
@@ -278,4 +277,4 @@ def _publish(workspace: Workspace, draft: Draft, into: str | None, rows: list[di
 
     table = pa.Table.from_pylist(rows)
     kept = table.drop_columns([_COLUMN]) if _COLUMN in table.column_names else table
-    return datasets.publish_table(workspace, draft, into, kept.append_column(_COLUMN, pa.array(values)))
+    return datasets.publish_table(workspace, draft, into, kept.add_column(0, _COLUMN, pa.array(values)))

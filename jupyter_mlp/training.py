@@ -230,7 +230,7 @@ def run(ref: str) -> Run:
         'running'
     """
     workspace = current()
-    name = Ref.parse(str(ref), kind="run").name
+    name = workspace.activities.complete("train", Ref.parse(str(ref), kind="run").name)
     jobs.folder_of(workspace, name)
     return Run(name, workspace)
 

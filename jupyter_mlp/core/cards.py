@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under column names; cells are shown as text, never interpreted as markup."""
+    """Rows under column names; cells are shown as text, never interpreted as markup.
+
+    What follows a tab in a column's name is said in passing, such as its type.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -109,5 +112,5 @@ def _columns_that_fit(widths: Sequence[int], width: int) -> int:
 
 
 def _clip(text: str, limit: int = 40) -> str:
-    text = text.replace("\n", " ")
+    text = text.replace("\n", " ").replace("\t", " ")
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -42,6 +42,26 @@ def layers(links: Sequence[Link]) -> list[list[str]]:
     return columns
 
 
+def reduced(links: Sequence[Link]) -> list[Link]:
+    """Return the links without those that a longer way says too (a -> c where there is a -> b -> c)."""
+    after: dict[str, set[str]] = {}
+    for start, end, _ in links:
+        after.setdefault(start, set()).add(end)
+
+    def reaches(start: str, goal: str) -> bool:
+        seen, waiting = {start}, [node for node in after.get(start, ()) if node != goal]
+        while waiting:
+            node = waiting.pop()
+            if node == goal:
+                return True
+            if node not in seen:
+                seen.add(node)
+                waiting += after.get(node, ())
+        return False
+
+    return [link for link in links if not reaches(link[0], link[1])]
+
+
 def as_text(links: Sequence[Link]) -> str:
     """Return one line a node with what it was made from."""
     lines = []
@@ -63,7 +83,7 @@ def as_svg(links: Sequence[Link]) -> str:
     arrows = "".join(_arrow(place[start], place[end]) for start, end, _ in links if start != end)
     boxes = "".join(_box(node, *xy) for node, xy in place.items())
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' viewBox='0 0 {width} {height}' "
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' viewBox='0 0 {width} {height}' style='max-width:none' "
         f"font-family='system-ui,sans-serif' font-size='12' role='img'>{arrows}{boxes}</svg>"
     )
 
@@ -83,9 +103,10 @@ def _ordered(columns: list[list[str]], links: Sequence[Link]) -> list[list[str]]
 def _box(node: str, x: int, y: int) -> str:
     colour = _COLOURS.get(node.split(":")[0], "#55606b")
     label = node if len(node) <= 28 else node[:27] + "…"
+    size = f"width='{_WIDTH}' height='{_HEIGHT}' rx='4'"
     return (
-        f"<g><title>{escape(node)}</title><rect x='{x}' y='{y}' width='{_WIDTH}' height='{_HEIGHT}' rx='4' fill='{colour}' "
-        f"fill-opacity='.14' stroke='{colour}'/><text x='{x + 8}' y='{y + 17}' fill='currentColor'>{escape(label)}</text></g>"
+        f"<g><title>{escape(node)}</title><rect x='{x}' y='{y}' {size} style='fill:var(--jp-layout-color0,#fff)'/>"
+        f"<rect x='{x}' y='{y}' {size} fill='{colour}' fill-opacity='.14' stroke='{colour}'/><text x='{x + 8}' y='{y + 17}' fill='currentColor'>{escape(label)}</text></g>"
     )
 
 

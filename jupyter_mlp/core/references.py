@@ -26,6 +26,7 @@ KINDS = (
     "verification",
     "pipeline",
 )
+_ID = re.compile(r"\d{8}-\d{6}-([0-9a-f]{8})|([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|([0-9a-f]{8})[0-9a-f]{24}")
 _TEXT = re.compile(r"^(?P<kind>[a-z]+):(?P<name>[^@\s]+)(?:@(?P<version>[^@\s]+))?$")
 
 
@@ -42,9 +43,9 @@ class Ref:
 
     @property
     def short(self) -> str:
-        """The reference with its version cut to eight characters and a file's folder left out, for reading only."""
-        name = self.name.rsplit("/", 1)[-1] if self.kind == "file" else self.name
-        return f"{self.kind}:{name}" + (f"@{self.version[:8]}" if self.version else "")
+        """The reference with ids cut to eight characters and a file's folder left out, for reading only."""
+        name = self.name.rsplit("/", 1)[-1] if self.kind == "file" else _brief(self.name)
+        return f"{self.kind}:{name}" + (f"@{_brief(self.version)[:8]}" if self.version else "")
 
     @classmethod
     def parse(cls, text: str, kind: str | None = None) -> Ref:
@@ -65,3 +66,9 @@ class Ref:
         if kind and found["kind"] != kind:
             raise InvalidInputError(f"{text!r} names a {found['kind']}, not a {kind}.", f"Give a {kind}, like {kind}:NAME.")
         return cls(found["kind"], found["name"], found["version"])
+
+
+def _brief(text: str) -> str:
+    """Cut an id of ours (time and random part, UUID, digest) to the eight characters that tell it apart; names stay."""
+    found = _ID.fullmatch(text)
+    return next(filter(None, found.groups())) if found else text

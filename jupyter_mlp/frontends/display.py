@@ -15,12 +15,12 @@ _STYLE = """<style>
 .mlp-card{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45;max-width:100%}
 .mlp-card .mlp-title{font-weight:600;font-size:14px;margin:2px 0 4px;overflow-wrap:anywhere}
 .mlp-card dl{display:grid;grid-template-columns:max-content 1fr;gap:0 14px;margin:0 0 6px}
-.mlp-card dt{color:var(--jp-ui-font-color2,#777)}.mlp-card dd{margin:0;overflow-wrap:anywhere}
+.mlp-card dt{color:var(--jp-ui-font-color2,#777);white-space:nowrap}.mlp-card dd{margin:0;overflow-wrap:anywhere}
 .mlp-card .mlp-scroll{overflow-x:auto}
 .mlp-card table{border-collapse:collapse;margin:4px 0;font-variant-numeric:tabular-nums}
-.mlp-card th,.mlp-card td{padding:2px 10px 2px 0;text-align:left;white-space:nowrap;background:none;
+.mlp-card th,.mlp-card td{padding:2px 10px 2px 0;text-align:left!important;white-space:nowrap;background:none;
 border-bottom:1px solid var(--jp-border-color2,#e0e0e0)}
-.mlp-card td.mlp-n,.mlp-card th.mlp-n{text-align:right}
+.mlp-card td.mlp-n,.mlp-card th.mlp-n{text-align:right!important}
 .mlp-card th small{font-weight:400;color:var(--jp-ui-font-color2,#777)}
 .mlp-card .mlp-caption,.mlp-card .mlp-note{color:var(--jp-ui-font-color2,#777);font-size:12px}
 .mlp-card img{max-width:100%;background:#fff;border-radius:3px;margin:4px 8px 4px 0}
@@ -76,7 +76,7 @@ def _side(numeric: bool) -> str:
 
 
 def _heading(name: str) -> str:
-    first, _, rest = name.partition(" ")
+    first, _, rest = name.partition("\t")
     return f"{escape(first)} <small>{escape(rest)}</small>" if rest else escape(first)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import socket
 import time
 import uuid
@@ -186,6 +187,12 @@ class Activities:
         if self._parent:
             return self._parent.get(activity_id)
         raise NotFoundError(f"No activity {activity_id} in this workspace.", "mlp status lists the newest.")
+
+    def complete(self, kind: str, end: str) -> str:
+        """Return the id of that kind of activity that ends like this (run:1b60285c); the text itself where none or several do."""
+        clause = "WHERE kind = :kind AND id LIKE :end LIMIT 2"
+        found = self._select(clause, {"kind": kind, "end": f"%-{end}"}) if re.fullmatch("[0-9a-f]{8}", end) else []
+        return found[0].id if len(found) == 1 else end
 
     def find(self, key: str, state: str = FINISHED) -> Activity | None:
         """Return the newest activity of that key that is in that state, or None."""

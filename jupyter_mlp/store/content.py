@@ -74,11 +74,7 @@ def _texts(column: Any) -> NDArray[np.uint64]:
     import numpy as np
     import pyarrow as pa
 
-    is_ = pa.types
-    simple = (
-        is_.is_string(column.type) or is_.is_large_string(column.type) or is_.is_binary(column.type) or is_.is_large_binary(column.type)
-    )
-    if not simple:
+    if column.type not in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary()):
         return np.array([_hashed(repr(value).encode()) for value in column.to_pylist()], np.uint64)
     coded = column.dictionary_encode()
     words = coded.dictionary.to_pylist()

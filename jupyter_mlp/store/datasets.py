@@ -178,7 +178,7 @@ def preview(files: Sequence[str], schema: pa.Schema, rows: int) -> Table:
         taken += islice(pq.ParquetFile(path).iter_batches(batch_size=_PREVIEW_ROWS, columns=schema.names), 1)
     first = pa.Table.from_batches([batch.cast(schema) for batch in taken], schema).slice(0, _PREVIEW_ROWS)
     return Table(
-        [f"{column.name} {_type_name(column.type)}" for column in schema],
+        [f"{column.name}\t{_type_name(column.type)}" for column in schema],
         list(zip(*(column.to_pylist() for column in first.columns), strict=True)),
         f"first {first.num_rows} of {rows:,} rows" if first.num_rows < rows else "",
     )

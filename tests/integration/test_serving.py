@@ -386,7 +386,7 @@ def test_predict_scores_datasets_and_asks_endpoints(serving: Workspace) -> None:
     data = _dataset(serving, "flights", rows_of(2500, seed=4).drop_columns(["target"]))
     scored = predict(model, data="flights")
     assert isinstance(scored, DatasetVersion) and scored.reference.name == "flights_predictions"
-    assert scored.schema.names == ["dep_delay", "carrier", "prediction"]
+    assert scored.schema.names == ["prediction", "dep_delay", "carrier"]
     assert {str(ref) for ref in scored.inputs} == {f"model:{model}", data.ref}
     again = predict(model, data="flights")
     assert isinstance(again, DatasetVersion) and again.reused and again.ref == scored.ref
