@@ -141,8 +141,9 @@ def write_table(name: str, source: Any, *, append: bool = False) -> TableVersion
         workspace.lake.discard(staged)
         return _table_version(workspace, workspace.activities.again(known), opened.label, reused=True)
     parameters = {"source": opened.label, "append": append}
-    with workspace.activities.recording("table", name=full, key=key, used=opened.used, parameters=parameters) as draft:
-        base = before if append else None
+    base = before if append else None
+    used = [*opened.used, *([Ref("table", full, base)] if base else [])]
+    with workspace.activities.recording("table", name=full, key=key, used=used, parameters=parameters) as draft:
         ref = Ref("table", full, workspace.lake.add(full, opened.schema, staged, append=append, base=base))
         draft.made.append(ref)
         columns = [[f.name, str(f.type)] for f in opened.schema]

@@ -17,7 +17,7 @@ from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError, StorageError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import capture, compare, document, record, running
-from jupyter_mlp.notebook.compare import DIFFERENT, EQUAL, IDENTICAL, NOT_COMPARABLE
+from jupyter_mlp.notebook.compare import DIFFERENT, EQUAL, IDENTICAL, NOT_COMPARABLE, Comparison
 from jupyter_mlp.notebook.document import CodeCell, Document
 from jupyter_mlp.store import datasets, environment, jobs, modes
 from jupyter_mlp.store import snapshots as stored
@@ -373,6 +373,8 @@ def _verdict(number: int, before: CodeCell, after: CodeCell, ran: bool, changed:
         detail = f"{errors[0]['ename']}: {errors[0]['evalue']}".splitlines()[0]
         return CellVerdict(number, before.source, FAILED, _cause(before, after, changed), detail)
     found = compare.outputs(before.outputs, after.outputs)
+    if found.verdict == EQUAL and _CLOCK.search(before.source):
+        found = Comparison(DIFFERENT, "numbers that are nearly the same, beside a clock")  # two moments of one day differ by little
     cause = _cause(before, after, changed) if found.verdict == DIFFERENT else ""
     return CellVerdict(number, before.source, found.verdict, cause, found.detail)
 

@@ -44,12 +44,14 @@ class Notebook:
 @pytest.fixture
 def notebook(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
     """A fresh notebook on an empty workspace."""
+    from IPython.core.history import HistoryManager
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.chdir(tmp_path)
     InteractiveShell.clear_instance()
+    HistoryManager.outputs.clear()  # one dictionary for all shells of a process
     config = Config()
     config.HistoryManager.enabled = False
     yield Notebook(InteractiveShell.instance(config=config))

@@ -106,7 +106,8 @@ def _box(node: str, x: int, y: int) -> str:
     size = f"width='{_WIDTH}' height='{_HEIGHT}' rx='4'"
     return (
         f"<g><title>{escape(node)}</title><rect x='{x}' y='{y}' {size} style='fill:var(--jp-layout-color0,#fff)'/>"
-        f"<rect x='{x}' y='{y}' {size} fill='{colour}' fill-opacity='.14' stroke='{colour}'/><text x='{x + 8}' y='{y + 17}' fill='currentColor'>{escape(label)}</text></g>"
+        f"<rect x='{x}' y='{y}' {size} fill='{colour}' fill-opacity='.14' stroke='{colour}'/>"
+        f"<text x='{x + 8}' y='{y + 17}' fill='currentColor'>{escape(label)}</text></g>"
     )
 
 

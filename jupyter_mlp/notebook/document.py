@@ -116,7 +116,7 @@ def read(path: Path | str) -> Document:
     except FileNotFoundError:
         beside = [one.name for one in file.parent.glob("*.ipynb")] if file.parent.is_dir() else []
         raise NotFoundError(f"There is no notebook {path}.", nearest(file.name, beside) or "Give the path of an .ipynb file.") from None
-    except (nbformat.reader.NotJSONError, UnicodeDecodeError, KeyError, AttributeError, TypeError, json.JSONDecodeError) as error:
+    except (nbformat.ValidationError, nbformat.reader.NotJSONError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise InvalidInputError(f"{path} is not a notebook: {str(error)[:100]}", "Give the path of an .ipynb file.") from error
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}.", "Give the path of an .ipynb file.") from error

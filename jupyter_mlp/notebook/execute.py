@@ -83,6 +83,7 @@ def _run(given: dict[str, Any], say: Say) -> None:
         parameters=given["parameters"],
         engine_name="telling",
         kernel_name="python3",
+        language="python",
         progress_bar=False,
         cwd=given["folder"],
         execution_timeout=given.get("timeout_s"),

@@ -85,18 +85,19 @@ def _supervised(request: Path, log: Path, environment: Mapping[str, str], progre
             argv, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
         )
         identity = identify(process.pid)
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                said = json.loads(line)
-                if progress and "step" in said:
-                    told = f"step {said['step']} of {said['of']}, {said['source']}"
-                    progress({"text": told, "share": (said["step"] - 1) / said["of"]})
-            process.wait()
-        except BaseException:
-            identity.stop()
-            process.wait()
-            raise
+        assert process.stdout is not None
+        with process.stdout as lines:
+            try:
+                for line in lines:
+                    said = json.loads(line)
+                    if progress and "step" in said:
+                        told = f"step {said['step']} of {said['of']}, {said['source']}"
+                        progress({"text": told, "share": (said["step"] - 1) / said["of"]})
+                process.wait()
+            except BaseException:
+                identity.stop()
+                process.wait()
+                raise
     return said
 
 

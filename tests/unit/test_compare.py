@@ -1,0 +1,97 @@
+"""What counts as the same output."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import pytest
+from PIL import Image, PngImagePlugin
+
+from jupyter_mlp.notebook import compare
+from jupyter_mlp.notebook.compare import DIFFERENT, EQUAL, IDENTICAL, NOT_COMPARABLE
+
+
+def text(value: str) -> dict[str, Any]:
+    return {"output_type": "stream", "name": "stdout", "text": value}
+
+
+def shown(**data: Any) -> dict[str, Any]:
+    return {"output_type": "display_data", "data": {name.replace("_", "/"): value for name, value in data.items()}}
+
+
+def ours(**value: Any) -> dict[str, Any]:
+    return {"output_type": "execute_result", "data": {compare.OURS: value, "text/plain": str(value)}}
+
+
+def png(colour: str, software: str) -> str:
+    held, told = io.BytesIO(), PngImagePlugin.PngInfo()
+    told.add_text("Software", software)
+    Image.new("RGB", (4, 4), colour).save(held, "PNG", pnginfo=told)
+    return base64.b64encode(held.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        ("a 1.0\n", "a 1.0", IDENTICAL),
+        ("<Net at 0x7f0a12bc3d40>", "<Net at 0x7f9988776655>", IDENTICAL),
+        ("\x1b[31mred\x1b[0m", "red", IDENTICAL),
+        ("loss 0.123456789", "loss 0.123456788", EQUAL),
+        ("1,234.5 rows", "1,234.5001 rows", EQUAL),
+        ("loss 0.1234", "loss 0.1244", DIFFERENT),
+        ("1 row", "2 rows", DIFFERENT),
+        ("a\nb", "a", DIFFERENT),
+    ],
+)
+def test_texts(before: str, after: str, verdict: str) -> None:
+    assert compare.outputs([text(before)], [text(after)]).verdict == verdict
+
+
+def test_streams_are_joined_and_standard_error_is_left_out() -> None:
+    warning = {"output_type": "stream", "name": "stderr", "text": "took 3 s"}
+    assert compare.outputs([text("a"), warning, text("b")], [text("ab")]).verdict == IDENTICAL
+
+
+def test_progress_is_left_out() -> None:
+    bar = {"output_type": "display_data", "data": {compare.PROGRESS: {}, "text/plain": "3 s"}}
+    assert compare.outputs([bar, text("a")], [text("a")]).verdict == IDENTICAL
+    assert compare.outputs([bar], []).verdict == IDENTICAL
+
+
+def test_pictures_by_their_pixels() -> None:
+    same = compare.outputs([shown(image_png=png("red", "one 1.0"))], [shown(image_png=png("red", "two 2.0"))])
+    assert same.verdict == IDENTICAL
+    assert compare.outputs([shown(image_png=png("red", "one"))], [shown(image_png=png("blue", "one"))]).verdict == DIFFERENT
+    assert compare.outputs([shown(image_png="AAAA")], [shown(image_png="BBBB")]).verdict == NOT_COMPARABLE
+
+
+def test_our_objects_by_what_must_be_the_same() -> None:
+    one = {
+        "kind": "dataset",
+        "ref": "dataset:t@1",
+        "rows": 3,
+        "columns": [],
+        "content": "rows:3:ab",
+        "inputs": ["table:t@1"],
+        "seconds": 1.0,
+    }
+    assert compare.outputs([ours(**one)], [ours(**{**one, "seconds": 9.0, "ref": "dataset:t@2", "reused": True})]).verdict == IDENTICAL
+    other = compare.outputs([ours(**one)], [ours(**{**one, "content": "rows:3:cd"})])
+    assert other.verdict == DIFFERENT and other.detail.startswith("content")
+    near = {"kind": "evaluation", "metrics": {"mae": 1.0}}
+    assert compare.outputs([ours(**near)], [ours(kind="evaluation", metrics={"mae": 1.0 + 1e-9})]).verdict == EQUAL
+    assert compare.outputs([ours(kind="report", a=1)], [ours(kind="report", a=2)]).verdict == NOT_COMPARABLE
+
+
+def test_more_or_other_outputs_are_a_difference() -> None:
+    assert compare.outputs([text("a")], []).verdict == DIFFERENT
+    assert compare.outputs([text("a")], [shown(text_plain="a")]).verdict == DIFFERENT
+    error = {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}
+    assert compare.outputs([error], [error]).verdict == IDENTICAL
+    assert compare.outputs([], []).verdict == IDENTICAL
+
+
+def test_the_worst_output_counts() -> None:
+    assert compare.outputs([text("a"), shown(text_plain="1.0")], [text("a"), shown(text_plain="2.0")]).verdict == DIFFERENT
