@@ -7,6 +7,7 @@ and so do all migrations (alembic), on both.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,8 +84,11 @@ class Database:
     @contextmanager
     def _sqlite(self, write: bool) -> Iterator[Connection]:
         assert self.path is not None
+        # On a read-only disk SQLite may not make the files beside the database that it wants even for reading.
+        frozen = not write and not os.access(self.path.parent, os.W_OK) and not _has_log(self.path)
+        where = f"{self.path.absolute().as_uri()}?immutable=1" if frozen else str(self.path)
         try:
-            raw = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
+            raw = sqlite3.connect(where, timeout=_BUSY_S, isolation_level=None, uri=frozen)
         except sqlite3.OperationalError as error:
             raise _sqlite_error(error, self.path) from error
         raw.row_factory = sqlite3.Row
@@ -144,6 +148,12 @@ class _ServerConnection:
 
         if parameters:
             self._raw.execute(text(sql), [dict(p) for p in parameters])
+
+
+def _has_log(path: Path) -> bool:
+    """Whether there are changes that stand in the write-ahead log only."""
+    log = path.with_name(path.name + "-wal")
+    return log.exists() and log.stat().st_size > 0
 
 
 def _rollback(raw: sqlite3.Connection) -> None:

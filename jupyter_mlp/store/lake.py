@@ -188,27 +188,30 @@ class Lake:
     def _write_files(self, folder: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> list[str]:
         import pyarrow.dataset as ds
 
+        name = uuid.uuid4().hex
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            written: list[str] = []
             ds.write_dataset(
                 batches,
                 folder,
                 schema=schema,
                 format="parquet",
                 file_options=ds.ParquetFileFormat().make_write_options(compression="zstd"),
-                basename_template=f"{uuid.uuid4().hex}-{{i}}.parquet",
+                basename_template=f"{name}-{{i}}.parquet",
                 max_rows_per_group=_ROWS_PER_GROUP,
                 max_rows_per_file=_ROWS_PER_GROUP * 64,
                 existing_data_behavior="overwrite_or_ignore",
-                file_visitor=lambda file: written.append(file.path),
             )
+            written = sorted(map(str, folder.glob(f"{name}-*.parquet")))
             for path in written:
                 with open(path, "rb") as handle:
                     os.fsync(handle.fileno())
-        except OSError as error:
-            raise storage_error(error, "writing the table") from error
-        return sorted(written)
+        except BaseException as error:
+            self.discard(map(str, folder.glob(f"{name}-*.parquet")))  # half a file only fills the disk
+            if isinstance(error, OSError) and not isinstance(error, MLPError):
+                raise storage_error(error, "writing the table") from error
+            raise
+        return written
 
     def _snapshot(self, name: str, snapshot: str) -> Any:
         table = self._find(name)
