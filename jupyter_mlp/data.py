@@ -146,7 +146,7 @@ def write_table(name: str, source: Any, *, append: bool = False) -> TableVersion
     with workspace.activities.recording("table", name=full, key=key, used=used, parameters=parameters) as draft:
         ref = Ref("table", full, workspace.lake.add(full, opened.schema, staged, append=append, base=base))
         draft.made.append(ref)
-        columns = [[f.name, str(f.type)] for f in opened.schema]
+        columns = [[f.name, str(f.type)] for f in lake.storable(workspace.lake.schema(full, str(ref.version)))]
         draft.facts.update(rows=workspace.lake.rows(full, str(ref.version)), columns=columns, content=content.hexdigest())
     return _table_version(workspace, draft.activity, opened.label)
 

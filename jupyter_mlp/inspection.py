@@ -145,7 +145,7 @@ def graph(ref: str | None = None) -> Graph:
 def status() -> Status:
     """Return what is running and what was made last in the current workspace."""
     workspace = current()
-    running = workspace.activities.recent(limit=50, state="running")
+    running = _running(workspace)
     kinds = ("table", "dataset", "model", "endpoint", "snapshot")
     counts = tuple((kind, len(workspace.activities.names(kind))) for kind in kinds)
     return Status(str(workspace.root), tuple(running), tuple(workspace.activities.recent(limit=10)), tuple(c for c in counts if c[1]))
@@ -155,6 +155,16 @@ def doctor() -> Diagnosis:
     """Check workspace, disk, packages, Java and GPUs; never starts anything heavy."""
     workspace = current()
     return Diagnosis((_python(), _folder(workspace), _records(workspace), *_packages(), _java(), _gpus(), _settings(workspace)))
+
+
+def _running(workspace: Workspace) -> list[Activity]:
+    """What truly runs: whoever was killed is recorded as failed on the way."""
+    recorded = workspace.activities.recent(limit=50, state="running")
+    if not recorded:
+        return []
+    from jupyter_mlp.store.jobs import settled
+
+    return [now for now in (settled(workspace, activity) for activity in recorded) if now.state == "running"]
 
 
 def _any_kind(workspace: Workspace, text: str) -> Ref:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections import Counter
@@ -17,8 +16,8 @@ from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError, StorageError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import capture, compare, document, record, running
-from jupyter_mlp.notebook.compare import DIFFERENT, EQUAL, IDENTICAL, NOT_COMPARABLE, Comparison
-from jupyter_mlp.notebook.document import CodeCell, Document
+from jupyter_mlp.notebook.document import Document
+from jupyter_mlp.notebook.verdicts import ADDED, GOOD, CellVerdict, verdicts
 from jupyter_mlp.store import datasets, environment, jobs, modes
 from jupyter_mlp.store import snapshots as stored
 from jupyter_mlp.store.activities import new_id
@@ -27,11 +26,7 @@ from jupyter_mlp.store.snapshots import Stored
 from jupyter_mlp.store.workspace import Workspace, current
 
 _NOTHING_RAN = "Restore it from a backup and verify again; nothing was run."
-FAILED, NOT_RUN = "failed", "not run"
 _INPUTS = ("table", "dataset", "model", "file")
-_OURS = "mlp-verify"  # tag of the cell that verification puts before the first one
-_CHANCE = re.compile(r"\brandom\b|\brand\w*\(|\bshuffle|\bsample\(|\bpermutation|uuid|secrets\.")
-_CLOCK = re.compile(r"\btime\.|\bdatetime\.|\bnow\(|\btoday\(|perf_counter|%time|requests\.|urllib|urlopen")
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -92,26 +87,6 @@ class Snapshot(Shown):
         return Card(f"{self.reference.kind}:{self.reference.name}", facts, notes=notes)
 
 
-@dataclass(frozen=True)
-class CellVerdict:
-    """What became of one cell.
-
-    Attributes:
-        verdict: identical, equal (within tolerance), different, not comparable, failed or not run.
-        cause: for a difference: data version, environment, randomness, clock or network, or unknown.
-    """
-
-    number: int
-    source: str
-    verdict: str
-    cause: str = ""
-    detail: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON types."""
-        return dict(vars(self))
-
-
 @dataclass(frozen=True, repr=False)
 class Verification(Shown):
     """A snapshot run again, cell by cell.
@@ -130,7 +105,7 @@ class Verification(Shown):
     @property
     def ok(self) -> bool:
         """Whether no cell failed, was left out, or showed something else."""
-        return all(cell.verdict in (IDENTICAL, EQUAL, NOT_COMPARABLE) for cell in self.cells)
+        return all(cell.verdict in GOOD for cell in self.cells)
 
     @property
     def ref(self) -> str:
@@ -221,8 +196,8 @@ def verify(snapshot: str, *, full: bool = False, progress: Progress | None = Non
             output = folder / f"{packed.name}.ipynb"
             told = variables if full else {**variables, "MLP_REPLAY": "1"}
             ending = running.run(source, output, environment=told, folder=_folder(packed, folder), progress=progress)
-        changed = _changed(packed.environment)
-        cells = tuple(_verdicts(before, ending, changed))
+        changed = environment.changed(packed.environment)
+        cells = tuple(verdicts(before, ending.output, changed))
         made = Ref("verification", draft.activity.id)
         notes = [f"In another environment: {changed}"] if changed else []
         notes += [f"The run {ending.state}: {ending.error}".splitlines()[0]] if ending.state != running.COMPLETED else []
@@ -347,7 +322,7 @@ def _with_modules(before: Document, packed: Stored, folder: Path) -> Document:
     for path, data in packed.modules.items():
         publish_bytes(folder / "modules" / path, data)
     line = f"import sys; sys.path.insert(0, {str(folder / 'modules')!r})"
-    first = nbformat.v4.new_code_cell(line, metadata={"tags": [_OURS]})
+    first = nbformat.v4.new_code_cell(line, metadata={"tags": [ADDED]})
     return replace(before, node=nbformat.from_dict({**before.node, "cells": [first, *before.node.cells]}))
 
 
@@ -355,53 +330,6 @@ def _folder(packed: Stored, folder: Path) -> Path:
     """The notebook's own folder, where it is on this machine: it may read files that lie there."""
     own = Path(str(packed.environment.get("folder", "")))
     return own if own.is_absolute() and own.is_dir() else folder
-
-
-def _verdicts(before: Document, ending: running.Ending, changed: str) -> Iterator[CellVerdict]:
-    after = [cell for cell in ending.output.cells if _OURS not in cell.tags]
-    for number, (one, other) in enumerate(zip(before.cells, after, strict=True), 1):
-        yield _verdict(number, one, other, ending.output.node.cells[other.index].execution_count is not None, changed)
-
-
-def _verdict(number: int, before: CodeCell, after: CodeCell, ran: bool, changed: str) -> CellVerdict:
-    if record.looks_only(before.python):
-        return CellVerdict(number, before.source, NOT_COMPARABLE, detail="it looks at the notebook itself")
-    if not ran:
-        return CellVerdict(number, before.source, NOT_RUN)
-    errors = [output for output in after.outputs if output["output_type"] == "error"]
-    if errors and not any(output["output_type"] == "error" for output in before.outputs):
-        detail = f"{errors[0]['ename']}: {errors[0]['evalue']}".splitlines()[0]
-        return CellVerdict(number, before.source, FAILED, _cause(before, after, changed), detail)
-    found = compare.outputs(before.outputs, after.outputs)
-    if found.verdict == EQUAL and _CLOCK.search(before.source):
-        found = Comparison(DIFFERENT, "numbers that are nearly the same, beside a clock")  # two moments of one day differ by little
-    cause = _cause(before, after, changed) if found.verdict == DIFFERENT else ""
-    return CellVerdict(number, before.source, found.verdict, cause, found.detail)
-
-
-def _cause(before: CodeCell, after: CodeCell, changed: str) -> str:
-    if _data_of(before) != _data_of(after):
-        return "data version"
-    if _CHANCE.search(before.source) and "seed" not in before.source:
-        return "randomness"
-    if _CLOCK.search(before.source):
-        return "clock or network"
-    return "environment" if changed else "unknown"
-
-
-def _data_of(cell: CodeCell) -> list[Any]:
-    shown = [output["data"][compare.OURS] for output in cell.outputs if compare.OURS in output.get("data", {})]
-    return [one.get("inputs") or one.get("data") for one in shown]
-
-
-def _changed(recorded: Mapping[str, Any]) -> str:
-    """Name what differs between the snapshot's environment and this one; empty when nothing does."""
-    now = environment.describe()
-    told = [f"{name} {recorded.get(name)} -> {now[name]}" for name in ("python", "machine") if recorded.get(name) != now[name]]
-    before, after = recorded["packages"], now["packages"]
-    different = [f"{name} {before[name]} -> {after.get(name, 'missing')}" for name in before if before[name] != after.get(name)]
-    told += different[:5] + ([f"and {len(different) - 5} more packages"] if len(different) > 5 else [])
-    return ", ".join(told)
 
 
 def _document(data: bytes) -> Document:

@@ -20,6 +20,7 @@ from jupyter_mlp.core.identity import canonical, plain
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import modes
 from jupyter_mlp.store.database import Connection, Database, Row
+from jupyter_mlp.store.processes import this_process
 
 _INSERT = """
 INSERT INTO activities (id, kind, name, identity, state, parameters, facts, error, started_at, ended_at, username, host, notebook, cell)
@@ -34,6 +35,8 @@ _UPDATE = """
 UPDATE activities SET state = :state, facts = :facts, error = :error, ended_at = :ended_at
 WHERE id = :id AND state = 'running'
 """
+
+PROCESS = "process"  # fact of a running activity: which process does it
 
 
 @dataclass
@@ -96,6 +99,7 @@ class Activities:
             key=key,
             used=tuple(used),
             parameters=plain(dict(parameters or {})),
+            facts={PROCESS: this_process().to_dict()},
             started_at=time.time(),
             user=getpass.getuser(),
             host=socket.gethostname(),
@@ -158,7 +162,7 @@ class Activities:
             state=state,
             used=(*activity.used, *more),
             made=tuple(made),
-            facts={**activity.facts, **plain(dict(facts))},
+            facts=plain(dict(facts)),
             error=error,
             ended_at=time.time(),
         )

@@ -171,12 +171,14 @@ def preview(files: Sequence[str], schema: pa.Schema, rows: int) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    taken: list[pa.RecordBatch] = []
+    taken = [schema.empty_table()]
     for path in files:
-        if sum(batch.num_rows for batch in taken) >= _PREVIEW_ROWS:
+        if sum(len(table) for table in taken) >= _PREVIEW_ROWS:
             break
-        taken += islice(pq.ParquetFile(path).iter_batches(batch_size=_PREVIEW_ROWS, columns=schema.names), 1)
-    first = pa.Table.from_batches([batch.cast(schema) for batch in taken], schema).slice(0, _PREVIEW_ROWS)
+        file = pq.ParquetFile(path)  # an older file may lack columns that the table has now, or have more
+        columns = [name for name in schema.names if name in file.schema_arrow.names]
+        taken += [pa.Table.from_batches([batch]) for batch in islice(file.iter_batches(batch_size=_PREVIEW_ROWS, columns=columns), 1)]
+    first = pa.concat_tables(taken, promote_options="permissive").select(schema.names).slice(0, _PREVIEW_ROWS)
     return Table(
         [f"{column.name}\t{_type_name(column.type)}" for column in schema],
         list(zip(*(column.to_pylist() for column in first.columns), strict=True)),

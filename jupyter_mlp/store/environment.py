@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -30,3 +31,13 @@ def packages() -> dict[str, str]:
         if name:
             found[re.sub(r"[-_.]+", "-", name).lower()] = one.version
     return dict(sorted(found.items()))
+
+
+def changed(recorded: Mapping[str, Any]) -> str:
+    """Name what differs between a recorded environment and this one; empty when nothing does."""
+    now = describe()
+    told = [f"{name} {recorded.get(name)} -> {now[name]}" for name in ("python", "machine") if recorded.get(name) != now[name]]
+    before, after = recorded["packages"], now["packages"]
+    different = [f"{name} {before[name]} -> {after.get(name, 'missing')}" for name in before if before[name] != after.get(name)]
+    told += different[:5] + ([f"and {len(different) - 5} more packages"] if len(different) > 5 else [])
+    return ", ".join(told)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,7 +30,9 @@ from jupyter_mlp.core.errors import NotFoundError, nearest
 from jupyter_mlp.core.plugins import load
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import registry
+from jupyter_mlp.store.activities import PROCESS
 from jupyter_mlp.store.artifacts import publish_bytes
+from jupyter_mlp.store.processes import Process
 from jupyter_mlp.store.workspace import Workspace
 
 
@@ -162,6 +165,19 @@ def fold(workspace: Workspace, run_id: str) -> Activity:
     if state == CANCELLED:
         return workspace.activities.cancel(activity, facts=facts)
     return workspace.activities.fail(activity, reason, facts=facts)
+
+
+def settled(workspace: Workspace, activity: Activity) -> Activity:
+    """Return an activity that is recorded as running as it truly is: what was killed has failed, a job may have ended."""
+    if activity.kind == "train":
+        try:
+            return fold(workspace, activity.id)
+        except NotFoundError:
+            return workspace.activities.fail(activity, "It was killed before the job was written.")
+    told = activity.facts.get(PROCESS)
+    if activity.host == socket.gethostname() and told and not Process.from_dict(told).alive:
+        return workspace.activities.fail(activity, "The process that did this was killed.")
+    return activity
 
 
 def metric_series(folder: RunFolder) -> dict[str, list[tuple[int, float]]]:

@@ -9,9 +9,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
+if TYPE_CHECKING:
+    import psutil
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Process:
 
     def stop(self, wait_s: float = 5.0) -> None:
         """Ask the process and its session to end, then make it; a process that is gone is fine."""
+        import psutil
+
         for request, patience in ((signal.SIGTERM, wait_s), (signal.SIGKILL, 5.0)):
             found = self._found()
             if found is None:
@@ -54,6 +57,8 @@ class Process:
             pass
 
     def _found(self) -> psutil.Process | None:
+        import psutil
+
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started_at) < 1.0
@@ -84,7 +89,19 @@ def spawn(argv: Sequence[str], log: Path, environment: Mapping[str, str] | None 
 
 def identify(pid: int) -> Process:
     """Return the identity of a running process."""
+    import psutil
+
     try:
         return Process(pid, psutil.Process(pid).create_time())
     except psutil.NoSuchProcess:
         return Process(pid, time.time())
+
+
+def this_process() -> Process:
+    """Return the identity of this process; where the system says it in /proc, without importing anything."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+        booted = next(float(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return identify(os.getpid())
+    return Process(os.getpid(), booted + ticks / os.sysconf("SC_CLK_TCK"))

@@ -23,7 +23,7 @@ import jupyter_mlp as mlp
 from jupyter_mlp.core.errors import InvalidInputError, JobError, NotFoundError, StorageError
 from jupyter_mlp.frontends import cli
 from jupyter_mlp.notebook.compare import DIFFERENT, IDENTICAL
-from jupyter_mlp.snapshots import FAILED, NOT_RUN
+from jupyter_mlp.notebook.verdicts import FAILED, NOT_RUN
 from jupyter_mlp.store.workspace import Workspace
 
 ROWS = pd.DataFrame({"month": [1, 2, 3], "value": [1.0, 2.0, 4.0]})
