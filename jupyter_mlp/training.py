@@ -82,10 +82,12 @@ class Run(Shown):
             JobError: it failed (the message says why) or was cancelled.
             DetachedError: waiting was interrupted; the job goes on.
         """
+        now: dict[str, Any] = {"text": "starting"}
         try:
             for events in jobs.follow(self._folder):
-                if progress and events:
-                    progress(_shown(events[-1]))
+                now = _shown(events[-1]) if events else now
+                if progress:
+                    progress(now)  # also when nothing is new, so that the clock goes on
         except KeyboardInterrupt:
             raise DetachedError(
                 f"Waiting for {self.ref} was interrupted; the training goes on.",

@@ -71,6 +71,7 @@ def _seen_record(root: Path) -> str:
     import sqlite3
 
     from jupyter_mlp.core.errors import StorageError
+    from jupyter_mlp.store.activities import PROCESS
     from jupyter_mlp.store.workspace import Workspace
 
     with sqlite3.connect(root / "records.db") as raw:
@@ -81,7 +82,11 @@ def _seen_record(root: Path) -> str:
     newest = workspace.activities.newest("dataset", "trips")
     found = workspace.activities.recent()
     if newest is None:
-        return "old" if all(a.state in ("running", "failed") and not a.made and not a.facts for a in found) else f"torn: {found}"
+        return (
+            "old"
+            if all(a.state in ("running", "failed") and not a.made and a.facts.keys() <= {PROCESS} for a in found)
+            else f"torn: {found}"
+        )
     maker = workspace.activities.maker(newest)
     whole = maker is not None and maker.state == "finished" and maker.facts == {"rows": 3} and len(maker.used) == 1 and len(maker.made) == 1
     try:

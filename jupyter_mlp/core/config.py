@@ -12,7 +12,6 @@ Every setting `name` can be given as the environment variable `MLP_NAME`.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -48,6 +47,8 @@ def load(folder: Path, environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:

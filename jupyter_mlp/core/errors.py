@@ -12,7 +12,6 @@ MLPError
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import shutil
@@ -65,6 +64,8 @@ class MissingPackageError(MLPError, ImportError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a phrase naming the known name closest to `name`, or listing a few, or empty."""
+    import difflib
+
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import re
 import socket
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -92,6 +90,8 @@ class Activities:
         activity_id: str | None = None,
     ) -> Activity:
         """Record that something began; it shows as running until `finish`, `fail` or `cancel`."""
+        import getpass
+
         activity = Activity(
             id=activity_id or new_id(),
             kind=kind,
@@ -323,7 +323,7 @@ class Activities:
 
 def new_id() -> str:
     """Return a fresh id that sorts roughly by time: 20261124-142530-1f3c9a2b."""
-    return time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + uuid.uuid4().hex[:8]
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + os.urandom(4).hex()
 
 
 def _only_used(clause: str, parameters: Mapping[str, Any]) -> dict[str, Any]:

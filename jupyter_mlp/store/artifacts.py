@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,7 +126,7 @@ def leftovers(root: Path) -> Iterator[Path]:
 
 
 def _beside(target: Path) -> Path:
-    return target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    return target.parent / f"{_TEMPORARY}{os.urandom(16).hex()}"
 
 
 def _make_folder(folder: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+
+_BUSY_S = 30.0
 
 
 def upgrade(url: str) -> None:
@@ -17,17 +20,23 @@ def upgrade(url: str) -> None:
 
     from jupyter_mlp.core.errors import StorageError
 
-    try:
-        command.upgrade(_config(url), "head")
-    except CommandError as error:
-        raise StorageError(
-            f"The records database was written by another version: {error}.", "Upgrade: pip install -U jupyter_mlp"
-        ) from error
-    except OperationalError as error:
-        raise StorageError(
-            f"The records database cannot be opened: {str(error.orig).strip().splitlines()[0]}.",
-            "Name a writable folder in the environment variable MLP_WORKSPACE, or free some space.",
-        ) from error
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            command.upgrade(_config(url), "head")
+            return
+        except CommandError as error:
+            raise StorageError(
+                f"The records database was written by another version: {error}.", "Upgrade: pip install -U jupyter_mlp"
+            ) from error
+        except OperationalError as error:
+            if "locked" in str(error.orig) and time.monotonic() < deadline:
+                time.sleep(0.05)  # another process makes it: SQLite does not wait by itself while the journal's mode changes
+                continue
+            raise StorageError(
+                f"The records database cannot be opened: {str(error.orig).strip().splitlines()[0]}.",
+                "Name a writable folder in the environment variable MLP_WORKSPACE, or free some space.",
+            ) from error
 
 
 def current(url: str) -> str | None:
