@@ -272,3 +272,25 @@ def test_interrupting_a_run_ends_its_kernel(workspace: Workspace, tmp_path: Path
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert workspace.activities.recent(["pipeline"])[0].state == "cancelled"
+
+
+def test_training_is_replayed_or_with_full_done_again(notebook: Notebook, workspace: Workspace) -> None:
+    from test_training import NET, frame
+
+    mlp.write_table("lake.rows", frame())
+    workspace.activities.session.clear()  # somebody else wrote it
+    notebook.cell("%%mlp_data rows\nSELECT * FROM lake.rows")
+    notebook.cell(NET)
+    notebook.cell("run = %mlp_train Net --data rows --target y --max-epochs 2 --batch-size 64\nrun")
+    notebook.cell("%mlp_evaluate run --data rows")
+    notebook.cell("%mlp_deploy run --to lines --port 18231")
+    try:
+        snap = notebook.cell("%mlp_snapshot")
+        before = len(workspace.activities.recent(["train"], limit=100))
+        for full in (False, True):
+            found = mlp.verify(snap.ref, full=full)
+            assert found.ok and [cell.verdict for cell in found.cells] == [IDENTICAL] * 6, found
+            assert len(workspace.activities.recent(["train"], limit=100)) == before
+            assert mlp.endpoint("lines").state == "ready", "the real endpoint is not touched"
+    finally:
+        mlp.endpoint("lines").stop()
