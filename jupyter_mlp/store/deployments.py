@@ -64,6 +64,11 @@ class EndpointFolder:
             return ()
         return (found.st_mtime_ns, found.st_ino, found.st_size)
 
+    @property
+    def over(self) -> bool:
+        """Whether the host should end: it was told to stop, or the whole workspace was removed under it."""
+        return not self.stamp() or bool(self.wanted().get("stopped"))
+
     def want(self, state: Mapping[str, Any]) -> None:
         """Ask the host for a state; it follows within a tenth of a second."""
         _write(self.path / "wanted.json", state)

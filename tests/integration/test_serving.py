@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -184,6 +185,16 @@ def test_a_killed_parent_is_replaced_and_stop_ends_everything(serving: Workspace
     with pytest.raises(JobError, match="cannot be reached"):
         at.predict(ROW)
     assert deploy(at.variants[0].model, to="delays").port == at.port
+
+
+def test_a_removed_workspace_takes_its_endpoints_with_it(serving: Workspace) -> None:
+    deploy(make_model(serving, constant=1.0), to="delays")
+    folder = deployments.folder(serving, "delays")
+    process, child = folder.process(), folder.actual()["pid"]
+    assert process is not None
+    shutil.rmtree(serving.root)
+    _until(lambda: not process.alive and not psutil.pid_exists(child), 10)
+    assert not folder.path.exists(), "nothing of it comes back"
 
 
 def test_a_model_that_needs_its_code_runs_in_its_own_process(serving: Workspace) -> None:
