@@ -89,7 +89,7 @@ class Child:
         """Bring what is served to what is wanted, or say why not and go on as before."""
         self._seen = self._folder.stamp()
         wanted = self._folder.wanted()
-        self._stopped = self._folder.over
+        self._stopped = self._folder.is_over()
         generation = int(wanted.get("generation", 0))
         if self._stopped or (self._app.serving and self._app.serving.generation == generation):
             return

@@ -76,11 +76,11 @@ class _Parent:
         signal.signal(signal.SIGTERM, self._end)
         signal.signal(signal.SIGINT, self._end)
         crashes = 0
-        while not self._ending and not self._folder.over:
+        while not self._ending and not self._folder.is_over():
             begun = time.monotonic()
             self._child = self._start(last_good=crashes >= _CRASHES)
             status = self._child.wait()
-            if self._ending or self._folder.over:
+            if self._ending or self._folder.is_over():
                 break
             crashes = crashes + 1 if time.monotonic() - begun < _QUICK_DEATH_S else 0
             _log.warning("serving process %d ended with %d; starting another", self._child.pid, status)

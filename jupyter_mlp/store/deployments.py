@@ -64,8 +64,7 @@ class EndpointFolder:
             return ()
         return (found.st_mtime_ns, found.st_ino, found.st_size)
 
-    @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether the host should end: it was told to stop, or the whole workspace was removed under it."""
         return not self.stamp() or bool(self.wanted().get("stopped"))
 
