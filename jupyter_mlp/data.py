@@ -11,10 +11,10 @@ from typing import Any
 
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
-from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
+from jupyter_mlp.core.errors import ConflictError, InvalidInputError, NotFoundError, nearest
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import datasets, modes
+from jupyter_mlp.store import datasets, fingerprints, modes
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.workspace import Workspace, current
 
@@ -111,16 +111,22 @@ def dataset(ref: str) -> DatasetVersion:
     return replace(found, reused=True, seconds=time.perf_counter() - begun)
 
 
-def write_table(name: str, source: Any, *, append: bool = False) -> TableVersion:
+def write_table(name: str, source: Any, *, append: bool = False, in_place: bool = False) -> TableVersion:
     """Write files or a frame into the lake as a table's new version; the same rows again are the same version.
+
+    Others may write the same table meanwhile. What is appended comes behind whatever they wrote. What replaces takes the place of
+    the version that this process last saw as the newest: read in a query, written, or found here; otherwise it is refused.
 
     Args:
         name: `namespace.table`; a name without a dot lives in the namespace `lake`.
-        source: a path, glob or URL of Parquet, CSV or JSON files; a pandas, polars or Spark DataFrame; an Arrow table.
+        source: a path, glob, folder (`year=2013/` folders become columns) or URL of Parquet, CSV or JSON files;
+            a pandas, polars or Spark DataFrame; an Arrow table.
         append: add the rows to the newest version instead of replacing it.
+        in_place: leave Parquet files where they are instead of copying them; whoever reads the table after they changed is told.
 
     Raises:
         InvalidInputError: the source or the name cannot be used, or the columns do not fit the table.
+        ConflictError: somebody wrote the table after this process last looked at it; run again, it replaces that version.
 
     Example:
         >>> mlp.write_table("lake.flights", "data/flights/*.parquet")
@@ -131,24 +137,57 @@ def write_table(name: str, source: Any, *, append: bool = False) -> TableVersion
     full = ".".join(lake.split(name))
     if full.startswith(lake.DATASETS + "."):
         raise InvalidInputError(f"The namespace {lake.DATASETS} belongs to dataset versions.", "Choose another, like lake.flights.")
-    opened = sources.open_source(source)
+    opened = sources.open_source(source, in_place=in_place)
     before = _version_of(workspace, full)
     content = sources.ContentHash()
-    staged = workspace.lake.stage(full, content.over(opened.batches()), opened.schema)
-    key = digest("table", 1, full, content.hexdigest(), before if append else None)
+    staged = list(opened.lying) or workspace.lake.stage(full, content.over(opened.batches()), opened.schema)
+    identity = digest([str(ref) for ref in opened.used]) if opened.lying else content.hexdigest()
+    key = digest("table", 1, full, identity, before if append else None)
     known = _same_table(workspace, key, before, append)
     if known is not None:
-        workspace.lake.discard(staged)
+        workspace.lake.discard([] if opened.lying else staged)
+        workspace.seen[full] = before or ""
         return _table_version(workspace, workspace.activities.again(known), opened.label, reused=True)
-    parameters = {"source": opened.label, "append": append}
-    base = before if append else None
-    used = [*opened.used, *([Ref("table", full, base)] if base else [])]
-    with workspace.activities.recording("table", name=full, key=key, used=used, parameters=parameters) as draft:
-        ref = Ref("table", full, workspace.lake.add(full, opened.schema, staged, append=append, base=base))
+    parameters = {"source": opened.label, "append": append, "in_place": in_place}
+    with workspace.activities.recording("table", name=full, key=key, used=opened.used, parameters=parameters) as draft:
+        made = _commit(workspace, full, opened, staged, before if append else None, append)
+        if append and made.parent:
+            draft.used.append(Ref("table", full, made.parent))  # what it was really added to, whoever wrote in between
+        ref = Ref("table", full, made.snapshot)
         draft.made.append(ref)
-        columns = [[f.name, str(f.type)] for f in lake.storable(workspace.lake.schema(full, str(ref.version)))]
-        draft.facts.update(rows=workspace.lake.rows(full, str(ref.version)), columns=columns, content=content.hexdigest())
+        columns = [[f.name, str(f.type)] for f in lake.storable(workspace.lake.schema(full, made.snapshot))]
+        draft.facts.update(rows=workspace.lake.rows(full, made.snapshot), columns=columns, content=identity)
+    workspace.seen[full] = made.snapshot
     return _table_version(workspace, draft.activity, opened.label)
+
+
+def _commit(workspace: Workspace, full: str, opened: Any, staged: list[str], base: str | None, append: bool) -> Any:
+    """Commit the files: appended behind whoever came first, or in place of exactly the version that this process last saw."""
+    from jupyter_mlp.store.commits import MovedError
+
+    seen = workspace.seen.get(full, _version_of(workspace, full) or "")
+    replaces = None if append or workspace.parent else seen
+    try:
+        return workspace.lake.commit(full, opened.schema, staged, append=append, base=base, replaces=replaces, lying=bool(opened.lying))
+    except (MovedError, InvalidInputError) as error:
+        workspace.lake.discard([] if opened.lying else staged)
+        if isinstance(error, MovedError):
+            workspace.seen[full] = error.current or ""  # now it is known
+            raise _overtaken(workspace, full, error.current) from error
+        raise
+
+
+def _overtaken(workspace: Workspace, full: str, current: str | None) -> ConflictError:
+    """Tell the loser of a race who was faster, and with what."""
+    ref = Ref("table", full, current)
+    maker = workspace.activities.maker(ref) if current else None
+    who = "another program" if maker is None else f"{maker.user} on {maker.host}"
+    where = f" in {maker.notebook}" if maker and maker.notebook else ""
+    what = f", {maker.facts['rows']:,} rows" if maker and "rows" in maker.facts else ""
+    return ConflictError(
+        f"{full} was written by {who}{where} after you last looked at it: it is at {ref.short}{what}. Nothing was replaced.",
+        f"Look at it (SELECT * FROM {full}); the same cell run again replaces that version, with --append it adds to it.",
+    )
 
 
 def _version_of(workspace: Workspace, full: str) -> str | None:
@@ -184,6 +223,9 @@ def _input(workspace: Workspace, name: str, version: str | None) -> Ref | None:
     full = name if "." in name else f"lake.{name}"
     snapshot = version or _version_of(workspace, full)
     if snapshot is not None:
+        if version is None:
+            workspace.seen[full] = snapshot
+        fingerprints.check(workspace, full, snapshot)
         return Ref("table", full, snapshot)
     if name.split(".")[0] in ("parquet", "csv", "json", "orc", "text", "avro", "delta", "binaryfile") or _spark_knows(workspace, name):
         return None
@@ -262,6 +304,7 @@ def _rows_of(workspace: Workspace, ref: Ref) -> tuple[list[str], Any]:
         found = datasets.load(workspace, ref)
         return found.files, found.schema
     assert ref.version is not None
+    fingerprints.check(workspace, ref.name, ref.version)
     return workspace.lake.files(ref.name, ref.version), workspace.lake.schema(ref.name, ref.version)
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 import datetime
 import os
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, MLPError, NotFoundError, nearest, storage_error
+from jupyter_mlp.store import commits
+from jupyter_mlp.store.catalog import Catalog
+from jupyter_mlp.store.commits import Commit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 DATASETS = "datasets"
 _ROWS_PER_GROUP = 131_072  # small enough to shuffle by row group, large enough to decode fast
 _ATTEMPTS = 20
+_PROPERTIES = {
+    # Every commit writes the list of all versions anew (2 MB at 3,200 of them): without this all these lists would stay.
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "50",
+}
 
 
 class Lake:
@@ -31,38 +38,32 @@ class Lake:
 
     Args:
         parent: a lake whose tables can be read from here but are never written.
+        url: of the Postgres that holds the catalog; empty for a file of the lake.
     """
 
-    def __init__(self, root: Path, parent: Lake | None = None) -> None:
+    def __init__(self, root: Path, parent: Lake | None = None, url: str = "") -> None:
         self.root = root
+        self._book = Catalog(root, url)
         self._parent = parent
 
-    @cached_property
-    def _catalog(self) -> Any:
-        from pyiceberg.catalog.sql import SqlCatalog
+    @property
+    def catalog(self) -> Any:
+        """The catalog as pyiceberg sees it."""
+        return self._book.iceberg
 
-        try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise storage_error(error, "making the lake") from error
-        # Two kernels may open a new lake at once: the loser's CREATE TABLE fails, and its next look finds the tables.
-        for attempt in range(3):
-            try:
-                return SqlCatalog("mlp", uri=f"sqlite:///{self.root / 'catalog.db'}?timeout=30", warehouse=self.root.as_uri())
-            except Exception as error:
-                if attempt == 2 or "already exists" not in str(error):
-                    raise
-        raise ConflictError("The lake's catalog could not be opened.", "Run it again.")
+    def queue(self, name: str) -> AbstractContextManager[None]:
+        """Wait for the turn to write a table; whoever commits by other ways than `add` takes it too."""
+        return self._book.queue(name)
 
     def names(self) -> list[str]:
         """Return the names of the users' tables, sorted, each with its namespace."""
-        if not (self.root / "catalog.db").exists():
+        if not self._book.made:
             return self._parent.names() if self._parent else []
         mine = {
             ".".join(table)
-            for space in self._catalog.list_namespaces()
+            for space in self.catalog.list_namespaces()
             if space[0] != DATASETS
-            for table in self._catalog.list_tables(space)
+            for table in self.catalog.list_tables(space)
         }
         return sorted(mine | set(self._parent.names() if self._parent else ()))
 
@@ -86,6 +87,23 @@ class Lake:
                 "Compact the table, then read the new version.",
             )
         return sorted(_path(task.file.file_path) for task in tasks)
+
+    def outside(self, name: str, snapshot: str) -> list[str]:
+        """Return the files of a snapshot that were taken in place: they are not ours, and may change."""
+        found = self._snapshot(name, snapshot).snapshot()
+        if not found or not found.summary or found.summary.get(commits.IN_PLACE) != "true":
+            return []
+        roots = tuple(f"{lake.root}/" for lake in (self, self._parent) if lake)
+        return [path for path in self.files(name, snapshot) if not path.startswith(roots)]
+
+    def ancestors(self, name: str, snapshot: str) -> Iterator[str]:
+        """Yield a snapshot and those it came after, newest first."""
+        scan = self._snapshot(name, snapshot)
+        known = {one.snapshot_id: one.parent_snapshot_id for one in scan.table_metadata.snapshots}
+        at: int | None = int(snapshot)
+        while at in known:
+            yield str(at)
+            at = known[at]
 
     def schema(self, name: str, snapshot: str) -> pa.Schema:
         """Return the columns of a snapshot as an Arrow schema."""
@@ -116,73 +134,63 @@ class Lake:
     def add(self, name: str, schema: pa.Schema, paths: list[str], append: bool = False, base: str | None = None) -> str:
         """Commit Parquet files that lie in place already as the table's new version; return its snapshot, tagged.
 
+        See `commit`.
+        """
+        return self.commit(name, schema, paths, append=append, base=base).snapshot
+
+    def commit(
+        self,
+        name: str,
+        schema: pa.Schema,
+        paths: Sequence[str],
+        *,
+        append: bool = False,
+        base: str | None = None,
+        replaces: str | None = None,
+        lying: bool = False,
+    ) -> Commit:
+        """Commit Parquet files as the table's new version, behind whoever came first; return what became of it.
+
         Args:
-            append: add them to what is there. `base`: the version to add to where only the parent's lake has the table.
+            paths: of files in the table's place (`stage`), or URLs of files that stay where they are.
+            append: add them to what is there then. `base`: the version to add to where only the parent's lake has the table.
+            replaces: the only version that these files may replace ("" for none); None replaces whatever is there.
+            lying: the files stay where they are, outside the lake.
 
         Raises:
             InvalidInputError: the columns do not fit the table's.
+            MovedError: another version than `replaces` is there.
             ConflictError: other writers were faster every time.
         """
         from pyiceberg.exceptions import CommitFailedException
 
         if append and base and self._parent and self._own(name) is None:
             self.add(name, self._parent.schema(name, base), self._parent.files(name, base))
-        for _ in range(_ATTEMPTS):
-            table = self._create_or_load(name, schema)
-            try:
-                with _plain_errors(name):
-                    return self._commit(table, schema, paths, append)
-            except CommitFailedException:
-                continue  # another writer was faster: start again from what it left
+        uris = [path if "://" in path else Path(path).as_uri() for path in paths]
+        with self._book.queue(name):
+            for _ in range(_ATTEMPTS):
+                table = self._create_or_load(name, schema)
+                try:
+                    with _plain_errors(name):
+                        return commits.commit(self._book, table, schema, uris, append=append, replaces=replaces, lying=lying)
+                except CommitFailedException:
+                    continue  # a writer that does not queue was faster: start again from what it left
         raise ConflictError(f"{name} is being written by others: {_ATTEMPTS} attempts lost the race.", "Run it again when they are done.")
 
-    def _commit(self, table: Table, schema: pa.Schema, paths: list[str], append: bool) -> str:
-        with table.transaction() as change:
-            if not append and table.current_snapshot() is not None:
-                from pyiceberg.expressions import AlwaysTrue
-
-                change.delete(AlwaysTrue())
-            _evolve(change, table, schema, append)
-            if paths:
-                change.add_files([Path(path).as_uri() for path in paths], check_duplicate_files=False)
-        snapshot = table.current_snapshot()
-        if snapshot is None:
-            with table.transaction() as change:
-                change.append(schema.empty_table())
-            snapshot = table.current_snapshot()
-        assert snapshot is not None
-        self._tag(table, snapshot.snapshot_id)
-        return str(snapshot.snapshot_id)
-
-    @staticmethod
-    def _tag(table: Table, snapshot_id: int) -> None:
-        """Protect a version that a record refers to: an expiry can no longer take it."""
-        from pyiceberg.exceptions import CommitFailedException
-
-        for _ in range(_ATTEMPTS):
-            try:
-                table.manage_snapshots().create_tag(snapshot_id, f"mlp-{snapshot_id}").commit()
-                return
-            except CommitFailedException:
-                table.refresh()
-        raise ConflictError("The new version could not be tagged: others write the table all the time.", "Run it again.")
-
     def _create_or_load(self, name: str, schema: pa.Schema) -> Table:
-        from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+        from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
 
         space, table_name = split(name)
-        try:
-            found: Table = self._catalog.load_table((space, table_name))
+        found = self._book.load(space, table_name)
+        if found is not None:
             return found
-        except NoSuchTableError:
-            pass
         with suppress(NamespaceAlreadyExistsError):
-            self._catalog.create_namespace_if_not_exists(space)
+            self.catalog.create_namespace_if_not_exists(space)
         try:
             with _plain_errors(name):
-                made: Table = self._catalog.create_table((space, table_name), schema)
+                made: Table = self.catalog.create_table((space, table_name), schema, properties=_PROPERTIES)
         except TableAlreadyExistsError:
-            made = self._catalog.load_table((space, table_name))
+            made = self.catalog.load_table((space, table_name))
         return made
 
     def _write_files(self, folder: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> list[str]:
@@ -228,15 +236,13 @@ class Lake:
         return self._own(name) or (self._parent._find(name) if self._parent else None)
 
     def _own(self, name: str) -> Table | None:
-        from pyiceberg.exceptions import NoSuchTableError
-
-        if (self.root / "catalog.db").exists():
-            try:
-                found: Table = self._catalog.load_table(split(name))
-                return found
-            except (NoSuchTableError, InvalidInputError):
-                pass
-        return None
+        if not self._book.made:
+            return None
+        try:
+            space, table = split(name)
+        except InvalidInputError:
+            return None
+        return self._book.load(space, table)
 
 
 def split(name: str) -> tuple[str, str]:
@@ -291,19 +297,6 @@ def _storable(kind: pa.DataType) -> pa.DataType:
 def snapshot_time(milliseconds: int) -> str:
     """Return a snapshot's time as people read it, UTC."""
     return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _evolve(change: Any, table: Table, schema: pa.Schema, append: bool) -> None:
-    from pyiceberg.io.pyarrow import schema_to_pyarrow
-
-    now = schema_to_pyarrow(table.schema(), include_field_ids=False)
-    if not append and set(now.names) - set(schema.names):
-        with change.update_schema(allow_incompatible_changes=True) as update:
-            for name in set(now.names) - set(schema.names):
-                update.delete_column(name)
-    if now.names != schema.names or now != schema:
-        with change.update_schema(allow_incompatible_changes=not append) as update:
-            update.union_by_name(schema)
 
 
 @contextmanager
