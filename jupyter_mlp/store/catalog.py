@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.errors import ConflictError, StorageError, storage_error
 from jupyter_mlp.core.identity import digest
-from jupyter_mlp.store import servers
+from jupyter_mlp.store import catalog_reads, servers
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -42,6 +42,11 @@ class Catalog:
         self._root = root
         self._url = url
         self._tables: dict[tuple[str, str], Table] = {}
+
+    @property
+    def place(self) -> Path | str:
+        """The lake's folder, or the server's URL."""
+        return self._url or self._root
 
     @property
     def made(self) -> bool:
@@ -78,7 +83,7 @@ class Catalog:
             try:
                 with self._plain_errors():
                     known = self._tables.get((space, name))
-                    if known is None or known.metadata_location != self._pointer(space, name):
+                    if known is None or known.metadata_location != catalog_reads.pointer(self.place, space, name):
                         known = self._tables[space, name] = self.iceberg.load_table((space, name))
                 return known
             except NoSuchTableError:
@@ -110,7 +115,7 @@ class Catalog:
             with self._plain_errors(), self.iceberg.engine.begin() as connection:
                 moved = connection.execute(update(rows).where(*which, rows.metadata_location == old).values(values)).rowcount == 1
         except StorageError:
-            if self._pointer(space, name) != new:  # a server may have swapped although its answer was lost
+            if catalog_reads.pointer(self.place, space, name) != new:  # a server may have swapped although its answer was lost
                 raise
             moved = True
         if not moved:
@@ -122,14 +127,6 @@ class Catalog:
                 if entry.metadata_file not in kept:
                     with suppress(OSError):
                         table.io.delete(entry.metadata_file)
-
-    def _pointer(self, space: str, name: str) -> str | None:
-        from sqlalchemy import select
-
-        rows, which = self._rows(space, name)
-        with self.iceberg.engine.connect() as connection:
-            found: str | None = connection.execute(select(rows.metadata_location).where(*which)).scalar()
-        return found
 
     def _rows(self, space: str, name: str) -> tuple[Any, tuple[Any, ...]]:
         """The catalog's table of pointers, and what selects one of them."""

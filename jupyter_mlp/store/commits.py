@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_mlp.core.errors import ConflictError, MLPError
 from jupyter_mlp.store import evolution
 from jupyter_mlp.store.catalog import Catalog
+from jupyter_mlp.store.catalog_reads import IN_PLACE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
     from pyiceberg.table.snapshots import Snapshot
 
-IN_PLACE = "mlp.files-in-place"  # in a version's summary: some of its files lie outside the lake
 _MANIFESTS = 100  # more of them are merged into one: a scan opens each
 
 

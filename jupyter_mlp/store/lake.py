@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, MLPError, NotFoundError, nearest, storage_error
-from jupyter_mlp.store import commits
+from jupyter_mlp.store import catalog_reads, commits
 from jupyter_mlp.store.catalog import Catalog
 from jupyter_mlp.store.commits import Commit
 
@@ -47,9 +47,13 @@ class Lake:
         self._parent = parent
 
     @property
-    def catalog(self) -> Any:
-        """The catalog as pyiceberg sees it."""
+    def _catalog(self) -> Any:
         return self._book.iceberg
+
+    @property
+    def catalog(self) -> Any:
+        """The catalog itself, as pyiceberg sees it."""
+        return self._catalog
 
     def queue(self, name: str) -> AbstractContextManager[None]:
         """Wait for the turn to write a table; whoever commits by other ways than `add` takes it too."""
@@ -61,17 +65,39 @@ class Lake:
             return self._parent.names() if self._parent else []
         mine = {
             ".".join(table)
-            for space in self.catalog.list_namespaces()
+            for space in self._catalog.list_namespaces()
             if space[0] != DATASETS
-            for table in self.catalog.list_tables(space)
+            for table in self._catalog.list_tables(space)
         }
         return sorted(mine | set(self._parent.names() if self._parent else ()))
 
     def current(self, name: str) -> str | None:
         """Return the newest snapshot of a table; None when there is no such table."""
+        found = catalog_reads.facts(self._book.place, *split(name)).current
+        return found or (self._parent.current(name) if self._parent else None)
+
+    def version(self, name: str, version: str | None, timestamp: str | None) -> str:
+        """Return the snapshot that `VERSION AS OF version` (a snapshot, tag or branch) or `TIMESTAMP AS OF timestamp` means.
+
+        Raises:
+            NotFoundError: there is none.
+            InvalidInputError: the timestamp cannot be read.
+        """
         table = self._find(name)
-        snapshot = table.current_snapshot() if table else None
-        return str(snapshot.snapshot_id) if snapshot else None
+        if table is None:
+            raise NotFoundError(f"No table {name} in the lake.", nearest(name, self.names()))
+        if version is not None:
+            named = table.snapshot_by_name(version)
+            return str(named.snapshot_id) if named else version
+        try:
+            when = datetime.datetime.fromisoformat(timestamp or "").astimezone()
+        except ValueError:
+            raise InvalidInputError(f"{timestamp!r} is no time.", "Write TIMESTAMP AS OF '2026-11-25 18:00:00'.") from None
+        found = table.snapshot_as_of_timestamp(int(when.timestamp() * 1000))
+        if found is None:
+            first = snapshot_time(min(s.timestamp_ms for s in table.snapshots()))
+            raise NotFoundError(f"The table {name} has no version as old as {timestamp}.", f"Its first is of {first} UTC.")
+        return str(found.snapshot_id)
 
     def files(self, name: str, snapshot: str) -> list[str]:
         """Return the paths of the Parquet files of exactly one snapshot.
@@ -90,11 +116,10 @@ class Lake:
 
     def outside(self, name: str, snapshot: str) -> list[str]:
         """Return the files of a snapshot that were taken in place: they are not ours, and may change."""
-        found = self._snapshot(name, snapshot).snapshot()
-        if not found or not found.summary or found.summary.get(commits.IN_PLACE) != "true":
-            return []
-        roots = tuple(f"{lake.root}/" for lake in (self, self._parent) if lake)
-        return [path for path in self.files(name, snapshot) if not path.startswith(roots)]
+        known = catalog_reads.facts(self._book.place, *split(name))
+        if snapshot not in known.in_place:
+            return self._parent.outside(name, snapshot) if self._parent and snapshot not in known.snapshots else []
+        return [path for path in self.files(name, snapshot) if not path.startswith(f"{self.root}/")]
 
     def ancestors(self, name: str, snapshot: str) -> Iterator[str]:
         """Yield a snapshot and those it came after, newest first."""
@@ -112,8 +137,21 @@ class Lake:
         found: pa.Schema = schema_to_pyarrow(self._snapshot(name, snapshot).projection(), include_field_ids=False)
         return found
 
+    def newest_files(self, name: str, snapshot: str) -> list[str]:
+        """Return the files that were added last, enough to show some rows; how many there are does not matter."""
+        scan = self._snapshot(name, snapshot)
+        for manifest in scan.snapshot().manifests(scan.io):
+            files = [entry.data_file for entry in manifest.fetch_manifest_entry(scan.io, discard_deleted=True)]
+            paths = sorted(_path(file.file_path) for file in files if file.content == 0)
+            if paths:
+                return paths
+        return []
+
     def rows(self, name: str, snapshot: str) -> int:
         """Return the number of rows of a snapshot."""
+        told = self._snapshot(name, snapshot).snapshot().summary
+        if told and told.get("total-delete-files", "0") == "0" and told.get("total-records"):
+            return int(told["total-records"])  # counting its files takes the longer the more there are
         return sum(task.file.record_count for task in self._snapshot(name, snapshot).plan_files())
 
     def stage(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> list[str]:
@@ -185,12 +223,12 @@ class Lake:
         if found is not None:
             return found
         with suppress(NamespaceAlreadyExistsError):
-            self.catalog.create_namespace_if_not_exists(space)
+            self._catalog.create_namespace_if_not_exists(space)
         try:
             with _plain_errors(name):
-                made: Table = self.catalog.create_table((space, table_name), schema, properties=_PROPERTIES)
+                made: Table = self._catalog.create_table((space, table_name), schema, properties=_PROPERTIES)
         except TableAlreadyExistsError:
-            made = self.catalog.load_table((space, table_name))
+            made = self._catalog.load_table((space, table_name))
         return made
 
     def _write_files(self, folder: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> list[str]:
@@ -258,6 +296,12 @@ def split(name: str) -> tuple[str, str]:
             f"{name!r} is not the name of a table.", "Write it like lake.flights: letters, digits and _ on both sides of one dot."
         )
     return parts[0], parts[1]
+
+
+def is_name(name: str) -> bool:
+    """Whether a table of the lake can have this name."""
+    parts = name.split(".")
+    return len(parts) == 2 and all(part.replace("_", "a").isalnum() for part in parts)
 
 
 def storable(schema: pa.Schema) -> pa.Schema:

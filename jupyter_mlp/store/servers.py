@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -58,6 +58,17 @@ def engine(url: str) -> Any:
         raise InvalidInputError("The setting database is no URL.", "Write postgresql://USER@HOST:PORT/DATABASE.") from None
     os.register_at_fork(after_in_child=lambda: made.dispose(close=False))  # a connection belongs to one process
     return made
+
+
+def rows_if_made(url: str, table: str, sql: str, parameters: Mapping[str, Any]) -> Sequence[Any]:
+    """Return what a query gives; nothing where its table was not made yet."""
+    from sqlalchemy import text
+
+    with plain_errors(), engine(url).connect() as connection:
+        if connection.execute(text("SELECT to_regclass(:name)"), {"name": table}).scalar() is None:
+            return []
+        found: Sequence[Any] = connection.execute(text(sql), parameters).all()
+        return found
 
 
 @contextmanager
