@@ -219,23 +219,23 @@ def write_table(name: str, source: Any, *, append: bool = False, in_place: bool 
         return _table_version(workspace, workspace.activities.again(known), opened.label, reused=True)
     parameters = {"source": opened.label, "append": append, "in_place": in_place}
     with workspace.activities.recording("table", name=full, key=key, used=opened.used, parameters=parameters) as draft:
-        made = _commit(workspace, full, opened, staged, before if append else None, append)
+        made = _commit(workspace, full, opened, staged, before, append)
         if append and made.parent:
             draft.used.append(Ref("table", full, made.parent))  # what it was really added to, whoever wrote in between
         ref = Ref("table", full, made.snapshot)
         draft.made.append(ref)
-        columns = [[f.name, str(f.type)] for f in lake.storable(workspace.lake.schema(full, made.snapshot))]
-        draft.facts.update(rows=workspace.lake.rows(full, made.snapshot), columns=columns, content=identity)
+        columns = [[f.name, str(f.type)] for f in lake.storable(made.schema)]
+        draft.facts.update(rows=made.rows, columns=columns, content=identity)
     workspace.seen[full] = made.snapshot
-    return _table_version(workspace, draft.activity, opened.label)
+    return _table_version(workspace, draft.activity, opened.label, files=staged, schema=made.schema)
 
 
-def _commit(workspace: Workspace, full: str, opened: Any, staged: list[str], base: str | None, append: bool) -> Any:
+def _commit(workspace: Workspace, full: str, opened: Any, staged: list[str], before: str | None, append: bool) -> Any:
     """Commit the files: appended behind whoever came first, or in place of exactly the version that this process last saw."""
     from jupyter_mlp.store.commits import MovedError
 
-    seen = workspace.seen.get(full, _version_of(workspace, full) or "")
-    replaces = None if append or workspace.parent else seen
+    replaces = None if append or workspace.parent else workspace.seen.get(full, before or "")
+    base = before if append else None
     try:
         return workspace.lake.commit(full, opened.schema, staged, append=append, base=base, replaces=replaces, lying=bool(opened.lying))
     except (MovedError, InvalidInputError) as error:
@@ -273,10 +273,13 @@ def _same_table(workspace: Workspace, key: str, before: str | None, append: bool
     return known if same or not modes.reuses() else None
 
 
-def _table_version(workspace: Workspace, activity: Activity, source: str, reused: bool = False) -> TableVersion:
+def _table_version(
+    workspace: Workspace, activity: Activity, source: str, reused: bool = False, files: list[str] | None = None, schema: Any = None
+) -> TableVersion:
     ref = next(ref for ref in activity.made if ref.kind == "table")
     facts, version = activity.facts, str(ref.version)
-    files, schema = workspace.lake.newest_files(ref.name, version), workspace.lake.schema(ref.name, version)
+    if files is None:
+        files, schema = workspace.lake.newest_files(ref.name, version), workspace.lake.schema(ref.name, version)
     sample = previews.table(previews.make(files, schema, facts["rows"]))
     return TableVersion(
         ref, facts["rows"], tuple((name, kind) for name, kind in facts["columns"]), source, reused, facts["content"], sample

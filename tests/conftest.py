@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 
 from jupyter_mlp.store.workspace import Workspace, current
 
+sys.path.insert(0, str(Path(__file__).parent))  # for what tests and proofs share: postgres.py, proof_writers.py
+
 # On a fresh clone the first text strategy builds its table of characters, and a busy machine is no failure.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -30,7 +32,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Any]:
     """A real Postgres server for all tests."""
-    sys.path.insert(0, str(Path(__file__).parent))
     from postgres import running
 
     with running() as server:

@@ -42,10 +42,12 @@ class MovedError(ConflictError):
 
 @dataclass(frozen=True)
 class Commit:
-    """A version and the one it came after; the same where nothing had to be written."""
+    """A version and the one it came after (the same where nothing had to be written), its rows and its columns."""
 
     snapshot: str
     parent: str | None
+    rows: int
+    schema: pa.Schema
 
 
 def commit(
@@ -66,15 +68,22 @@ def commit(
         raise MovedError(f"The table is at version {before}, not at {replaces or 'none'}.", "Look at it, then run the cell again.", before)
     metadata = evolution.evolved(table, schema, append)
     if append and parent and not uris and metadata.schema() == table.schema():
-        return Commit(str(parent.snapshot_id), before)
+        return _told(parent, before, metadata)
     pieces = _Pieces(table, metadata)
     try:
-        new = _with_version(metadata, pieces.snapshot(uris, append, lying), table)
-        catalog.swap(table, new)
+        made = pieces.snapshot(uris, append, lying)
+        catalog.swap(table, _with_version(metadata, made, table))
     except (CommitFailedException, MLPError, ValueError, TypeError, NotImplementedError):
         pieces.discard()  # of anything else the outcome is not known: the pieces may be in use
         raise
-    return Commit(str(pieces.number), before)
+    return _told(made, before, metadata)
+
+
+def _told(snapshot: Snapshot, before: str | None, metadata: TableMetadata) -> Commit:
+    from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+    rows = (snapshot.summary or {}).get("total-records", 0)
+    return Commit(str(snapshot.snapshot_id), before, int(rows), schema_to_pyarrow(metadata.schema(), include_field_ids=False))
 
 
 def _with_version(metadata: TableMetadata, snapshot: Snapshot, table: Table) -> TableMetadata:
