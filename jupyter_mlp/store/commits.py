@@ -82,8 +82,8 @@ def commit(
 def _told(snapshot: Snapshot, before: str | None, metadata: TableMetadata) -> Commit:
     from pyiceberg.io.pyarrow import schema_to_pyarrow
 
-    rows = (snapshot.summary or {}).get("total-records", 0)
-    return Commit(str(snapshot.snapshot_id), before, int(rows), schema_to_pyarrow(metadata.schema(), include_field_ids=False))
+    rows = snapshot.summary["total-records"] if snapshot.summary else None
+    return Commit(str(snapshot.snapshot_id), before, int(rows or 0), schema_to_pyarrow(metadata.schema(), include_field_ids=False))
 
 
 def _with_version(metadata: TableMetadata, snapshot: Snapshot, table: Table) -> TableMetadata:

@@ -13,7 +13,7 @@ from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.queries import Query, TableUse
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.core.zone import local_zone
-from jupyter_mlp.store import fingerprints, readings
+from jupyter_mlp.store import fingerprints, foreign, readings
 from jupyter_mlp.store.lake import is_name
 from jupyter_mlp.store.workspace import Workspace
 
@@ -81,7 +81,9 @@ def ask(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Quest
         if ref is not None:
             pinned[use] = ref
         elif use.certain:
-            why.append(f"{use.name} is not versioned here")
+            found = foreign.look(workspace, use.name)
+            through += found.refs
+            why.append(found.note)
         exact.append((use.name, str(ref)))
     why += _session_reasons(workspace, query)
     key = None if why else _key(workspace, query, sorted(exact), values)
