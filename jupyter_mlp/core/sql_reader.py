@@ -30,6 +30,8 @@ _KEYWORDS = frozenset(
     "ASC DESC CAST LATERAL VIEW VALUES TRUE FALSE INTERVAL FILTER WINDOW".split()
 )
 _MOMENT = re.compile(r"\s*(now|today|tomorrow|yesterday)\b", re.I)  # TIMESTAMP 'now' is another one each time
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.S)
+_SIGNS = frozenset("<>=!|&^~*/%+-:?@#$")
 _READS = frozenset(("FROM", "JOIN", "TABLE", ","))
 
 
@@ -44,19 +46,31 @@ def read(text: str) -> Query:
     except SqlglotError:
         return Query(text, canonical=text, volatile=(UNREADABLE,), understood=False)
     tokens, text = _one_statement(tokens, text)
+    plain = _without_comments(tokens, text)
+    tokens = sqlglot.tokenize(plain, dialect="spark")
     named = {token.text.lower() for token in tokens if token.token_type is not TokenType.STRING and token.text.isidentifier()}
     words = tuple(sorted(named))
     try:
-        tree = sqlglot.parse(text, dialect="spark")[0]
+        tree = sqlglot.parse(plain, dialect="spark")[0]
         if tree is not None and not tree.find(exp.Command):
             tables = tuple(sorted(_tables(tree, tokens), key=lambda use: use.start))
             volatile = tuple(dict.fromkeys(_volatile(tree, tokens)))
             qualifiers = tuple(_database_qualifiers(tree))
-            return Query(text, tables, _canonical(tree, tokens, text), volatile, _called(tokens), words, True, qualifiers)
+            return Query(text, tables, _canonical(tree, tokens, plain), volatile, _called(tokens), words, True, qualifiers)
     except (SqlglotError, RecursionError, IndexError):
         pass
-    canonical = " ".join(_normal(token, text) for token in tokens)
+    canonical = " ".join(_spelt(tokens, index, plain) for index in range(len(tokens)))
     return Query(text, tuple(_tables_by_words(tokens)), canonical, (UNREADABLE,), _called(tokens), words, False)
+
+
+def _without_comments(tokens: list[Token], text: str) -> str:
+    """The text with blanks for comments, everything in its place: sqlglot does not read `GROUP /* why */ BY`."""
+    parts, at = [], 0
+    for token in tokens:
+        if token.start >= at:
+            parts += [_COMMENT.sub(lambda found: " " * len(found[0]), text[at : token.start]), text[token.start : token.end + 1]]
+            at = token.end + 1
+    return "".join(parts)
 
 
 def _one_statement(tokens: list[Token], text: str) -> tuple[list[Token], str]:
@@ -97,11 +111,22 @@ def _canonical(tree: exp.Expr, tokens: list[Token], text: str) -> str:
                 parts.append(" , ".join(sorted(render(*segment) for segment in segments)))
                 index = segments[-1][1]
             else:
-                parts.append(_normal(tokens[index], text))
+                parts.append(_spelt(tokens, index, text))
                 index += 1
         return " ".join(parts)
 
     return render(0, len(tokens))
+
+
+def _spelt(tokens: list[Token], index: int, text: str) -> str:
+    """A token as it counts, with what the tokenizer passed over in front of it, and whether two signs are one operator."""
+    token = tokens[index]
+    if index == 0:
+        return _normal(token, text)
+    before = tokens[index - 1]
+    between = _COMMENT.sub(" ", text[before.end + 1 : token.start])
+    joined = not text[before.end + 1 : token.start] and before.text[-1:] in _SIGNS and token.text[:1] in _SIGNS  # >> is not > >
+    return ("+" if joined else "") + "".join(between.split()) + _normal(token, text)
 
 
 def _sortable(tree: exp.Expr, tokens: list[Token]) -> Iterator[list[tuple[int, int]]]:
