@@ -12,12 +12,12 @@ from typing import Any
 from jupyter_mlp.core import queries
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
-from jupyter_mlp.core.errors import ConflictError, InvalidInputError
+from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.queries import Query, Statement, TableUse
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.core.spark_functions import VOLATILE
-from jupyter_mlp.store import datasets, fingerprints, modes, previews, questions, readings, turns
+from jupyter_mlp.store import datasets, fingerprints, modes, previews, questions, races, readings, turns
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.questions import Question, SessionView
 from jupyter_mlp.store.workspace import Workspace, current
@@ -219,7 +219,7 @@ def write_table(name: str, source: Any, *, append: bool = False, in_place: bool 
         return _table_version(workspace, workspace.activities.again(known), opened.label, reused=True)
     parameters = {"source": opened.label, "append": append, "in_place": in_place}
     with workspace.activities.recording("table", name=full, key=key, used=opened.used, parameters=parameters) as draft:
-        made = _commit(workspace, full, opened, staged, before, append)
+        made = races.commit(workspace, full, opened, staged, before, append)
         if append and made.parent:
             draft.used.append(Ref("table", full, made.parent))  # what it was really added to, whoever wrote in between
         ref = Ref("table", full, made.snapshot)
@@ -228,35 +228,6 @@ def write_table(name: str, source: Any, *, append: bool = False, in_place: bool 
         draft.facts.update(rows=made.rows, columns=columns, content=identity)
     workspace.seen[full] = made.snapshot
     return _table_version(workspace, draft.activity, opened.label, files=staged, schema=made.schema)
-
-
-def _commit(workspace: Workspace, full: str, opened: Any, staged: list[str], before: str | None, append: bool) -> Any:
-    """Commit the files: appended behind whoever came first, or in place of exactly the version that this process last saw."""
-    from jupyter_mlp.store.commits import MovedError
-
-    replaces = None if append or workspace.parent else workspace.seen.get(full, before or "")
-    base = before if append else None
-    try:
-        return workspace.lake.commit(full, opened.schema, staged, append=append, base=base, replaces=replaces, lying=bool(opened.lying))
-    except (MovedError, InvalidInputError) as error:
-        workspace.lake.discard([] if opened.lying else staged)
-        if isinstance(error, MovedError):
-            workspace.seen[full] = error.current or ""  # now it is known
-            raise _overtaken(workspace, full, error.current) from error
-        raise
-
-
-def _overtaken(workspace: Workspace, full: str, current: str | None) -> ConflictError:
-    """Tell the loser of a race who was faster, and with what."""
-    ref = Ref("table", full, current)
-    maker = workspace.activities.maker(ref) if current else None
-    who = "another program" if maker is None else f"{maker.user} on {maker.host}"
-    where = f" in {maker.notebook}" if maker and maker.notebook else ""
-    what = f", {maker.facts['rows']:,} rows" if maker and "rows" in maker.facts else ""
-    return ConflictError(
-        f"{full} was written by {who}{where} after you last looked at it: it is at {ref.short}{what}. Nothing was replaced.",
-        f"Look at it (SELECT * FROM {full}); the same cell run again replaces that version, with --append it adds to it.",
-    )
 
 
 def _version_of(workspace: Workspace, full: str) -> str | None:

@@ -55,7 +55,7 @@ def running(*, durable: bool = False) -> Iterator[Server]:
             os.chown(secret, user["user"], user["group"])
         asked = [f"--pgdata={folder / 'data'}", "--username=mlp", f"--pwfile={secret}", "--auth=scram-sha-256", "--encoding=UTF8"]
         subprocess.run([binaries / "initdb", *asked, "--no-sync", "--locale=C"], check=True, cwd=folder, capture_output=True, **user)
-        port = _free_port()
+        port = free_port()
         settings = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder, "max_connections": 200}
         if not durable:
             settings["fsync"] = "off"
@@ -97,7 +97,7 @@ def _binaries(copy_to: Path | None) -> Path:
     return copy / "bin"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

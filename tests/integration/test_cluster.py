@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgres import free_port
 
 import jupyter_mlp as mlp
 from jupyter_mlp.core.config import Settings
@@ -24,6 +25,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
         patch.setenv("SPARK_CONNECT_AUTHENTICATE_TOKEN", "")
         patch.delenv("SPARK_CONNECT_AUTHENTICATE_TOKEN")  # the server gets a token of its own, and in the end the old one is back
+        options, port = spark._server_options, str(free_port())
+        patch.setattr(spark, "_server_options", lambda *given: {**options(*given), "spark.local.connect.server.port": port})
         address = spark.start_local(Settings(spark="local[1]", spark_memory="1g", idle_stop_s=900))
         try:
             yield address
