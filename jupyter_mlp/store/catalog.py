@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from jupyter_mlp.core.errors import ConflictError, StorageError, storage_error
 from jupyter_mlp.core.identity import digest
@@ -62,14 +63,14 @@ class Catalog:
             self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise storage_error(error, "making the lake") from error
-        options = {"warehouse": self._root.as_uri(), "pool_pre_ping": "true"}
+        options = {"warehouse": catalog_reads.local_uri(self._root), "pool_pre_ping": "true"}
         if self._url:
             with self.queue("the catalog itself"), servers.plain_errors():
                 return SqlCatalog("mlp", uri=servers.normal(self._url), **options)
         # Two kernels may open a new lake at once: the loser's CREATE TABLE fails, and its next look finds the tables.
         for attempt in range(3):
             try:
-                return SqlCatalog("mlp", uri=f"sqlite:///{self._root / 'catalog.db'}?timeout=30", **options)
+                return SqlCatalog("mlp", uri=f"sqlite:///{quote(str(self._root))}/catalog.db?timeout=30", **options)
             except Exception as error:
                 if attempt == 2 or "already exists" not in str(error):
                     raise

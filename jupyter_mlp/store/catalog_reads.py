@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 IN_PLACE = "mlp.files-in-place"  # in a version's summary: some of its files lie outside the lake
 _LOCATION = "SELECT metadata_location FROM iceberg_tables WHERE catalog_name = 'mlp' AND table_namespace = :space AND table_name = :table"
@@ -64,9 +63,19 @@ def facts(place: Path | str, space: str, table: str) -> Facts:
     return Facts()
 
 
+def local_path(uri: str) -> str:
+    """Return the path that a file's URI names; as pyiceberg does it, nothing in it is an escape (`a%20b` has a percent sign)."""
+    return "/" + uri.removeprefix("file:").lstrip("/") if uri.startswith("file:") else uri
+
+
+def local_uri(path: Path | str) -> str:
+    """Return the URI of a path."""
+    return f"file://{path}"
+
+
 @lru_cache(256)
 def _facts(location: str) -> Facts:
-    metadata = json.loads(Path(unquote(urlparse(location).path)).read_text(encoding="utf-8"))
+    metadata = json.loads(Path(local_path(location)).read_text(encoding="utf-8"))
     found = metadata.get("current-snapshot-id")
     snapshots = metadata.get("snapshots", [])
     return Facts(

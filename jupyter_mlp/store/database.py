@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from jupyter_mlp.core.errors import ConflictError, StorageError
 
@@ -62,7 +63,7 @@ class Database:
 
         if self.path:
             _writable_folder(self.path.parent)
-        upgrade(self.url)
+        upgrade(f"sqlite:///{quote(str(self.path))}" if self.path else self.url)
 
     def _version(self) -> str | None:
         if self.path:

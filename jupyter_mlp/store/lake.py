@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
 
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, MLPError, NotFoundError, nearest, storage_error
 from jupyter_mlp.store import catalog_reads, commits
 from jupyter_mlp.store.catalog import Catalog
+from jupyter_mlp.store.catalog_reads import local_path, local_uri
 from jupyter_mlp.store.commits import Commit
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Lake:
                 f"{name}@{snapshot} was written merge-on-read: its files alone are not its rows.",
                 "Compact the table, then read the new version.",
             )
-        return sorted(_path(task.file.file_path) for task in tasks)
+        return sorted(local_path(task.file.file_path) for task in tasks)
 
     def outside(self, name: str, snapshot: str) -> list[str]:
         """Return the files of a snapshot that were taken in place: they are not ours, and may change."""
@@ -142,7 +142,7 @@ class Lake:
         scan = self._snapshot(name, snapshot)
         for manifest in scan.snapshot().manifests(scan.io):
             files = [entry.data_file for entry in manifest.fetch_manifest_entry(scan.io, discard_deleted=True)]
-            paths = sorted(_path(file.file_path) for file in files if file.content == 0)
+            paths = sorted(local_path(file.file_path) for file in files if file.content == 0)
             if paths:
                 return paths
         return []
@@ -190,7 +190,7 @@ class Lake:
         """Commit Parquet files as the table's new version, behind whoever came first; return what became of it.
 
         Args:
-            paths: of files in the table's place (`stage`), or URLs of files that stay where they are.
+            paths: of files in the table's place (`stage`), or of files that stay where they are.
             append: add them to what is there then. `base`: the version to add to where only the parent's lake has the table.
             replaces: the only version that these files may replace ("" for none); None replaces whatever is there.
             lying: the files stay where they are, outside the lake.
@@ -204,7 +204,7 @@ class Lake:
 
         if append and base and self._parent and self._own(name) is None:
             self.add(name, self._parent.schema(name, base), self._parent.files(name, base))
-        uris = [path if "://" in path else Path(path).as_uri() for path in paths]
+        uris = [local_uri(path) for path in paths]
         with self._book.queue(name):
             for _ in range(_ATTEMPTS):
                 table = self._create_or_load(name, schema)
@@ -364,7 +364,3 @@ def _plain_errors(name: str) -> Iterator[None]:
             first = str(error).splitlines()[0]
             raise storage_error(OSError(28 if "full" in first else 30, first, name), f"committing {name}") from error
         raise
-
-
-def _path(uri: str) -> str:
-    return unquote(urlparse(uri).path) if uri.startswith("file:") else uri

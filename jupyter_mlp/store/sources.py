@@ -201,6 +201,8 @@ def _lying(system: Any, paths: list[str], kind: str, schema: pa.Schema, in_files
         raise InvalidInputError(f"Only Parquet files can stay in place, these are {kind}.", copied)
     if not in_files:
         raise InvalidInputError("Columns that only the folders' names say cannot stay in place.", copied)
+    if any(mark in path for path in paths for mark in "?#"):
+        raise InvalidInputError("A file whose path has ? or # in it cannot stay in place: Iceberg could not name it.", copied)
     for column in schema:
         type_ = column.type
         if (

@@ -36,6 +36,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 local_server.LocalConnectServer(discovery).stop()
 
 
+@pytest.mark.slow
 def test_what_is_not_versioned_there_is_recorded_by_fingerprint(
     cluster: str, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

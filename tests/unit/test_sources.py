@@ -181,3 +181,15 @@ def test_what_cannot_stay_in_place(workspace: Workspace, tmp_path: Path, make: A
     with pytest.raises(InvalidInputError):
         mlp.write_table("t", pd.DataFrame({"k": [1]}), in_place=True)
     assert mlp.write_table("t", str(tmp_path)).rows > 0
+
+
+def test_a_workspace_whose_path_has_spaces_and_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "my data = 100%20 é"
+    monkeypatch.setenv("MLP_WORKSPACE", str(root))
+    made = mlp.write_table("t", ROWS)
+    more = mlp.write_table("t", ROWS, append=True)
+    workspace = Workspace(root)
+    assert workspace.lake.current("t") == more.ref.split("@")[1]
+    assert rows(workspace, made.ref) == ROWS.to_pydict()
+    assert all(os.path.exists(path) for path in workspace.lake.files("lake.t", more.ref.split("@")[1]))
+    assert [path.name for path in tmp_path.iterdir()] == [root.name]
