@@ -168,15 +168,21 @@ class Catalog:
         from sqlalchemy import text
 
         number = int(digest("mlp queue", name)[:15], 16)
-        with servers.plain_errors(), servers.engine(self._url).begin() as connection:
-            connection.execute(text(f"SET LOCAL lock_timeout = {int(_PATIENCE_S * 1000)}"))
-            try:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
-            except Exception as error:
-                if "lock timeout" in str(error):
-                    raise _stuck(name, "") from error
-                raise
+        with servers.plain_errors():
+            connection = servers.engine(self._url).connect()
+        try:
+            with servers.plain_errors():
+                connection.execute(text(f"SET LOCAL lock_timeout = {int(_PATIENCE_S * 1000)}"))
+                try:
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+                except Exception as error:
+                    if "lock timeout" in str(error):
+                        raise _stuck(name, "") from error
+                    raise
             yield
+        finally:
+            with suppress(Exception):  # a connection that broke has let go already, and what was committed is committed
+                connection.close()
 
 
 def _take(handle: int, name: str) -> None:

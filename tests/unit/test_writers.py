@@ -138,3 +138,23 @@ def test_dataset_versions_do_not_drag_old_manifests_along(workspace: Workspace) 
     facts = workspace.activities.recent()[0].facts["dataset"]
     table = workspace.lake.catalog.load_table(facts["table"])
     assert len(table.snapshots()) == 5 and len(table.current_snapshot().manifests(table.io)) == 2  # what is there, what was taken out
+
+
+def test_a_broken_queue_is_no_failed_commit(workspace: Workspace, postgres: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every connection is cut right after the swap, the one that holds the turn too: the version is there, and recorded."""
+    import psycopg
+
+    url = postgres.make()
+    monkeypatch.setenv("MLP_DATABASE", url)
+    mlp.write_table("lake.t", pa.table({"a": [1]}))
+    swap = workspace.lake._book.swap
+
+    def cut(*args: Any) -> None:
+        swap(*args)
+        others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        with psycopg.connect(url) as connection:
+            connection.execute(f"SELECT pg_terminate_backend(pid) {others}")
+
+    monkeypatch.setattr(workspace.lake._book, "swap", cut)
+    found = mlp.write_table("lake.t", pa.table({"a": [2]}), append=True)
+    assert found.rows == 2 and workspace.activities.recent()[0].state == "finished"
