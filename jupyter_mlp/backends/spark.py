@@ -151,7 +151,7 @@ class SparkEngine:
                 frame.write.parquet(folder.as_uri())
                 return notes
             except Exception as error:
-                raise _refusal(error) from error
+                raise self._refused(error, sql, parameters) from error
 
     def analyse(self, sql: str, parameters: Mapping[str, Any]) -> None:
         """Let Spark look at a query without running it.
@@ -162,7 +162,7 @@ class SparkEngine:
         try:
             _ = self.session.sql(sql, args=dict(parameters) or None).schema
         except Exception as error:
-            raise _refusal(error) from error
+            raise self._refused(error, sql, parameters) from error
 
     def statement(self, sql: str, parameters: Mapping[str, Any]) -> None:
         """Run a statement that changes the session and gives no rows.
@@ -174,7 +174,21 @@ class SparkEngine:
             try:
                 self.session.sql(sql, args=dict(parameters) or None)
             except Exception as error:
-                raise _refusal(error) from error
+                raise self._refused(error, sql, parameters) from error
+
+    def _refused(self, error: Exception, sql: str, parameters: Mapping[str, Any]) -> Exception:
+        """What Spark says, with the place; a text with parameters that it cannot parse it places only without them."""
+        from pyspark.errors import PySparkException
+
+        refusal = _refusal(error, sql)
+        if isinstance(refusal, InvalidInputError) and refusal.position is None and parameters:
+            try:
+                _ = self.session.sql(sql).schema
+            except PySparkException as again:
+                placed = _refusal(again, sql)
+                if isinstance(placed, InvalidInputError) and placed.condition == refusal.condition:
+                    return placed
+        return refusal
 
     @contextmanager
     def _interruptible(self, progress: Progress | None) -> Iterator[None]:
@@ -336,20 +350,31 @@ def _held(kind: Any) -> Any:
     return t.StringType() if isinstance(kind, unheld) else kind
 
 
-def _refusal(error: Exception) -> Exception:
+def _refusal(error: Exception, sql: str) -> Exception:
     from pyspark.errors import PySparkException
 
     if not isinstance(error, PySparkException):
         return error
     import re
 
-    text = str(error)
-    found = re.search(r"\(?line (\d+),? (pos|position) (\d+)\)?", text)
-    # Spark counts columns from 0 when it says "pos" and from 1 when it says "position".
-    position = (int(found[1]), int(found[3]) + (found[2] == "pos")) if found else None
-    sentence = re.split(r"\s*SQLSTATE:|\n\s*\n|\n==|\nJVM stacktrace|;\n", text)[0].strip()
+    sentence = re.split(r"\s*SQLSTATE:|\n\s*\n|\n==|\nJVM stacktrace|;\n", str(error).strip())[0].strip()
     sentence = re.sub(r"\s+", " ", re.sub(r"^\([\w.]+\)\s*", "", sentence))
-    return InvalidInputError(sentence, condition=error.getCondition() or type(error).__name__, position=position)
+    return InvalidInputError(sentence, condition=error.getCondition() or type(error).__name__, position=_position(error, sql))
+
+
+def _position(error: Any, sql: str) -> tuple[int, int] | None:
+    """Where in the text the matter lies; Spark's own "line, pos" is of the text after values took the place of their marks."""
+    import re
+
+    units = sql.encode("utf-16-le")  # Java counts these
+    for context in error.getQueryContext():
+        start, stop = context.startIndex(), context.stopIndex()
+        if 0 <= start <= stop < len(units) // 2 and stop - start + 1 < len(units) // 2:
+            before = units[: 2 * start].decode("utf-16-le", "ignore")
+            return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+    found = re.search(r"\(?line (\d+),? (pos|position) (\d+)\)?", str(error))
+    # Spark counts columns from 0 when it says "pos" and from 1 when it says "position".
+    return (int(found[1]), int(found[3]) + (found[2] == "pos")) if found else None
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_mlp.core.cards import Card, Shown
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import InvalidInputError, StorageError
-from jupyter_mlp.core.identity import digest
+from jupyter_mlp.core.identity import digest, plain
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import arrow_files, previews
 from jupyter_mlp.store.activities import Draft
@@ -144,6 +144,19 @@ class DatasetVersion(Shown):
             notes=self.notes,
         )
 
+    def head(self, rows: int = 20, sort: str | None = None) -> Rows:
+        """Return the first rows; `sort="delay"` the lowest of that column first, `sort="-delay"` the highest.
+
+        Raises:
+            NotFoundError: there is no such column; the hint names the nearest.
+        """
+        if sort is None:
+            return Rows(self.reference, previews.first_rows(self.files, self.schema, rows), self.rows)
+        column = sort.removeprefix("-")
+        self._known([column])
+        order = "descending" if sort.startswith("-") else "ascending"
+        return Rows(self.reference, previews.sorted_rows(self.batches(), self.schema, column, order, rows), self.rows, sort)
+
     def profile(self) -> Profile:
         """Return one line a column: type, nulls, lowest and highest value."""
         return Profile(self.reference, self.preview)
@@ -176,6 +189,31 @@ class DatasetVersion(Shown):
                 f"{self.reference.short} needs about {_size(needed)} in memory; {_size(free)} are free.",
                 "Take some columns (to_arrow(['a', 'b'])), stream it (batches(), loader()), or stay in Spark (spark()).",
             )
+
+
+@dataclass(frozen=True, repr=False)
+class Rows(Shown):
+    """Some rows of a dataset version."""
+
+    reference: Ref
+    table: pa.Table
+    of: int
+    sort: str | None = None
+
+    @property
+    def ref(self) -> str:
+        """The dataset version, as text."""
+        return str(self.reference)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rows as JSON types."""
+        return {"ref": self.ref, "kind": "rows", "of": self.of, "sort": self.sort, "rows": plain(self.table.to_pylist())}
+
+    def card(self) -> Card:
+        """Return the rows as a table."""
+        by = f", by {self.sort}" if self.sort else ""
+        title = f"{self.reference.short}  {self.table.num_rows:,} of {self.of:,} rows{by}"
+        return Card(title, tables=[previews.as_table(self.table)])
 
 
 @dataclass(frozen=True, repr=False)

@@ -5,7 +5,7 @@ Null counts and ranges come from the Parquet footers, so that they cost nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,24 @@ def first_rows(files: Sequence[str], schema: pa.Schema, count: int = ROWS) -> pa
         columns = [name for name in schema.names if name in file.schema_arrow.names]
         taken += [pa.Table.from_batches([batch]) for batch in islice(file.iter_batches(batch_size=count, columns=columns), 1)]
     return pa.concat_tables(taken, promote_options="permissive").select(schema.names).slice(0, count)
+
+
+def sorted_rows(batches: Iterable[pa.RecordBatch], schema: pa.Schema, column: str, order: str, count: int) -> pa.Table:
+    """Return the `count` rows that come first by a column; memory stays flat. `order` is ascending or descending."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kept = schema.empty_table()
+    for batch in batches:
+        both = pa.concat_tables([kept, pa.Table.from_batches([batch])])
+        kept = both.take(pc.sort_indices(both, sort_keys=[(column, order)])[:count])
+    return kept
+
+
+def as_table(rows: pa.Table) -> Table:
+    """Return rows as the table that a card shows, types in the header."""
+    cells = [[_cell(value) for value in row] for row in zip(*(c.to_pylist() for c in rows.columns), strict=True)]
+    return Table([f"{f.name}\t{_type_name(str(f.type))}" for f in rows.schema], cells)
 
 
 def _profile(files: Sequence[str], name: str) -> dict[str, Any]:

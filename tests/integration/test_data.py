@@ -166,6 +166,18 @@ def test_handing_over(flights: Workspace) -> None:
     assert "Did you mean delay?" in str(unknown.value)
 
 
+def test_looking_at_rows(flights: Workspace) -> None:
+    found = mlp.query("SELECT * FROM lake.flights", name="looked")
+    assert "1 null" in repr(found)
+    assert found.head(2, sort="-delay").table["delay"].to_pylist() == [12.5, 5.0]
+    assert found.head(1, sort="delay").to_dict()["rows"] == [{"carrier": "UA", "delay": -3.0, "month": 2}]
+    profile = {column["name"]: column for column in found.profile().to_dict()["columns"]}
+    assert (profile["delay"]["nulls"], profile["delay"]["low"], profile["delay"]["high"]) == (1, -3.0, 12.5)
+    with pytest.raises(NotFoundError) as unknown:
+        found.head(sort="dealy")
+    assert "Did you mean delay?" in unknown.value.hint
+
+
 def test_files_removed_behind_our_back_are_named(flights: Workspace) -> None:
     found = mlp.query("SELECT * FROM lake.flights", name="gone")
     shutil.rmtree(os.path.dirname(found.files[0]))
