@@ -261,7 +261,10 @@ def _rows_of(workspace: Workspace, ref: Ref) -> tuple[list[str], Any]:
     if ref.kind == "dataset":
         found = datasets.load(workspace, ref)
         return found.files, found.schema
+    from jupyter_mlp.store import table_versions
+
     assert ref.version is not None
+    table_versions.protect(workspace.lake, ref.name, ref.version)
     return workspace.lake.files(ref.name, ref.version), workspace.lake.schema(ref.name, ref.version)
 
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, RUNNING, Activity
-from jupyter_mlp.core.errors import NotFoundError, nearest
+from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, FORGOTTEN, RUNNING, Activity
+from jupyter_mlp.core.errors import ConflictError, NotFoundError, nearest
 from jupyter_mlp.core.identity import canonical, plain
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import modes
@@ -172,6 +172,7 @@ class Activities:
             before = connection.execute("SELECT state FROM activities WHERE id = :id", {"id": activity.id})
             if not before or before[0]["state"] != RUNNING:
                 return self._read(connection, "WHERE id = :id", {"id": activity.id})[0]
+            _still_known(connection, closed)
             connection.execute(_UPDATE, _columns(closed))
             _insert_edges(connection, closed.id, "used", more, closed.seq, start=len(activity.used))
             _insert_edges(connection, closed.id, "made", closed.made, closed.seq)
@@ -378,6 +379,14 @@ def _activity(row: Row, edges: Mapping[tuple[str, str], list[Ref]]) -> Activity:
         notebook=row["notebook"],
         cell=row["cell"],
     )
+
+
+def _still_known(connection: Connection, activity: Activity) -> None:
+    """An answer given again must not bring back what was forgotten while it was looked up: its bytes may be gone."""
+    again = activity.facts.get("again")
+    found = connection.execute("SELECT state FROM activities WHERE id = :id", {"id": again}) if again else []
+    if found and found[0]["state"] == FORGOTTEN:
+        raise ConflictError(f"The answer {again} was forgotten this moment.", "Run it again: it is computed anew.")
 
 
 def _running_cell() -> str | None:

@@ -66,6 +66,21 @@ class Lake:
         }
         return sorted(mine | set(self._parent.names() if self._parent else ()))
 
+    @property
+    def catalog(self) -> Any:
+        """The catalog itself, for the housekeeping."""
+        return self._catalog
+
+    def all_names(self) -> list[str]:
+        """Return the names of all tables of this lake alone, those of dataset versions too."""
+        if not (self.root / "catalog.db").exists():
+            return []
+        return sorted(".".join(table) for space in self._catalog.list_namespaces() for table in self._catalog.list_tables(space))
+
+    def open(self, name: str) -> Table | None:
+        """Return a table of this lake alone, None where it has none of that name."""
+        return self._own(name)
+
     def current(self, name: str) -> str | None:
         """Return the newest snapshot of a table; None when there is no such table."""
         table = self._find(name)
@@ -85,7 +100,7 @@ class Lake:
                 f"{name}@{snapshot} was written merge-on-read: its files alone are not its rows.",
                 "Compact the table, then read the new version.",
             )
-        return sorted(_path(task.file.file_path) for task in tasks)
+        return sorted(local_path(task.file.file_path) for task in tasks)
 
     def schema(self, name: str, snapshot: str) -> pa.Schema:
         """Return the columns of a snapshot as an Arrow schema."""
@@ -105,8 +120,14 @@ class Lake:
             InvalidInputError: the name is not `namespace.table`.
             StorageError: the workspace cannot be written; the table stays as it was.
         """
+        from jupyter_mlp.store import writers
+
         space, table_name = split(name)
-        return self._write_files(self.root / space / table_name / "data", batches, schema)
+        with writers.at_work(self.root.parent):
+            staged = self._write_files(self.root / space / table_name / "data", batches, schema)
+            for path in staged:
+                os.utime(path)  # the first of many may be old by now: to a clean-up they are as young as the last
+            return staged
 
     def discard(self, paths: Iterable[str]) -> None:
         """Remove staged files that no version needs."""
@@ -151,13 +172,44 @@ class Lake:
                 change.append(schema.empty_table())
             snapshot = table.current_snapshot()
         assert snapshot is not None
-        self._tag(table, snapshot.snapshot_id)
+        self.tag(table, snapshot.snapshot_id)
         return str(snapshot.snapshot_id)
 
-    @staticmethod
-    def _tag(table: Table, snapshot_id: int) -> None:
-        """Protect a version that a record refers to: an expiry can no longer take it."""
+    def replace_files(self, name: str, base: str, paths: list[str]) -> str | None:
+        """Commit files that hold the rows of version `base` anew; None, and no change, where somebody has written since.
+
+        Raises:
+            NotFoundError: there is no such table here.
+        """
         from pyiceberg.exceptions import CommitFailedException
+        from pyiceberg.expressions import AlwaysTrue
+
+        table = self._own(name)
+        if table is None:
+            raise NotFoundError(f"No table {name} in the lake.", nearest(name, self.names()))
+        if self.current(name) != base:
+            return None
+        change = table.transaction()
+        with _plain_errors(name):
+            change.delete(AlwaysTrue())
+            change.add_files([Path(path).as_uri() for path in paths], check_duplicate_files=False)
+            made = change.table_metadata.current_snapshot_id
+            assert made is not None
+            change._snapshot_producers = []  # no second try on top of what others wrote: it would lose their rows
+            try:
+                change.commit_transaction()
+            except CommitFailedException:
+                return None
+        self.tag(table, made)
+        return str(made)
+
+    def tag(self, table: Table, snapshot_id: int) -> None:
+        """Protect a version that a record refers to: an expiry can no longer take it, nor a drop its table."""
+        from pyiceberg.exceptions import CommitFailedException
+
+        from jupyter_mlp.store import catalog_guard
+
+        catalog_guard.hold(self._catalog, *table.name())
 
         for _ in range(_ATTEMPTS):
             try:
@@ -329,5 +381,6 @@ def _plain_errors(name: str) -> Iterator[None]:
         raise
 
 
-def _path(uri: str) -> str:
+def local_path(uri: str) -> str:
+    """Return the path that a file's URI names."""
     return unquote(urlparse(uri).path) if uri.startswith("file:") else uri
