@@ -227,15 +227,16 @@ def _run(
     progress: Progress | None,
     begun: float,
 ) -> DatasetVersion:
-    from jupyter_mlp.core import queries
+    from jupyter_mlp.core import column_lineage, queries
 
     engine = workspace.engine
-    views = {}
+    views, schemas = {}, {}
     for use, ref in pinned.items():
         view = f"mlp_{ref.name.split('.')[-1]}_{digest(str(ref))[:10]}"
         files, schema = _rows_of(workspace, ref)
         engine.view(view, files, schema)
         views[use] = view
+        schemas[use[0]] = schema.names
     text, edits = queries.rewrite(read, views)
     names = {view: use[0] for use, view in views.items()}
     used = list(dict.fromkeys(pinned.values()))
@@ -252,7 +253,9 @@ def _run(
 
         # The same question has the same version, here and where it is verified; asked --fresh it has a new one.
         version = key if key and not (modes.reuses() and workspace.activities.find(key)) else uuid.uuid4().hex
-        ref = datasets.publish(workspace, draft, name, write, version)
+        with column_lineage.beside(read, pinned, schemas) as lineage:
+            ref = datasets.publish(workspace, draft, name, write, version)
+        draft.facts["lineage"] = lineage()
     found = datasets.of_activity(workspace, draft.activity, ref, lambda: workspace.engine)
     return replace(found, seconds=time.perf_counter() - begun)
 

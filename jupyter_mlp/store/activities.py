@@ -16,7 +16,7 @@ from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, FORGOTTEN, RU
 from jupyter_mlp.core.errors import ConflictError, NotFoundError, nearest
 from jupyter_mlp.core.identity import canonical, plain
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import modes
+from jupyter_mlp.store import counts, modes
 from jupyter_mlp.store.database import Connection, Database, Row
 from jupyter_mlp.store.processes import this_process
 
@@ -175,6 +175,7 @@ class Activities:
             _still_known(connection, closed)
             connection.execute(_UPDATE, _columns(closed))
             _insert_edges(connection, closed.id, "used", more, closed.seq, start=len(activity.used))
+            counts.before_made(connection, closed.made)
             _insert_edges(connection, closed.id, "made", closed.made, closed.seq)
         return closed
 
@@ -261,6 +262,14 @@ class Activities:
         mine = {str(row["name"]) for row in rows}
         return sorted(mine | set(self._parent.names(kind) if self._parent else ()))
 
+    def count(self, kind: str) -> int:
+        """Return how many names of a kind there are; takes as long for many as for few."""
+        if self._parent is not None:
+            return len(self.names(kind))
+        with self._database.transaction() as connection:
+            rows = connection.execute("SELECT names FROM counts WHERE kind = :kind", {"kind": kind})
+        return int(rows[0]["names"]) if rows else 0
+
     def versions(self, kind: str, name: str, limit: int = 100) -> list[Ref]:
         """Return the exact references made under a name, newest first."""
         with self._database.transaction() as connection:
@@ -286,22 +295,22 @@ class Activities:
         return things and newest is not None and newest.made == known.made
 
     def _complete(self, ref: Ref) -> Ref | None:
+        if self.maker(ref) is not None:
+            return ref
         with self._database.transaction() as connection:
             rows = connection.execute(
                 "SELECT DISTINCT version FROM edges WHERE role = 'made' AND kind = :kind AND name = :name AND version LIKE :start LIMIT 2",
                 {"kind": ref.kind, "name": ref.name, "start": (ref.version or "").replace("%", "") + "%"},
             )
         versions = [row["version"] for row in rows]
-        if ref.version in versions:
-            return ref
         if len(versions) == 1 and len(ref.version or "") >= 4:
             return replace(ref, version=versions[0])
         return self._parent._complete(ref) if self._parent else None
 
     def _by_edge(self, role: str, ref: Ref, limit: int) -> list[Activity]:
         clause = (
-            "WHERE id IN (SELECT activity FROM edges WHERE role = :role AND kind = :kind AND name = :name AND version = :version) "
-            "ORDER BY seq DESC LIMIT :limit"
+            "WHERE id IN (SELECT activity FROM edges WHERE role = :role AND kind = :kind AND name = :name AND version = :version "
+            "ORDER BY seq DESC LIMIT :limit) ORDER BY seq DESC"
         )
         parameters = {"role": role, "kind": ref.kind, "name": ref.name, "version": ref.version or "", "limit": limit}
         return self._select(clause, parameters)

@@ -111,7 +111,7 @@ class TableVersions:
             return True
         try:
             with self.table.transaction() as work:
-                work._requirements += (AssertRefSnapshotId(**{"ref": _MAIN, "snapshot-id": self.head}),)
+                work._requirements += (AssertRefSnapshotId.model_validate({"ref": _MAIN, "snapshot-id": self.head}),)
                 refs = ManageSnapshots(work)
                 for one in change.tag:
                     refs = refs.create_tag(one, tag_of(one))
