@@ -259,6 +259,9 @@ def _exact(workspace: Workspace, ref: Ref) -> Ref:
     if ref.kind == "table" and ref.version is None:
         found = workspace.lake.current(ref.name)
         return Ref("table", ref.name, found) if found else workspace.activities.resolve(ref)
+    table = workspace.lake.open(ref.name) if ref.kind == "table" else None
+    if table is not None and str(ref.version).isdigit() and table.snapshot_by_id(int(str(ref.version))) is not None:
+        return ref  # one that others wrote has no record here
     if ref.kind in ("model", "snapshot", "evaluation", "report", "verification", "pipeline", "pin") and ref.version is None:
         starting = [name for name in workspace.activities.names(ref.kind) if name.startswith(ref.name)] if len(ref.name) >= 4 else []
         ref = Ref(ref.kind, starting[0]) if len(starting) == 1 else ref

@@ -53,7 +53,7 @@ KILLED = object()
 _STATUS = 9
 STEPS: dict[str, float] = {
     "write": 3, "append": 2, "derive": 5, "snapshot": 2, "pin": 2, "unpin": 1.5, "forget": 4, "cascade": 1, "drop": 0.7, "compact": 1.5,
-    "gc": 4, "rules": 0.7, "outside expire": 1.5, "outside drop": 0.7,
+    "gc": 4, "rules": 0.7, "outside expire": 1.5, "outside drop": 0.7, "outside append": 2,
 }  # fmt: skip
 
 
@@ -117,6 +117,7 @@ class Life:
     def choose(self, name: str) -> tuple[Callable[[], Any] | None, list[int]]:
         """Return what a step does, and the numbers that a version it makes must hold."""
         standing = [ref for ref in made(self.root) if ref in self.rows]
+        usable = sorted({*standing, *(ref for ref in heads(self.root) if ref in self.rows)})
         tables = sorted({ref.split("@")[0].split(":")[1] for ref in standing if ref.startswith("table:")})
         chosen = self.random.choice(standing) if standing else None
         self.next += 1
@@ -131,7 +132,7 @@ class Life:
             return (lambda: write(table, number, True), [*base, number]) if base is not None else (None, [])
         if name == "derive" and chosen:
             dataset = f"d{self.random.randint(0, 2)}"
-            used = self.random.sample(standing, min(len(standing), self.random.randint(1, 2)))
+            used = self.random.sample(usable, min(len(usable), self.random.randint(1, 2)))
             return lambda: derive(dataset, used, number), [number]
         if name == "snapshot" and chosen:
             used = self.random.sample(standing, min(len(standing), self.random.randint(1, 3)))
@@ -153,6 +154,10 @@ class Life:
             return lambda: Freed(mlp.gc(yes=True).freed), []
         if name == "rules":
             return self.rules, []
+        if name == "outside append" and tables:
+            table = self.random.choice(tables)
+            base = self.rows.get(f"table:{table}@{head(self.root, table)}")
+            return (lambda: outside_append(table, number), [*base, number]) if base is not None else (None, [])
         if name.startswith("outside") and tables:
             table = self.random.choice(tables)
             return lambda: outside(name, table, self.random.random() < 0.5), []
@@ -165,6 +170,8 @@ class Life:
 
     def look(self, expected: list[int]) -> None:
         """Read everything that is held; a version that was not known before is what the last step made."""
+        for ref in heads(self.root) - self.rows.keys():
+            self.rows[ref] = expected  # written past us, or by one who was killed before the record
         for ref in held(self.root):
             if not ref.startswith(("table:", "dataset:")):
                 continue
@@ -209,6 +216,10 @@ def snapshot(used: list[str], number: int) -> None:
     with workspace.activities.recording("snapshot", used=[Ref.parse(one) for one in used]) as draft:
         draft.facts["manifest"] = manifest
         draft.made.append(Ref("snapshot", manifest[:32]))
+
+
+def outside_append(table: str, number: int) -> None:
+    current().lake.catalog.load_table(table).append(frame(number))
 
 
 def outside(how: str, table: str, purge: bool) -> None:
@@ -348,7 +359,14 @@ def path_of(uri: str) -> str:
 
 def head(root: Path, table: str) -> str:
     found = metadata(root, table)
-    return str(found["current-snapshot-id"]) if found else ""
+    return str(found.get("current-snapshot-id") or "") if found else ""
+
+
+def heads(root: Path) -> set[str]:
+    """What the names of the tables mean."""
+    spaces = rows_of(root / "lake" / "catalog.db", "SELECT table_namespace || '.' || table_name FROM iceberg_tables")
+    found = {table: head(root, table) for (table,) in spaces if not table.startswith("datasets.")}
+    return {f"table:{table}@{version}" for table, version in found.items() if version and version != "None"}
 
 
 def parts_of(manifest_list: str) -> tuple[set[str], set[str]]:
@@ -381,7 +399,9 @@ def read(root: Path, ref: str) -> list[int]:
     snapshots = {str(one["snapshot-id"]): one for one in (found or {}).get("snapshots", ())}
     if version not in snapshots:
         raise Broken(f"{ref} is held, and its version {version} is gone from {table}")
-    if asked.kind == "table" and not any(str(one["snapshot-id"]) == version and one["type"] == "tag" for one in found["refs"].values()):  # type: ignore[index]
+    if asked.kind == "table" and not any(
+        str(one["snapshot-id"]) == version and one["type"] == "tag" for one in found.get("refs", {}).values()
+    ):  # type: ignore[index]
         raise Broken(f"{ref} is held and has no tag")
     data = parts_of(snapshots[version]["manifest-list"])[1]
     if paths and data != paths:
@@ -404,10 +424,10 @@ def reachable(root: Path) -> set[str]:
     for (table,) in tables:
         told = metadata(root, table)
         assert told is not None
-        found |= {path_of(told["here"]), *(path_of(one["metadata-file"]) for one in told["metadata-log"])}
-        for one in told["snapshots"]:
+        found |= {path_of(told["here"]), *(path_of(one["metadata-file"]) for one in told.get("metadata-log", ()))}
+        for one in told.get("snapshots", ()):
             name = f"table:{table}@{one['snapshot-id']}"
-            if not table.startswith("datasets.") and name not in wanted and one["snapshot-id"] != told["current-snapshot-id"]:
+            if not table.startswith("datasets.") and name not in wanted and one["snapshot-id"] != told.get("current-snapshot-id"):
                 raise Broken(f"{name} stays and nobody holds it")
             manifests, data = parts_of(one["manifest-list"])
             found |= {path_of(one["manifest-list"]), *manifests, *data}
