@@ -18,7 +18,7 @@ from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.core.references import KINDS, Ref
 from jupyter_mlp.store.workspace import Workspace, current
 
-_LOOKING = ("monitor", "verify")  # they look at things and make nothing that others build on
+_LOOKING = ("monitor", "verify", "pin")  # they look at things and make nothing that others build on
 _NEIGHBOURS = 400  # activities drawn at most
 
 Edge = tuple[str, str, str]  # (used, made, verb)

@@ -58,7 +58,7 @@ def collect(workspace: Workspace, dry: bool = True) -> Collection:
         ConflictError: another clean-up is at work here.
     """
     begun = time.perf_counter()
-    workspace.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    workspace.activities.recent(limit=1)  # makes a new workspace, and says it in two lines where it cannot be made
     with writers.alone(workspace.root):
         since = garbage.since(workspace)
         records = holders.read(workspace)

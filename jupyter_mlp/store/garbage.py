@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from jupyter_mlp.store.workspace import Workspace
 from jupyter_mlp.store.writers import Since
 
 RELEASED, DROPPED, LEFT_OVER = "released", "of a dropped table", "left over"
+_LOST_S = 7 * 86_400.0  # what another machine began so long ago and never ended is taken for dead
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 _FOLDERS = ("lake", "artifacts", "runs", "models", "endpoints", "pipelines", "scratch")
@@ -66,7 +68,8 @@ class Reach:
 def since(workspace: Workspace) -> Since:
     """Return since when somebody who still lives may be writing; records of the dead are closed on the way."""
     running = [jobs.settled(workspace, one) for one in workspace.activities.recent(limit=100_000, state=RUNNING)]
-    begun = [one.started_at for one in running if one.state == RUNNING]
+    lost = time.time() - _LOST_S
+    begun = [one.started_at for one in running if one.state == RUNNING and (one.kind == "train" or one.started_at > lost)]
     return writers.since(workspace.root, workspace.settings.gc_grace_s, begun)
 
 

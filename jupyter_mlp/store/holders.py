@@ -181,7 +181,18 @@ def closure(connection: Connection, refs: Iterable[Ref]) -> tuple[list[str], lis
             made = tuple(_ref(edge) for edge in connection.execute(_MADE, {"id": row["id"]}))
             if row["id"] not in makers and (made or row["state"] == RUNNING) and not _before_it(row["kind"], ref, made):
                 needed[row["id"]] = Dependant(row["id"], row["kind"], row["state"], made)
+    needed |= {one.id: one for one in _in_a_cut(connection, going) if one.id not in makers}
     return list(makers), sorted(going), list(needed.values())
+
+
+def _in_a_cut(connection: Connection, refs: Iterable[Ref]) -> Iterator[Dependant]:
+    """Pipelines that run now and whose names mean one of these versions."""
+    texts = {str(ref) for ref in refs}
+    running = f"SELECT id, kind, state, parameters FROM activities WHERE state = '{RUNNING}' AND kind = 'pipeline'"
+    for row in connection.execute(running):
+        cut = json.loads(row["parameters"]).get("cut") or {}
+        if any(f"{name}@{version}" in texts for name, version in cut.items()):
+            yield Dependant(row["id"], row["kind"], row["state"], ())
 
 
 def forget(connection: Connection, activities: Iterable[str]) -> None:

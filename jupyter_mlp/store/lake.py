@@ -9,7 +9,7 @@ import datetime
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DATASETS = "datasets"
 _ROWS_PER_GROUP = 131_072  # small enough to shuffle by row group, large enough to decode fast
 _ATTEMPTS = 20
+FOR_EVER_MS = 2**63 - 1  # said with every tag, or a table's history.expire.max-ref-age-ms could take it
 
 
 class Lake:
@@ -36,6 +37,7 @@ class Lake:
     def __init__(self, root: Path, parent: Lake | None = None) -> None:
         self.root = root
         self._parent = parent
+        self._leases: dict[str, ExitStack] = {}  # the first staged file of each write -> what keeps a clean-up away
 
     @cached_property
     def _catalog(self) -> Any:
@@ -123,16 +125,22 @@ class Lake:
         from jupyter_mlp.store import writers
 
         space, table_name = split(name)
-        with writers.at_work(self.root.parent):
+        with ExitStack() as lease:
+            lease.enter_context(writers.at_work(self.root.parent))
             staged = self._write_files(self.root / space / table_name / "data", batches, schema)
-            for path in staged:
-                os.utime(path)  # the first of many may be old by now: to a clean-up they are as young as the last
-            return staged
+            if staged:
+                self._leases[staged[0]] = lease.pop_all()  # until a version has them, or they are discarded
+        return staged
 
     def discard(self, paths: Iterable[str]) -> None:
         """Remove staged files that no version needs."""
         for path in paths:
             Path(path).unlink(missing_ok=True)
+            self._end_lease(path)
+
+    def _end_lease(self, *paths: str) -> None:
+        for path in paths:
+            self._leases.pop(path, ExitStack()).close()
 
     def add(self, name: str, schema: pa.Schema, paths: list[str], append: bool = False, base: str | None = None) -> str:
         """Commit Parquet files that lie in place already as the table's new version; return its snapshot, tagged.
@@ -173,6 +181,7 @@ class Lake:
             snapshot = table.current_snapshot()
         assert snapshot is not None
         self.tag(table, snapshot.snapshot_id)
+        self._end_lease(*paths)
         return str(snapshot.snapshot_id)
 
     def replace_files(self, name: str, base: str, paths: list[str]) -> str | None:
@@ -201,6 +210,7 @@ class Lake:
             except CommitFailedException:
                 return None
         self.tag(table, made)
+        self._end_lease(*paths)
         return str(made)
 
     def tag(self, table: Table, snapshot_id: int) -> None:
@@ -213,7 +223,7 @@ class Lake:
 
         for _ in range(_ATTEMPTS):
             try:
-                table.manage_snapshots().create_tag(snapshot_id, f"mlp-{snapshot_id}").commit()
+                table.manage_snapshots().create_tag(snapshot_id, f"mlp-{snapshot_id}", FOR_EVER_MS).commit()
                 return
             except CommitFailedException:
                 table.refresh()

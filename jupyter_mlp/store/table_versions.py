@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.store import catalog_guard
-from jupyter_mlp.store.lake import DATASETS, Lake, local_path, split
+from jupyter_mlp.store.lake import DATASETS, FOR_EVER_MS, Lake, local_path, split
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -114,7 +114,7 @@ class TableVersions:
                 work._requirements += (AssertRefSnapshotId.model_validate({"ref": _MAIN, "snapshot-id": self.head}),)
                 refs = ManageSnapshots(work)
                 for one in change.tag:
-                    refs = refs.create_tag(one, tag_of(one))
+                    refs = refs.create_tag(one, tag_of(one), FOR_EVER_MS)
                 for name in change.untag:
                     refs = refs.remove_tag(name)
                 if change.head is not None:

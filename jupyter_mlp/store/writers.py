@@ -11,11 +11,11 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from jupyter_mlp.core.errors import ConflictError
+from jupyter_mlp.core.errors import ConflictError, storage_error
 
 _SLACK_S = 0.05  # a snapshot's time is cut to milliseconds, a file's to the kernel's tick
 
@@ -23,15 +23,18 @@ _SLACK_S = 0.05  # a snapshot's time is cut to milliseconds, a file's to the ker
 @contextmanager
 def at_work(root: Path) -> Iterator[None]:
     """Say that this process writes files below `root` that no record names yet, until the block ends."""
-    folder = root / "writers"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / os.urandom(16).hex()
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    path = root / "writers" / os.urandom(16).hex()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise storage_error(error, "writing the table") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
         os.close(handle)
 
 
@@ -42,7 +45,10 @@ def alone(root: Path) -> Iterator[None]:
     Raises:
         ConflictError: another clean-up of this workspace is at work.
     """
-    handle = os.open(root / "gc.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        handle = os.open(root / "gc.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise storage_error(error, "locking the workspace") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

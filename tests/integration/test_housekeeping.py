@@ -153,6 +153,33 @@ def test_a_living_writer_keeps_its_files_and_a_dead_one_does_not(workspace: Work
         writer.wait()
 
 
+def test_clean_ups_beside_writers_take_nothing_of_theirs(workspace: Workspace) -> None:
+    code = (
+        "import sys, pyarrow as pa, jupyter_mlp as mlp\nfrom jupyter_mlp.store import datasets\n"
+        "from jupyter_mlp.store.workspace import current\nwho = int(sys.argv[1])\n"
+        "for number in range(8):\n"
+        "    frame = pa.table({'n': [1000 * who + number] * 10})\n"
+        "    table = mlp.write_table(f'lake.t{who}', frame, append=number % 2 == 1).reference\n"
+        "    with current().activities.recording('query', name=f'd{who}', used=[table]) as draft:\n"
+        "        datasets.publish_table(current(), draft, f'd{who}', frame)\n"
+    )
+    mlp.gc()
+    working = [subprocess.Popen([sys.executable, "-c", code, str(who)], stderr=subprocess.PIPE, text=True) for who in range(2)]
+    rounds = 0
+    while any(one.poll() is None for one in working):
+        mlp.gc(yes=True)
+        rounds += 1
+    assert [(one.communicate()[1], one.returncode) for one in working] == [("", 0)] * 2
+    assert rounds > 1
+    time.sleep(0.06)
+    mlp.gc(yes=True)
+    for who in range(2):
+        for number, ref in enumerate(reversed(workspace.activities.versions("dataset", f"d{who}"))):
+            assert mlp.dataset(str(ref)).to_arrow().column("n").to_pylist() == [1000 * who + number] * 10
+        versions = list(reversed(workspace.activities.versions("table", f"lake.t{who}")))
+        assert [workspace.lake.rows(ref.name, str(ref.version)) for ref in versions] == [10, 20] * 4
+
+
 def test_what_runs_keeps_what_it_uses_and_writes(workspace: Workspace) -> None:
     table = mlp.write_table("lake.t", frame(1)).reference
     mlp.write_table("lake.t", frame(2))
