@@ -297,9 +297,7 @@ def _asked(workspace: Workspace, look: _Look, what: str) -> tuple[Ref, str | Non
     if not colon:
         kind = _kind_of(look, parts)
     if kind not in KINDS:
-        raise InvalidInputError(
-            f"{what!r} names nothing that can have dependants.", "Write it like lake.flights.dep_delay or trips.hour."
-        )
+        raise InvalidInputError(f"{what!r} names nothing that can have dependants.", "Write it like lake.flights.dep_delay or trips.hour.")
     own = 2 if kind == "table" and len(parts) > 1 else 1
     if kind in ("table", "dataset") and len(parts) > own and not dot:
         parts, column = parts[:own], ".".join(parts[own:])

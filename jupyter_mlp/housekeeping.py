@@ -11,7 +11,7 @@ from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import CANCELLED, FAILED
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, NotFoundError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import deployments, holders, modes
+from jupyter_mlp.store import deployments, holders, modes, table_versions
 from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.collection import Collection, collect
 from jupyter_mlp.store.compaction import Compaction
@@ -210,9 +210,9 @@ def pin(ref: str, *, reason: str = "") -> Pin:
     """
     workspace = _own()
     exact = _exact(workspace, _asked(workspace, ref))
-    _protect(workspace, exact)
     made = Ref("pin", new_id())
     with workspace.activities.recording("pin", name=exact.name, used=[exact], parameters={"reason": reason}) as draft:
+        table_versions.protect(workspace.lake, exact)
         draft.made.append(made)
     return Pin(made, exact, reason)
 
@@ -295,13 +295,6 @@ def _none_serves(workspace: Workspace, refs: Sequence[Ref]) -> None:
         newest = workspace.activities.newest("endpoint", ref.name) if ref.kind == "endpoint" else None
         if newest == ref and deployments.folder(workspace, ref.name).running:
             raise ConflictError(f"The endpoint {ref.name} is running.", f"Stop it first: mlp endpoint {ref.name} --stop")
-
-
-def _protect(workspace: Workspace, ref: Ref) -> None:
-    from jupyter_mlp.store import table_versions
-
-    if ref.kind == "table" and ref.version:
-        table_versions.protect(workspace.lake, ref.name, ref.version)
 
 
 def _drop_table(workspace: Workspace, name: str) -> None:

@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from jupyter_mlp.core import column_lineage, queries
+from jupyter_mlp.core import column_lineage, sql_reader
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store.workspace import Workspace
 
@@ -78,11 +78,13 @@ def _query(workspace: Workspace, chooser: random.Random, number: int, frames: li
     sources = chooser.sample(frames[-60:], chooser.randint(1, 3))
     sql, columns, whole = _spelled(chooser, number, sources)
     ref = Ref("dataset", f"set_{number}", f"{number:032x}")
-    inputs: dict[tuple[str, str | None], Ref] = {(_name(one), None): one.ref for one in sources}
-    schemas = {_name(one): list(one.columns) for one in sources}
-    with workspace.activities.recording("query", name=ref.name, used=list(inputs.values()), parameters={"sql": sql}) as draft:
+    by_name = {_name(one): one for one in sources}
+    columns_of = {one.ref: list(one.columns) for one in sources}
+    query = sql_reader.read(sql)
+    inputs = {use: by_name[use.name].ref for use in query.tables}
+    with workspace.activities.recording("query", name=ref.name, used=[one.ref for one in sources], parameters={"sql": sql}) as draft:
         draft.made.append(ref)
-        draft.facts["lineage"] = column_lineage.recorded(queries.read(sql), inputs, schemas)
+        draft.facts["lineage"] = column_lineage.recorded(query, inputs, columns_of.__getitem__)
     return Asset(ref, columns, whole)
 
 

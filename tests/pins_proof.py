@@ -203,9 +203,9 @@ def frame(number: int) -> pa.Table:
 def derive(name: str, used: list[str], number: int) -> None:
     workspace = current()
     refs = [Ref.parse(one) for one in used]
-    for ref in refs:
-        housekeeping._protect(workspace, ref)  # as a query does before it reads
     with workspace.activities.recording("query", name=name, used=refs) as draft:
+        for ref in refs:
+            table_versions.protect(workspace.lake, ref)  # as a query does before it reads
         datasets.publish_table(workspace, draft, name, frame(number))
 
 

@@ -10,9 +10,7 @@ Whatever is not understood gives None, and then everything depends on everything
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +19,9 @@ from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 
-from jupyter_mlp.core.queries import Query, is_cte
+from jupyter_mlp.core.queries import Query, TableUse
 from jupyter_mlp.core.references import Ref
+from jupyter_mlp.core.sql_reader import is_cte
 
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
@@ -259,32 +258,17 @@ def _listed(sources: Iterable[Source]) -> list[list[str]]:
     return sorted(list(source) for source in sources)
 
 
-@contextmanager
-def beside(
-    query: Query, inputs: Mapping[tuple[str, str | None], Ref], schemas: Mapping[str, Sequence[str]]
-) -> Iterator[Callable[[], dict[str, Any] | None]]:
-    """Find out what a query depends on while the block waits for the engine; what it gives is asked for after the block.
+def recorded(query: Query, inputs: Mapping[TableUse, Ref], columns: Callable[[Ref], Sequence[str]]) -> dict[str, Any] | None:
+    """Return what a record says of a query's columns: exact references instead of names; None where it is unknown.
 
     Args:
-        inputs: the exact reference behind every (name, version) of the text. `schemas`: columns by name.
+        inputs: the exact reference behind every place in the text where something is read.
+        columns: gives the columns of a version.
     """
-    found: list[dict[str, Any] | None] = []
-    thread = threading.Thread(target=lambda: found.append(recorded(query, inputs, schemas)), name="mlp-lineage", daemon=True)
-    thread.start()
-
-    def result() -> dict[str, Any] | None:
-        thread.join()
-        return found[0] if found else None
-
-    yield result
-
-
-def recorded(query: Query, inputs: Mapping[tuple[str, str | None], Ref], schemas: Mapping[str, Sequence[str]]) -> dict[str, Any] | None:
-    """Return what a record says of a query's columns: exact references instead of names; None where it is unknown."""
-    if not query.understood or any((use.name, use.version) not in inputs for use in query.tables):
+    names: dict[str, list[Ref]] = {}
+    for use, ref in inputs.items():
+        names.setdefault(use.name, []).append(ref)
+    if not query.understood or any(use.name not in names for use in query.tables):
         return None
-    found = of(query.text, schemas)
-    names: dict[str, list[str]] = {}
-    for (name, _), ref in inputs.items():
-        names.setdefault(name, []).append(str(ref))
-    return found.renamed(names).to_dict() if found is not None else None
+    found = of(query.text, {name: list(dict.fromkeys(c for ref in refs for c in columns(ref))) for name, refs in names.items()})
+    return found.renamed({name: [str(ref) for ref in refs] for name, refs in names.items()}).to_dict() if found is not None else None

@@ -63,8 +63,8 @@ def _rewritten(workspace: Workspace, table: Any, base: Ref) -> Ref | None:
     schema = lake.storable(workspace.lake.schema(name, version))
     content = ContentHash()
     staged = workspace.lake.stage(name, content.over(_rows(table, schema)), schema)
-    table_versions.protect(workspace.lake, name, version)
     with workspace.activities.recording("compact", name=name, used=[base]) as draft:
+        table_versions.protect(workspace.lake, base)
         snapshot = workspace.lake.replace_files(name, version, staged)
         if snapshot is not None:
             draft.made.append(Ref("table", name, snapshot))

@@ -34,7 +34,7 @@ RELEASED, DROPPED, LEFT_OVER = "released", "of a dropped table", "left over"
 _LOST_S = 7 * 86_400.0  # what another machine began so long ago and never ended is taken for dead
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
-_FOLDERS = ("lake", "artifacts", "runs", "models", "endpoints", "pipelines", "scratch")
+_FOLDERS = ("lake", "cache/arrow", "artifacts", "runs", "models", "endpoints", "pipelines", "scratch")
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,8 @@ def _why(workspace: Workspace, path: str, reached: Reach) -> str | None:
             return RELEASED
         return DROPPED if "/".join(parts[:3]) in reached.dropped else LEFT_OVER
     tree = f"artifacts/{parts[-1][:64]}" if parts[0] == "artifacts" else "/".join(parts[:2])
+    if parts[0] == "cache":
+        tree = f"cache/{parts[-1].removesuffix('.arrow')}"  # one that is still written has another ending
     if tree in reached.trees:
         return None
     return RELEASED if tree in reached.released_trees else LEFT_OVER
@@ -187,6 +189,7 @@ def dataset_files(workspace: Workspace, records: Records, ref: Ref) -> set[str]:
 def _trees(workspace: Workspace, refs: Iterable[Ref], records: list[Record]) -> set[str]:
     """The run, model and pipeline folders and the artifacts that some things and records are about."""
     found = {f"{ref.kind}s/{ref.name}" for ref in refs if ref.kind in ("run", "model", "pipeline")}
+    found |= {f"cache/{ref.version}" for ref in refs if ref.kind == "dataset"}
     for record in records:
         found |= {f"runs/{record.id}"} if record.kind == "train" else set()
         found |= {f"pipelines/{one}" for one in _RUN_ID.findall(record.text)} if record.kind == "pipeline" else set()
@@ -226,7 +229,7 @@ def _remove_empty(workspace: Workspace, emptied: set[str], since: Since) -> None
 
 def _is_of_one_thing(parts: tuple[str, ...]) -> bool:
     """Whether a folder belongs to one version, run, model ... alone, so that nobody else ever writes into it."""
-    if parts[0] in ("lake", "artifacts"):
+    if parts[0] in ("lake", "artifacts", "cache"):
         return parts[:2] == ("lake", "datasets") and len(parts) == 4 and parts[3] not in ("data", "metadata")
     return len(parts) >= 2
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import catalog_guard
 from jupyter_mlp.store.lake import DATASETS, FOR_EVER_MS, Lake, local_path, split
 
@@ -171,11 +172,11 @@ def every(lake: Lake) -> list[TableVersions]:
     return [TableVersions(name, table) for name, table in found if table is not None]
 
 
-def protect(lake: Lake, name: str, snapshot: str) -> None:
-    """Tag a version that a record is about to refer to, where its writer has not; only this lake's own tables."""
-    table = lake.open(name)
-    if table is None or not snapshot.isdigit() or table.snapshot_by_id(int(snapshot)) is None:
+def protect(lake: Lake, ref: Ref) -> None:
+    """Tag a version that a record refers to, where its writer has not; only this lake's own tables need it."""
+    table = lake.open(ref.name) if ref.kind == "table" and ref.version and ref.version.isdigit() else None
+    if table is None or table.snapshot_by_id(int(str(ref.version))) is None:
         return
-    if tag_of(int(snapshot)) not in table.metadata.refs:
-        lake.tag(table, int(snapshot))
-    catalog_guard.hold(lake.catalog, *split(name))
+    if tag_of(int(str(ref.version))) not in table.metadata.refs:
+        lake.tag(table, int(str(ref.version)))
+    catalog_guard.hold(lake.catalog, *split(ref.name))
