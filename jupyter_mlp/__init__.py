@@ -37,6 +37,11 @@ _WHERE = {
     "graph": "inspection",
     "status": "inspection",
     "doctor": "inspection",
+    "gc": "housekeeping",
+    "forget": "housekeeping",
+    "pin": "housekeeping",
+    "compact": "housekeeping",
+    "impact": "downstream",
     "MLPError": "core.errors",
 }
 __all__ = sorted(_WHERE)
@@ -49,7 +54,12 @@ if TYPE_CHECKING:
     from jupyter_mlp.data import write_table as write_table
     from jupyter_mlp.deployment import deploy as deploy
     from jupyter_mlp.deployment import endpoint as endpoint
+    from jupyter_mlp.downstream import impact as impact
     from jupyter_mlp.evaluation import evaluate as evaluate
+    from jupyter_mlp.housekeeping import compact as compact
+    from jupyter_mlp.housekeeping import forget as forget
+    from jupyter_mlp.housekeeping import gc as gc
+    from jupyter_mlp.housekeeping import pin as pin
     from jupyter_mlp.inspection import doctor as doctor
     from jupyter_mlp.inspection import graph as graph
     from jupyter_mlp.inspection import status as status

@@ -266,10 +266,14 @@ def _reuse(workspace: Workspace, known: Activity, name: str, begun: float) -> Da
 
 
 def _run(workspace: Workspace, question: Question, name: str, progress: Progress | None, begun: float) -> DatasetVersion:
+    from jupyter_mlp.store import lineages, table_versions
+
     query, key = question.query, question.key
     text, edits, names = _pinned_text(workspace, query, question.pinned)
     parameters = {"sql": query.text, "params": question.parameters}
     with workspace.activities.recording("query", name=name, key=key, used=question.inputs, parameters=parameters) as draft:
+        for used in question.inputs:
+            table_versions.protect(workspace.lake, used)
 
         def write(folder: Path) -> list[str]:
             notes: list[str] = _in_the_users_words(
@@ -279,7 +283,9 @@ def _run(workspace: Workspace, question: Question, name: str, progress: Progress
 
         # The same question has the same version, here and where it is verified; asked --fresh it has a new one.
         version = key if key and not (modes.reuses() and workspace.activities.find(key)) else uuid.uuid4().hex
-        ref = datasets.publish(workspace, draft, name, write, version)
+        with lineages.beside(workspace, question) as lineage:
+            ref = datasets.publish(workspace, draft, name, write, version)
+        draft.facts["lineage"] = lineage()
     found = datasets.of_activity(workspace, draft.activity, ref, lambda: workspace.engine)
     return replace(found, seconds=time.perf_counter() - begun)
 

@@ -19,7 +19,7 @@ from jupyter_mlp.core.references import KINDS, Ref
 from jupyter_mlp.store import servers
 from jupyter_mlp.store.workspace import Workspace, current
 
-_LOOKING = ("monitor", "verify")  # they look at things and make nothing that others build on
+_LOOKING = ("monitor", "verify", "pin")  # they look at things and make nothing that others build on
 _NEIGHBOURS = 400  # activities drawn at most
 
 Edge = tuple[str, str, str]  # (used, made, verb)
@@ -148,7 +148,7 @@ def status() -> Status:
     workspace = current()
     running = _running(workspace)
     kinds = ("table", "dataset", "model", "endpoint", "snapshot")
-    counts = tuple((kind, len(workspace.activities.names(kind))) for kind in kinds)
+    counts = tuple((kind, workspace.activities.count(kind)) for kind in kinds)
     return Status(str(workspace.root), tuple(running), tuple(workspace.activities.recent(limit=10)), tuple(c for c in counts if c[1]))
 
 

@@ -1,6 +1,6 @@
 """The long proofs, by name: what `make test` shows in short.
 
-python tests/proofs.py                     all of them, one after the other
+python tests/proofs.py                         all of them, one after the other
 python tests/proofs.py writers [--commits 20]  one, with its own options
 """
 
@@ -12,7 +12,9 @@ from pathlib import Path
 
 PROOFS = {
     "crashes": "crash_sweep.py",  # a publication is killed at every system call
+    "pins": "pins_proof.py",  # random lives of a lake, killed between any two lines
     "writers": "proof_writers.py",  # 16 processes write one table and one dataset name, on SQLite and on Postgres
+    "inputs": "proof_inputs.py",  # 10,000 texts and parameters: answered or refused
 }
 
 

@@ -5,6 +5,9 @@ The file is `mlp.toml` in the workspace folder, or the one named by MLP_CONFIG:
     database = "postgresql://ann@host/mlp"      # records and lake catalog of a team; default: SQLite files in the workspace
     spark = "local[2]"                          # or "sc://host:15002"
     idle_stop_s = 1800                          # the warm local Spark server stops after this time without a query
+    keep_days = 90                              # mlp gc releases unused versions that are older; 0 (default): never
+    keep_gb = 500                               # ... and the oldest unused ones above this size of the lake; 0: any size
+    gc_grace_s = 3600                           # files younger than this are left alone: somebody may be writing them
 
 Every setting `name` can be given as the environment variable `MLP_NAME`. A database's password is best left to ~/.pgpass or
 PGPASSWORD, as for every Postgres client; where the URL has one, it is never shown, recorded or logged.
@@ -30,6 +33,9 @@ class Settings:
     spark_memory: str = "2g"
     idle_stop_s: float = 1800.0
     tracker: str = "none"
+    keep_days: float = 0.0
+    keep_gb: float = 0.0
+    gc_grace_s: float = 3600.0
 
 
 def load(folder: Path, environment: Mapping[str, str] = os.environ) -> Settings:

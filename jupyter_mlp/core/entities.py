@@ -9,6 +9,7 @@ from typing import Any
 from jupyter_mlp.core.references import Ref
 
 RUNNING, FINISHED, FAILED, CANCELLED = "running", "finished", "failed", "cancelled"
+FORGOTTEN = "forgotten"  # finished once; what it made was released since
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ KINDS = (
     "snapshot",
     "verification",
     "pipeline",
+    "pin",
 )
 _ID = re.compile(r"\d{8}-\d{6}-([0-9a-f]{8})|([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|([0-9a-f]{8})[0-9a-f]{24}")
 _TEXT = re.compile(r"^(?P<kind>[a-z]+):(?P<name>[^@\s]+)(?:@(?P<version>[^@\s]+))?$")

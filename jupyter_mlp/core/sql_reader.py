@@ -173,7 +173,7 @@ def _tables(tree: exp.Expr, tokens: list[Token]) -> Iterator[TableUse]:
         parts = [part for part in table.parts if isinstance(part, exp.Identifier)]
         if len(parts) != len(table.parts) or not parts or not all("start" in part.meta for part in parts):
             continue  # a table function; a name made by IDENTIFIER() is found by its words
-        if len(parts) == 1 and _is_cte(table, parts[0].name):
+        if len(parts) == 1 and is_cte(table, parts[0].name):
             continue
         start, end = parts[0].meta["start"], parts[-1].meta["end"] + 1
         start -= 1 if parts[0].quoted and tokens[at.get(start, 0)].start != start else 0
@@ -306,7 +306,7 @@ def _after_sample(tokens: list[Token], index: int, default: int) -> tuple[int, i
     return end, index
 
 
-def _is_cte(table: exp.Table, name: str) -> bool:
+def is_cte(table: exp.Table, name: str) -> bool:
     """Whether a one-part name means a CTE that is visible where it stands."""
     node: exp.Expr | None = table
     inside: exp.CTE | None = None

@@ -152,6 +152,36 @@ def _doctor(given: Namespace, context: Context) -> Any:
     return mlp.doctor()
 
 
+def _gc(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.gc(yes=given.yes)
+
+
+def _forget(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.forget(_reference(given.ref, context.names), cascade=given.cascade, all=given.all)
+
+
+def _pin(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.pin(_reference(given.ref, context.names), reason=given.reason)
+
+
+def _compact(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.compact(given.name)
+
+
+def _impact(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.impact(_reference(given.what, context.names))
+
+
 def _model(word: str, names: Mapping[str, Any]) -> str:
     """A variable that holds a run means the model it made."""
     value = names.get(word)
@@ -332,6 +362,48 @@ VERBS: tuple[Verb, ...] = (
         (option("ref", nargs="?", help="only what leads to and from this reference"),),
         _graph,
         example="%mlp_graph model:1f3c",
+    ),
+    Verb(
+        "impact",
+        "List everything that depends on a table, a dataset or one of their columns, with the cell that made it.",
+        (option("what", help="lake.flights, lake.flights.dep_delay, dataset:trips.hour, model:1f3c ...", completes="table"),),
+        _impact,
+        example="%mlp_impact lake.flights.dep_delay",
+    ),
+    Verb(
+        "gc",
+        "Say what nothing refers to and who keeps the rest; with --yes remove it.",
+        (option("--yes", action="store_true", help="remove it; without this nothing changes"),),
+        _gc,
+        example="mlp gc --yes",
+    ),
+    Verb(
+        "forget",
+        "Release a version, run, model or snapshot: it is kept no longer. Refused while something needs it.",
+        (
+            option("ref", help="trips@1f3c, lake.flights@8213, run:ID, model:UUID, snapshot:ID, pin:ID", completes="dataset"),
+            option("--cascade", action="store_true", help="what was made of it too"),
+            option("--all", action="store_true", help="every version of that name; of a table: drop it"),
+        ),
+        _forget,
+        example="mlp forget trips@1f3c --cascade",
+    ),
+    Verb(
+        "pin",
+        "Keep a version whatever the rules of the workspace say; mlp forget pin:ID ends it.",
+        (
+            option("ref", help="trips@1f3c, lake.flights@8213 ...; a name alone: its newest version", completes="dataset"),
+            option("--reason", default="", help="for those who wonder later"),
+        ),
+        _pin,
+        example="mlp pin trips@1f3c --reason 'in the paper'",
+    ),
+    Verb(
+        "compact",
+        "Write a table's many small files into few large ones, as its new version.",
+        (option("name", help="namespace.table", completes="table"),),
+        _compact,
+        example="mlp compact lake.flights",
     ),
     Verb("status", "Show what is running and what was made last.", (), _status, example="%mlp_status"),
     Verb("doctor", "Check this installation and say how to mend it.", (), _doctor, example="mlp doctor"),

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, Activity
-from jupyter_mlp.core.errors import NotFoundError, nearest
+from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, FORGOTTEN, Activity
+from jupyter_mlp.core.errors import ConflictError, NotFoundError, nearest
 from jupyter_mlp.core.identity import canonical, plain
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import modes
+from jupyter_mlp.store import counts, modes
 from jupyter_mlp.store.database import Connection, Database, Row
 from jupyter_mlp.store.processes import this_process
 
@@ -172,7 +172,9 @@ class Activities:
         with self._database.transaction(write=True) as connection:
             if not connection.execute(_UPDATE, _columns(closed)):  # another process closed it: its word stands
                 return self._read(connection, "WHERE id = :id", {"id": activity.id})[0]
+            _still_known(connection, closed)
             _insert_edges(connection, closed.id, "used", more, closed.seq, start=len(activity.used))
+            counts.before_made(connection, closed.made)
             _insert_edges(connection, closed.id, "made", closed.made, closed.seq)
         return closed
 
@@ -259,6 +261,14 @@ class Activities:
         mine = {str(row["name"]) for row in rows}
         return sorted(mine | set(self._parent.names(kind) if self._parent else ()))
 
+    def count(self, kind: str) -> int:
+        """Return how many names of a kind there are; takes as long for many as for few."""
+        if self._parent is not None:
+            return len(self.names(kind))
+        with self._database.transaction() as connection:
+            rows = connection.execute("SELECT names FROM counts WHERE kind = :kind", {"kind": kind})
+        return int(rows[0]["names"]) if rows else 0
+
     def versions(self, kind: str, name: str, limit: int = 100) -> list[Ref]:
         """Return the exact references made under a name, newest first."""
         with self._database.transaction() as connection:
@@ -284,22 +294,22 @@ class Activities:
         return things and newest is not None and newest.made == known.made
 
     def _complete(self, ref: Ref) -> Ref | None:
+        if self.maker(ref) is not None:
+            return ref
         with self._database.transaction() as connection:
             rows = connection.execute(
                 "SELECT DISTINCT version FROM edges WHERE role = 'made' AND kind = :kind AND name = :name AND version LIKE :start LIMIT 2",
                 {"kind": ref.kind, "name": ref.name, "start": (ref.version or "").replace("%", "") + "%"},
             )
         versions = [row["version"] for row in rows]
-        if ref.version in versions:
-            return ref
         if len(versions) == 1 and len(ref.version or "") >= 4:
             return replace(ref, version=versions[0])
         return self._parent._complete(ref) if self._parent else None
 
     def _by_edge(self, role: str, ref: Ref, limit: int) -> list[Activity]:
         clause = (
-            "WHERE id IN (SELECT activity FROM edges WHERE role = :role AND kind = :kind AND name = :name AND version = :version) "
-            "ORDER BY seq DESC LIMIT :limit"
+            "WHERE id IN (SELECT activity FROM edges WHERE role = :role AND kind = :kind AND name = :name AND version = :version "
+            "ORDER BY seq DESC LIMIT :limit) ORDER BY seq DESC"
         )
         parameters = {"role": role, "kind": ref.kind, "name": ref.name, "version": ref.version or "", "limit": limit}
         return self._select(clause, parameters)
@@ -377,6 +387,14 @@ def _activity(row: Row, edges: Mapping[tuple[str, str], list[Ref]]) -> Activity:
         notebook=row["notebook"],
         cell=row["cell"],
     )
+
+
+def _still_known(connection: Connection, activity: Activity) -> None:
+    """An answer given again must not bring back what was forgotten while it was looked up: its bytes may be gone."""
+    again = activity.facts.get("again")
+    found = connection.execute("SELECT state FROM activities WHERE id = :id", {"id": again}) if again else []
+    if found and found[0]["state"] == FORGOTTEN:
+        raise ConflictError(f"The answer {again} was forgotten this moment.", "Run it again: it is computed anew.")
 
 
 def _running_cell() -> str | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jupyter_mlp.core.errors import StorageError, storage_error
 
-_TEMPORARY = ".mlp-tmp-"
+TEMPORARY = ".mlp-tmp-"
 
 
 def publish_bytes(target: Path, data: bytes) -> str:
@@ -120,13 +120,13 @@ def leftovers(root: Path) -> Iterator[Path]:
     """Yield what interrupted publications left under `root`; nothing ever reads it."""
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
-            if name.startswith(_TEMPORARY):
+            if name.startswith(TEMPORARY):
                 yield Path(folder) / name
-        folders[:] = [name for name in folders if not name.startswith(_TEMPORARY)]
+        folders[:] = [name for name in folders if not name.startswith(TEMPORARY)]
 
 
 def _beside(target: Path) -> Path:
-    return target.parent / f"{_TEMPORARY}{os.urandom(16).hex()}"
+    return target.parent / f"{TEMPORARY}{os.urandom(16).hex()}"
 
 
 def _make_folder(folder: Path) -> None:

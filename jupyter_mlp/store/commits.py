@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
     from pyiceberg.table.snapshots import Snapshot
 
+FOR_EVER_MS = 2**63 - 1  # said with every tag, or a table's history.expire.max-ref-age-ms could take it
 _MANIFESTS = 100  # more of them are merged into one: a scan opens each
 
 
@@ -99,7 +100,7 @@ def _with_version(metadata: TableMetadata, snapshot: Snapshot, table: Table) -> 
     refs = {
         **metadata.refs,
         "main": main.model_copy(update={"snapshot_id": number}),
-        f"mlp-{number}": SnapshotRef.model_validate({"snapshot-id": number, "type": SnapshotRefType.TAG}),
+        f"mlp-{number}": SnapshotRef.model_validate({"snapshot-id": number, "type": SnapshotRefType.TAG, "max-ref-age-ms": FOR_EVER_MS}),
     }
     kept = int(metadata.properties.get("write.metadata.previous-versions-max", 100))
     left = MetadataLogEntry.model_validate({"metadata-file": table.metadata_location, "timestamp-ms": table.metadata.last_updated_ms})

@@ -9,12 +9,12 @@ import datetime
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, MLPError, NotFoundError, nearest, storage_error
-from jupyter_mlp.store import catalog_reads, commits
+from jupyter_mlp.store import catalog_guard, catalog_reads, commits, writers
 from jupyter_mlp.store.catalog import Catalog
 from jupyter_mlp.store.catalog_reads import local_path, local_uri
 from jupyter_mlp.store.commits import Commit
@@ -45,6 +45,7 @@ class Lake:
         self.root = root
         self._book = Catalog(root, url)
         self._parent = parent
+        self._leases: dict[str, ExitStack] = {}  # the first staged file of each write -> what keeps a clean-up away
 
     @property
     def _catalog(self) -> Any:
@@ -70,6 +71,16 @@ class Lake:
             for table in self._catalog.list_tables(space)
         }
         return sorted(mine | set(self._parent.names() if self._parent else ()))
+
+    def all_names(self) -> list[str]:
+        """Return the names of all tables of this lake alone, those of dataset versions too."""
+        if not self._book.made:
+            return []
+        return sorted(".".join(table) for space in self._catalog.list_namespaces() for table in self._catalog.list_tables(space))
+
+    def open(self, name: str) -> Table | None:
+        """Return a table of this lake alone, None where it has none of that name."""
+        return self._own(name)
 
     def current(self, name: str) -> str | None:
         """Return the newest snapshot of a table; None when there is no such table."""
@@ -162,12 +173,22 @@ class Lake:
             StorageError: the workspace cannot be written; the table stays as it was.
         """
         space, table_name = split(name)
-        return self._write_files(self.root / space / table_name / "data", batches, schema)
+        with ExitStack() as lease:
+            lease.enter_context(writers.at_work(self.root.parent))
+            staged = self._write_files(self.root / space / table_name / "data", batches, schema)
+            if staged:
+                self._leases[staged[0]] = lease.pop_all()  # until a version has them, or they are discarded
+        return staged
 
     def discard(self, paths: Iterable[str]) -> None:
         """Remove staged files that no version needs."""
         for path in paths:
             Path(path).unlink(missing_ok=True)
+            self._end_lease(path)
+
+    def _end_lease(self, *paths: str) -> None:
+        for path in paths:
+            self._leases.pop(path, ExitStack()).close()
 
     def add(self, name: str, schema: pa.Schema, paths: list[str], append: bool = False, base: str | None = None) -> str:
         """Commit Parquet files that lie in place already as the table's new version; return its snapshot, tagged.
@@ -210,10 +231,39 @@ class Lake:
                 table = self._create_or_load(name, schema)
                 try:
                     with _plain_errors(name):
-                        return commits.commit(self._book, table, schema, uris, append=append, replaces=replaces, lying=lying)
+                        catalog_guard.hold(self._catalog, *split(name))
+                        made = commits.commit(self._book, table, schema, uris, append=append, replaces=replaces, lying=lying)
+                    self._end_lease(*paths)
+                    return made
                 except CommitFailedException:
                     continue  # a writer that does not queue was faster: start again from what it left
         raise ConflictError(f"{name} is being written by others: {_ATTEMPTS} attempts lost the race.", "Run it again when they are done.")
+
+    def replace_files(self, name: str, base: str, paths: list[str]) -> str | None:
+        """Commit files that hold the rows of version `base` anew; None, and no change, where somebody has written since.
+
+        Raises:
+            NotFoundError: there is no such table here.
+        """
+        table = self._own(name)
+        if table is None:
+            raise NotFoundError(f"No table {name} in the lake.", nearest(name, self.names()))
+        try:
+            return self.commit(name, self.schema(name, base), paths, replaces=base).snapshot
+        except commits.MovedError:
+            return None
+
+    def tag(self, table: Table, snapshot_id: int) -> None:
+        """Protect a version that another tool committed and a record now refers to."""
+        from pyiceberg.exceptions import CommitFailedException
+
+        for _ in range(_ATTEMPTS):
+            try:
+                table.manage_snapshots().create_tag(snapshot_id, f"mlp-{snapshot_id}", commits.FOR_EVER_MS).commit()
+                return
+            except CommitFailedException:
+                table.refresh()
+        raise ConflictError("The version could not be tagged: others write the table all the time.", "Run it again.")
 
     def _create_or_load(self, name: str, schema: pa.Schema) -> Table:
         from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError

@@ -9,6 +9,7 @@
   endpoints/<name>/     an endpoint: wanted state, request log
   pipelines/<id>/       an executed notebook
   scratch/<id>/         the workspace of a verification, removed after it
+  writers/              one locked file for each process that stages rows now; gc.lock: the one clean-up at work
 """
 
 from __future__ import annotations

@@ -64,6 +64,11 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         assert cell("snap = %mlp_snapshot\nsnap").made
         found = cell("%mlp_verify snap")
         assert found.ok, found
+        assert {one.ref.kind for one in cell("%mlp_impact lake.t.letter").dependants} >= {"dataset", "run", "model", "endpoint", "snapshot"}
+        assert cell("pinned = %mlp_pin rows --reason 'in the paper'\npinned").pinned.name == "rows"
+        assert not cell("%mlp_compact lake.t").found.changed
+        assert [one.kind for one in cell("%mlp_forget pinned").refs] == ["pin"]
+        assert cell("%mlp_gc --yes").freed == 0
         path = tmp_path / "small.ipynb"
         nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")]), path)
         assert cell(f"%mlp_run {path}").state == "completed"
@@ -113,7 +118,13 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         assert [one.split("@")[0] for one in snap["inputs"]] == ["table:lake.t"]
         assert mlp_("verify", snap["ref"])["ok"]
         assert mlp_("graph", run["model"])["edges"] and mlp_("status")["recent"] and mlp_("doctor")["ok"]
-        assert typed == {verb.name for verb in VERBS}
+        assert len(mlp_("impact", "lake.t.letter")["dependants"]) >= 7
+        pinned = mlp_("pin", "rows")
+        assert mlp_("compact", "lake.t")["changed"] is False
+        assert cli.main(["forget", pinned["ref"]]) == 0 and capsys.readouterr().out.startswith("Forgotten: 1 thing")
+        assert mlp_("gc")["dry"] and mlp_("gc", "--yes")["freed"] == 0
+        assert cli.main(["forget", run["ref"]]) == 1 and "cannot be forgotten" in capsys.readouterr().err
+        assert typed | {"forget"} == {verb.name for verb in VERBS}
     finally:
         control.stop_all(workspace)
 
@@ -137,6 +148,12 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         (["run", "nothing.ipynb"], 1, "no notebook nothing.ipynb", ".ipynb"),
         (["graph", "model:"], 1, "is not a reference", "dataset:trips@1f3c"),
         (["graph", "nothing"], 1, "No dataset nothing", ""),
+        (["impact", "lake.nothing.x"], 1, "No table lake.nothing", ""),
+        (["impact", "nothing:x"], 1, "names nothing that can have dependants", "lake.flights.dep_delay"),
+        (["forget", "nothing@1f3c"], 1, "No dataset nothing@1f3c", ""),
+        (["pin", "lake.nothing"], 1, "No table lake.nothing", ""),
+        (["compact", "nothing"], 1, "No table lake.nothing", ""),
+        (["gc", "--now"], 2, "--now", "--yes"),
     ],
 )
 def test_what_is_typed_wrong_gets_two_lines(
