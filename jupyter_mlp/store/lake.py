@@ -257,12 +257,13 @@ class Lake:
         """Protect a version that another tool committed and a record now refers to."""
         from pyiceberg.exceptions import CommitFailedException
 
-        for _ in range(_ATTEMPTS):
-            try:
-                table.manage_snapshots().create_tag(snapshot_id, f"mlp-{snapshot_id}", commits.FOR_EVER_MS).commit()
-                return
-            except CommitFailedException:
-                table.refresh()
+        with self._book.queue(".".join(table.name())):
+            for _ in range(_ATTEMPTS):
+                try:
+                    table.manage_snapshots().create_tag(snapshot_id, f"mlp-{snapshot_id}", commits.FOR_EVER_MS).commit()
+                    return
+                except CommitFailedException:
+                    table.refresh()
         raise ConflictError("The version could not be tagged: others write the table all the time.", "Run it again.")
 
     def _create_or_load(self, name: str, schema: pa.Schema) -> Table:
