@@ -14,7 +14,8 @@ from functools import partial
 from typing import Any
 
 from jupyter_mlp.core.recipe import Recipe
-from jupyter_mlp.core.statistics import NOTHING, ROUNDED_BELOW, SPLIT, SPLIT_TIMES, Facts, Moments, Need
+from jupyter_mlp.core.statistics import NOTHING, SPLIT, SPLIT_TIMES, Facts, Moments, Need
+from jupyter_mlp.core.values import LARGEST
 
 _MOMENTS = ("count", "avg", "var_pop", "min", "max")
 
@@ -125,7 +126,7 @@ def _ranked(read: Any, needs: Sequence[Need]) -> Any:
     split = f"CASE WHEN k IN ({', '.join(times)}) THEN {SPLIT_TIMES!r}D ELSE {SPLIT!r}D END" if times else f"{SPLIT!r}D"
     unfolded = read.selectExpr(f"stack({len(parts)}, {', '.join(parts)}) AS (k, v, x)").where("v IS NOT NULL OR x IS NOT NULL")
     moved = unfolded.selectExpr("k", "v", "x", f"x * {split} AS moved")
-    cells = moved.selectExpr("k", "v", "x", f"CASE WHEN abs(x) < {ROUNDED_BELOW!r}D THEN moved - (moved - x) ELSE x END AS cell")
+    cells = moved.selectExpr("k", "v", "x", "moved - (moved - x) AS cell")
     counts = cells.groupBy("k", "v", "cell").agg(expr("count(*) AS n"), expr("min(x) AS least"))
     most = " ".join(f"WHEN {2 * place} THEN {need.most}" for place, need in enumerate(needs) if need.most)
     ranked = counts.selectExpr(
@@ -170,7 +171,7 @@ def _number(need: Need) -> str:
     if need.kind == "date":
         return f"(unix_date({name}) * 86400D)"
     double = f"CAST({name} AS DOUBLE)"
-    return f"CASE WHEN abs({double}) < double('infinity') THEN {double} END" if need.kind == "number" else double
+    return f"CASE WHEN abs({double}) <= {LARGEST!r}D THEN {double} END" if need.kind == "number" else double
 
 
 def _log(number: str) -> str:

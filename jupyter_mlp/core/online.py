@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from jupyter_mlp.core import values
 from jupyter_mlp.core.clock import shown_at
 from jupyter_mlp.core.recipe import Input, Recipe
-from jupyter_mlp.core.steps import DAY_S, LARGEST, YEAR_S, Step, bucket_of, pixels, token_ids
+from jupyter_mlp.core.steps import DAY_S, YEAR_S, Step, bucket_of, pixels, token_ids
+from jupyter_mlp.core.values import LARGEST
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,12 +91,15 @@ def _number(steps: Sequence[Step]) -> _Write:
     alone = scale is not None and len(applied) == 1
     shift, by = (scale["shift"], scale["by"]) if scale is not None else (0.0, 1.0)
 
+    refuses = values.reader("number", "number")
+
     def write(value: Any, buffer: array[float], at: int) -> None:
         kind = type(value)
         if kind is float or kind is int:
-            if not -1e300 < value < 1e300:
-                raise ValueError
-            if alone:
+            if not -LARGEST <= value <= LARGEST:
+                refuses(value)
+                found = missing
+            elif alone:
                 found = (float(value) - shift) / by
             else:
                 found = float(value)

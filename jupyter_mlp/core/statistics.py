@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # Rounding to n significant bits in plain arithmetic, which every engine does alike: c - (c - x) with c = x * (2^(53-n) + 1).
 SPLIT = 2.0**42 + 1
 SPLIT_TIMES = 2.0**35 + 1
-ROUNDED_BELOW = 1e290  # beyond, the product would overflow
 BINS = 10
 _KEPT = 200_000  # cells gathered before equal ones are merged
 
@@ -159,11 +158,8 @@ def measure(batches: Iterable[pa.RecordBatch], needs: Sequence[Need], target: st
 
 def rounded(found: np.ndarray, split: float) -> np.ndarray:
     """Return numbers rounded to their cells."""
-    import numpy as np
-
-    with np.errstate(over="ignore", invalid="ignore"):
-        moved = found * split
-        return np.where(np.abs(found) < ROUNDED_BELOW, moved - (moved - found), found)
+    moved = found * split
+    return moved - (moved - found)
 
 
 def _with_target(batch: pa.RecordBatch, target: str) -> pa.RecordBatch:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.clock import on_the_wall
 from jupyter_mlp.core.errors import InvalidInputError, MissingPackageError
+from jupyter_mlp.core.values import LARGEST
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +53,6 @@ ALONE = ("target", "drop", "default")
 FINAL = ("number", "one-hot", "embedding", "cyclic", "time", "tokens", "image")
 DAY_S, YEAR_S = 86_400.0, 31_556_952.0
 UNITS = {"hour": 3_600.0, "day": DAY_S, "week": 7 * DAY_S, "year": YEAR_S}
-LARGEST = 3e38  # of float32
 TIME_PARTS = ("date", "hour_sin", "hour_cos", "day_sin", "day_cos")
 _WORD = re.compile(r"\w+")
 

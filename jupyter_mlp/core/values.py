@@ -10,7 +10,7 @@
     instant    timestamp with a zone     seconds since 1970
     bytes      binary                    -                  -     (base64 in a request)
 
-What is no finite number (null, NaN, an infinity) is missing.
+What is no finite number of float32 (null, NaN, an infinity, beyond 3e38) is missing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ WANTS = {
     "instant": "a time like 2013-01-31T08:00:00-05:00",
     "bytes": "the bytes of a picture as base64 text",
 }
-_LARGEST = 1e300
+LARGEST = 3e38  # that float32 holds, and whose square a float64 holds
 
 
 def kind_of(column: pa.Field) -> str:
@@ -106,7 +106,8 @@ def numbers(column: Any) -> np.ndarray:
     if pa.types.is_boolean(kind):
         column = column.cast(pa.uint8())
     found = _float64(column)
-    return found if np.isfinite(found).all() else np.where(np.isfinite(found), found, np.nan)
+    known = np.abs(found) <= LARGEST
+    return found if known.all() else np.where(known, found, np.nan)
 
 
 def keys(column: Any) -> Any:
@@ -169,9 +170,11 @@ def json_ready(value: Any) -> Any:
 def _number(value: Any) -> float:
     if value is None:
         return math.nan
-    # false for NaN; true integers may be longer than a float
-    if type(value) in (int, float) and -_LARGEST < value < _LARGEST:
-        return float(value)
+    if type(value) in (int, float):
+        if -LARGEST <= value <= LARGEST:
+            return float(value)
+        if value - value == 0:  # neither NaN nor an infinity, which no JSON can hold
+            return math.nan
     raise ValueError
 
 
@@ -193,12 +196,14 @@ def _seconds(value: Any) -> float:
 
 
 def _digits(value: Any) -> str | None:
-    number = _number(value)
-    if number != number:
+    if value is None:
         return None
-    if number != int(value):
+    number = _number(value)
+    if type(value) is int:  # no float on the way to the digits: it holds not every whole number beyond 2^53
+        return str(value)
+    if not number.is_integer():
         raise ValueError
-    return str(int(value))
+    return str(int(number))
 
 
 def _word(value: Any) -> str | None:
