@@ -66,6 +66,8 @@ def _writer(one: Input) -> _Write:
     steps = one.steps
     if one.form == "number" and steps[-1]["step"] == "number" and one.kind in ("number", "whole"):
         return _number(steps)
+    if one.kind == "text" and [step["step"] for step in steps] == ["vocabulary", "one-hot"]:
+        return _known_text(steps[0])
     read = values.reader(one.kind, one.form)
     changes = [_CHANGES[step["step"]](step) for step in steps[:-1]]
     write = _WRITES[steps[-1]["step"]](steps[-1])
@@ -100,7 +102,7 @@ def _number(steps: Sequence[Step]) -> _Write:
                 refuses(value)
                 found = missing
             elif alone:
-                found = (float(value) - shift) / by
+                found = (value - shift) / by
             else:
                 found = float(value)
                 for change in applied:
@@ -110,6 +112,21 @@ def _number(steps: Sequence[Step]) -> _Write:
         else:
             raise ValueError
         buffer[at] = found if -LARGEST <= found <= LARGEST else math.copysign(LARGEST, found)
+
+    return write
+
+
+def _known_text(step: Step) -> _Write:
+    """The other commonest chain, one-hot text, in one function."""
+    places = {value: index for index, value in enumerate(step["values"])}
+
+    def write(value: Any, buffer: array[float], at: int) -> None:
+        if type(value) is str:
+            place = places.get(value)
+            if place is not None:
+                buffer[at + place] = 1.0
+        elif value is not None:
+            raise ValueError
 
     return write
 

@@ -205,7 +205,10 @@ class _Gathered:
     def _add_cells(self, finite: np.ndarray) -> None:
         import numpy as np
 
-        self.cells.append(_merged(rounded(finite, self.need.split), finite, np.ones(len(finite), dtype=np.int64)))
+        least = np.sort(finite)  # which sorts their cells too
+        cells = rounded(least, self.need.split)
+        first = _first(cells)
+        self.cells.append((cells[first], least[first], np.diff(np.append(first, len(cells)))))
         self.kept += len(self.cells[-1][0])
         if self.kept > _KEPT:
             self._merge()
@@ -255,7 +258,14 @@ def _merged(cells: np.ndarray, least: np.ndarray, counts: np.ndarray) -> tuple[n
 
     if not len(cells):
         return cells, least, counts
-    order = np.argsort(cells, kind="stable")
+    order = np.argsort(cells)
     cells, least, counts = cells[order], least[order], counts[order]
-    first = np.flatnonzero(np.concatenate([[True], cells[1:] != cells[:-1]]))
+    first = _first(cells)
     return cells[first], np.minimum.reduceat(least, first), np.add.reduceat(counts, first)
+
+
+def _first(cells: np.ndarray) -> np.ndarray:
+    """Where in ascending cells each one begins."""
+    import numpy as np
+
+    return np.flatnonzero(np.concatenate([[True], cells[1:] != cells[:-1]])) if len(cells) else np.zeros(0, dtype=np.int64)
