@@ -1,4 +1,4 @@
-"""Step 1 and 2 between them: recipes, the preprocessing that is said once and used in batch, in training and online."""
+"""Between steps 1 and 2: recipes, preprocessing that is said once and used in batch, in training and online."""
 
 from __future__ import annotations
 

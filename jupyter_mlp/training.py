@@ -149,7 +149,7 @@ class Run(Shown):
         facts += [("on", spec.get("on", "")), ("code", _code(spec))]
         if self.recipe:
             recipe = Ref.parse(self.recipe).short
-            facts.append(("recipe", f"{recipe}  (%mlp_recipe {recipe.removeprefix('recipe:')} shows it)"))
+            facts.append(("recipe", f"{recipe}{_width(self._folder)}; %mlp_recipe {recipe.removeprefix('recipe:')} shows it"))
         if self.model:
             facts.append(("model", self.model))
         series = jobs.metric_series(self._folder)
@@ -217,6 +217,8 @@ def train(
     launcher = load("launchers", cluster)()
     count = gpus if gpus is not None else 1
     on = launcher.check(count)
+    if progress is not None:
+        progress({"text": "fitting the recipe"})
     fitted = recipes.for_training(workspace, recipe, dataset, target, task)
     assert fitted.fitted is not None
     question = {
@@ -386,6 +388,17 @@ def _state(activity: Activity, reused: bool) -> str:
 def _code(spec: Mapping[str, Any]) -> str:
     captured = spec.get("captured", [])
     return f"{', '.join(title for title, _ in captured[-3:])} ({len(captured)} pieces, {sum(size for _, size in captured):,} characters)"
+
+
+def _width(folder: RunFolder) -> str:
+    """What the recipe makes of the columns, as it stands in the run's folder."""
+    from jupyter_mlp.core.recipe import Recipe
+
+    fitted = folder.read("fitted.json")
+    if fitted is None:
+        return ""
+    recipe = Recipe.from_dict(fitted)
+    return f", {len(recipe.inputs)} columns -> {recipe.width:,} features"
 
 
 def _best(name: str, points: list[tuple[int, float]]) -> float:

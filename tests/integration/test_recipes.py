@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import Notebook
+from proof_recipes import counted_scans
 
 import jupyter_mlp as mlp
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
@@ -137,8 +138,9 @@ def test_spark_and_this_process_learn_the_same_numbers(workspace: Workspace) -> 
     unfitted = prepared(parse(TEXT), data.schema)
     here = unfitted.learned(measure(data.batches(), unfitted.needs, unfitted.target))
     workspace.engine.session.conf.set("spark.sql.session.timeZone", "America/New_York")
-    facts, passes = workspace.engine.measure(data.files, data.schema, unfitted.needs, unfitted.needs[-1])
-    assert passes == 2
+    with counted_scans() as scans:
+        facts, passes = workspace.engine.measure(data.files, data.schema, unfitted.needs, unfitted.needs[-1])
+    assert scans == [(1, 20_000), (1, 20_000)] and passes == 2
     there = unfitted.learned(facts)
     assert there.inputs == here.inputs and there.to_dict() == here.to_dict()
 
