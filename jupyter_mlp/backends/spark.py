@@ -308,7 +308,6 @@ def _handler(progress: Progress) -> Callable[..., None]:
 
 def storable(frame: Any) -> tuple[Any, list[str]]:
     """Rename and cast what a table cannot hold, and say so."""
-    from pyspark.sql import types as t
     from pyspark.sql.connect.functions import col, lit
 
     notes: list[str] = []
@@ -325,12 +324,29 @@ def storable(frame: Any) -> tuple[Any, list[str]]:
         names.append(name)
     if names != frame.columns:
         frame = frame.toDF(*names)
-    casts = (t.NullType, t.DayTimeIntervalType, t.YearMonthIntervalType, t.CalendarIntervalType, t.VariantType)
     for column in frame.schema.fields:
-        if isinstance(column.dataType, casts):
-            frame = frame.withColumn(column.name, col(f"`{column.name}`").cast("string"))
-            notes.append(f"{column.name} ({column.dataType.simpleString()}) is stored as text")
+        held = _held(column.dataType)
+        if held != column.dataType:
+            frame = frame.withColumn(column.name, col(f"`{column.name.replace('`', '``')}`").cast(held))
+            notes.append(f"{column.name} ({column.dataType.simpleString()}) is stored as {held.simpleString()}")
     return frame, notes
+
+
+def _held(kind: Any) -> Any:
+    """The nearest type that a table holds: text for nothing, intervals and variants, also inside of others."""
+    from pyspark.sql import types as t
+
+    if isinstance(kind, t.ArrayType):
+        inner = _held(kind.elementType)
+        return kind if inner == kind.elementType else t.ArrayType(inner, True)  # a cast to text may give NULL
+    if isinstance(kind, t.MapType):
+        key, value = _held(kind.keyType), _held(kind.valueType)
+        return kind if (key, value) == (kind.keyType, kind.valueType) else t.MapType(key, value, True)
+    if isinstance(kind, t.StructType):
+        fields = [t.StructField(f.name, _held(f.dataType), f.nullable or _held(f.dataType) != f.dataType) for f in kind.fields]
+        return t.StructType(fields)
+    unheld = (t.NullType, t.DayTimeIntervalType, t.YearMonthIntervalType, t.CalendarIntervalType, t.VariantType)
+    return t.StringType() if isinstance(kind, unheld) else kind
 
 
 def _refusal(error: Exception) -> Exception:

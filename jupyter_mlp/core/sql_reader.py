@@ -30,6 +30,8 @@ _KEYWORDS = frozenset(
     "ASC DESC CAST LATERAL VIEW VALUES TRUE FALSE INTERVAL FILTER WINDOW".split()
 )
 _MOMENT = re.compile(r"\s*(now|today|tomorrow|yesterday)\b", re.I)  # TIMESTAMP 'now' is another one each time
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.S)
+_SIGNS = frozenset("<>=!|&^~*/%+-:?@#$")
 _READS = frozenset(("FROM", "JOIN", "TABLE", ","))
 
 
@@ -55,7 +57,7 @@ def read(text: str) -> Query:
             return Query(text, tables, _canonical(tree, tokens, text), volatile, _called(tokens), words, True, qualifiers)
     except (SqlglotError, RecursionError, IndexError):
         pass
-    canonical = " ".join(_normal(token, text) for token in tokens)
+    canonical = " ".join(_spelt(tokens, index, text) for index in range(len(tokens)))
     return Query(text, tuple(_tables_by_words(tokens)), canonical, (UNREADABLE,), _called(tokens), words, False)
 
 
@@ -97,11 +99,22 @@ def _canonical(tree: exp.Expr, tokens: list[Token], text: str) -> str:
                 parts.append(" , ".join(sorted(render(*segment) for segment in segments)))
                 index = segments[-1][1]
             else:
-                parts.append(_normal(tokens[index], text))
+                parts.append(_spelt(tokens, index, text))
                 index += 1
         return " ".join(parts)
 
     return render(0, len(tokens))
+
+
+def _spelt(tokens: list[Token], index: int, text: str) -> str:
+    """A token as it counts, with what the tokenizer passed over in front of it, and whether two signs are one operator."""
+    token = tokens[index]
+    if index == 0:
+        return _normal(token, text)
+    before = tokens[index - 1]
+    between = _COMMENT.sub(" ", text[before.end + 1 : token.start])
+    joined = not text[before.end + 1 : token.start] and before.text[-1:] in _SIGNS and token.text[:1] in _SIGNS  # >> is not > >
+    return ("+" if joined else "") + "".join(between.split()) + _normal(token, text)
 
 
 def _sortable(tree: exp.Expr, tokens: list[Token]) -> Iterator[list[tuple[int, int]]]:
