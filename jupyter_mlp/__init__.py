@@ -3,7 +3,7 @@
 Manage data, train, evaluate, deploy, predict, monitor - and repeat. Everything is an activity that used versioned
 things and made versioned things:
 
-    table:lake.flights@...  --query-->  dataset:trips@...  --train-->  run:...  model:<uuid>
+    table:lake.flights@...  --query-->  dataset:trips@...  --fit-->  recipe:delays@...  --train-->  run:...  model:<uuid>
     model  --evaluate-->  evaluation      model  --deploy-->  endpoint:delays  --monitor-->  report
     notebook  --snapshot-->  snapshot:...  --verify-->  the same, cell by cell
 
@@ -23,6 +23,8 @@ _WHERE = {
     "statement": "data",
     "dataset": "data",
     "write_table": "data",
+    "recipe": "recipes",
+    "features": "recipes",
     "train": "training",
     "run": "training",
     "evaluate": "evaluation",
@@ -67,6 +69,8 @@ if TYPE_CHECKING:
     from jupyter_mlp.pipelines import run_notebook as run_notebook
     from jupyter_mlp.pipelines import to_pipeline as to_pipeline
     from jupyter_mlp.prediction import predict as predict
+    from jupyter_mlp.recipes import features as features
+    from jupyter_mlp.recipes import recipe as recipe
     from jupyter_mlp.snapshots import snapshot as snapshot
     from jupyter_mlp.snapshots import verify as verify
     from jupyter_mlp.training import run as run

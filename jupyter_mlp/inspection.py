@@ -147,7 +147,7 @@ def status() -> Status:
     """Return what is running and what was made last in the current workspace."""
     workspace = current()
     running = _running(workspace)
-    kinds = ("table", "dataset", "model", "endpoint", "snapshot")
+    kinds = ("table", "dataset", "recipe", "model", "endpoint", "snapshot")
     counts = tuple((kind, workspace.activities.count(kind)) for kind in kinds)
     return Status(str(workspace.root), tuple(running), tuple(workspace.activities.recent(limit=10)), tuple(c for c in counts if c[1]))
 

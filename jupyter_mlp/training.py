@@ -17,11 +17,12 @@ from jupyter_mlp.core.plugins import load
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import capture as code
 from jupyter_mlp.notebook import history
-from jupyter_mlp.store import datasets, jobs, modes
+from jupyter_mlp.store import datasets, jobs, modes, recipes
 from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.artifacts import publish_bytes
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.jobs import RunFolder
+from jupyter_mlp.store.recipes import RecipeVersion
 from jupyter_mlp.store.workspace import Workspace, current
 
 HELD_OUT = 0.1  # of the rows, for validation, where no validation dataset is given
@@ -64,7 +65,12 @@ class Run(Shown):
     @property
     def inputs(self) -> tuple[Ref, ...]:
         """The exact dataset versions it learns from."""
-        return self._activity.used
+        return tuple(ref for ref in self._activity.used if ref.kind != "recipe")
+
+    @property
+    def recipe(self) -> str | None:
+        """The reference of the fitted recipe that made its features."""
+        return next((str(ref) for ref in self._activity.used if ref.kind == "recipe"), None)
 
     @property
     def model(self) -> str | None:
@@ -127,7 +133,8 @@ class Run(Shown):
             "state": activity.state,
             "model": self.model,
             "data": activity.parameters["data"],
-            "inputs": [str(ref) for ref in activity.used],
+            "inputs": [str(ref) for ref in self.inputs],
+            "recipe": self.recipe,
             "parameters": dict(activity.parameters),
             "metrics": self.metrics,
             "error": activity.error,
@@ -138,8 +145,11 @@ class Run(Shown):
     def card(self) -> Card:
         """Return state, metrics and how they came about."""
         activity, spec = self._activity, self._folder.read("spec.json") or {}
-        facts: list[tuple[str, Any]] = [("state", _state(activity, self.reused)), ("data", ", ".join(ref.short for ref in activity.used))]
+        facts: list[tuple[str, Any]] = [("state", _state(activity, self.reused)), ("data", ", ".join(ref.short for ref in self.inputs))]
         facts += [("on", spec.get("on", "")), ("code", _code(spec))]
+        if self.recipe:
+            recipe = Ref.parse(self.recipe).short
+            facts.append(("recipe", f"{recipe}{_width(self._folder)}; %mlp_recipe {recipe.removeprefix('recipe:')} shows it"))
         if self.model:
             facts.append(("model", self.model))
         series = jobs.metric_series(self._folder)
@@ -161,6 +171,7 @@ def train(
     gpus: int | None = None,
     cluster: str = "local",
     settings: Mapping[str, Any] | None = None,
+    recipe: str | RecipeVersion | None = None,
     max_epochs: int = 5,
     batch_size: int = 1024,
     seed: int = 7,
@@ -171,9 +182,10 @@ def train(
     """Train a LightningModule on a dataset version and return the run, which made a model.
 
     The model's batches are `(features, target)`: float32 [rows, width] and the target [rows] (float32, or class
-    numbers int64 for multiclass). Its constructor may ask for `width` (number of features) and `outputs` (number of
-    outputs); everything else comes from its defaults and from `settings`. The same code on the same data with the same
-    settings is answered from the record.
+    numbers int64 for multiclass). Its constructor may ask for what the recipe decides: `width` (number of features),
+    `outputs` (number of outputs), `cardinalities` ({column: number of indices}, of columns that end in an embedding or
+    tokens) and `positions` ({column: places of its features in a row}); everything else comes from its defaults and from
+    `settings`. The same code on the same data with the same settings is answered from the record.
 
     Args:
         model: the class or its name; FILE.py:CLASS or NOTEBOOK.ipynb:CLASS outside a notebook.
@@ -181,6 +193,8 @@ def train(
         validation: a dataset version; a tenth of the rows when left out.
         gpus: processes, one a GPU; processes of the CPU where there is none.
         settings: arguments of the model's constructor.
+        recipe: how columns become features, fitted on `data` (an exact fitted version is used as it is); the default
+            for the data's columns when left out. It learns from all rows of `data`, those set aside for validation too.
         batch_size: rows a step, over all processes.
         detach: return at once; the job goes on.
         fresh: train even when the answer is known.
@@ -196,18 +210,24 @@ def train(
     workspace = current()
     dataset = _dataset(workspace, data)
     held = _dataset(workspace, validation) if validation is not None else None
-    _learnable(dataset, held, target, task)
+    written = recipes.load(workspace, recipe) if isinstance(recipe, str) else recipe
+    _learnable(dataset, held, written, target, task)
     captured = code.capture(model, history.sources(), history.variables())
     values = _settings(captured, settings or {})
     launcher = load("launchers", cluster)()
     count = gpus if gpus is not None else 1
     on = launcher.check(count)
+    if progress is not None:
+        progress({"text": "fitting the recipe"})
+    fitted = recipes.for_training(workspace, recipe, dataset, target, task)
+    assert fitted.fitted is not None
     question = {
         "model": captured.class_name,
         "code": captured.digest,
         "data": dataset.ref,
         "validation": held.ref if held else None,
-        "target": target,
+        "recipe": fitted.ref,
+        "target": fitted.fitted.target,
         "task": task,
         "settings": values,
         "gpus": count,
@@ -217,7 +237,7 @@ def train(
     }
     key = digest("train", 1, question, _versions())
     known = None if fresh or not (modes.reuses() or modes.replays()) else _known(workspace, key)
-    run = known or _submit(workspace, launcher, captured, dataset, held, {**question, "cluster": cluster}, on, key)
+    run = known or _submit(workspace, launcher, captured, dataset, held, fitted, {**question, "cluster": cluster}, on, key)
     return run if detach else run.wait(progress)
 
 
@@ -241,16 +261,20 @@ def _dataset(workspace: Workspace, data: str | DatasetVersion) -> DatasetVersion
     return data if isinstance(data, DatasetVersion) else datasets.load(workspace, data)
 
 
-def _learnable(dataset: DatasetVersion, held: DatasetVersion | None, target: str | None, task: str | None) -> None:
+def _learnable(
+    dataset: DatasetVersion, held: DatasetVersion | None, recipe: RecipeVersion | None, target: str | None, task: str | None
+) -> None:
     """Refuse here and now what the job could only refuse later."""
-    from jupyter_mlp.core.recipe import Recipe
+    from jupyter_mlp.core.fitting import prepared
+    from jupyter_mlp.core.recipe import DEFAULT
+    from jupyter_mlp.core.recipe_text import parse
 
-    Recipe.infer(dataset.schema, target, task)
-    for column in dataset.schema if held else ():
-        if held is not None and column.name not in held.schema.names:
+    chosen = prepared(recipe.definition if recipe else parse(DEFAULT), dataset.schema, target, task)
+    for column in [need.column for need in chosen.needs] if held else ():
+        if held is not None and column not in held.schema.names:
             raise InvalidInputError(
-                f"{held.reference.short} has no column {column.name}, which {dataset.reference.short} has.",
-                nearest(column.name, held.schema.names),
+                f"{held.reference.short} has no column {column}, which {dataset.reference.short} has.",
+                nearest(column, held.schema.names),
             )
 
 
@@ -301,6 +325,7 @@ def _submit(
     captured: code.Captured,
     dataset: DatasetVersion,
     held: DatasetVersion | None,
+    fitted: RecipeVersion,
     question: Mapping[str, Any],
     on: str,
     key: str,
@@ -308,6 +333,8 @@ def _submit(
     folder = RunFolder(workspace.runs / new_id())
     for name, text in {"captured.py": captured.source, **captured.modules}.items():
         publish_bytes(folder.path / "code" / name, text.encode())
+    assert fitted.fitted is not None
+    folder.write("fitted.json", fitted.fitted.to_dict())
     folder.write(
         "spec.json",
         {
@@ -324,7 +351,7 @@ def _submit(
             "submitted_at": time.time(),
         },
     )
-    used = [dataset.reference, *([held.reference] if held else [])]
+    used = [dataset.reference, *([held.reference] if held else []), fitted.reference]
     activity = workspace.activities.begin(
         "train", name=captured.class_name, key=key, used=used, parameters=question, activity_id=folder.path.name
     )
@@ -361,6 +388,17 @@ def _state(activity: Activity, reused: bool) -> str:
 def _code(spec: Mapping[str, Any]) -> str:
     captured = spec.get("captured", [])
     return f"{', '.join(title for title, _ in captured[-3:])} ({len(captured)} pieces, {sum(size for _, size in captured):,} characters)"
+
+
+def _width(folder: RunFolder) -> str:
+    """What the recipe makes of the columns, as it stands in the run's folder."""
+    from jupyter_mlp.core.recipe import Recipe
+
+    fitted = folder.read("fitted.json")
+    if fitted is None:
+        return ""
+    recipe = Recipe.from_dict(fitted)
+    return f", {len(recipe.inputs)} columns -> {recipe.width:,} features"
 
 
 def _best(name: str, points: list[tuple[int, float]]) -> float:

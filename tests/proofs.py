@@ -14,6 +14,7 @@ PROOFS = {
     "crashes": "crash_sweep.py",  # a publication is killed at every system call
     "pins": "pins_proof.py",  # random lives of a lake, killed between any two lines
     "writers": "proof_writers.py",  # 16 processes write one table and one dataset name, on SQLite and on Postgres
+    "recipes": "proof_recipes.py",  # a recipe fitted on 10 million rows: what Spark reads, and what comes out
     "inputs": "proof_inputs.py",  # 10,000 texts and parameters: answered or refused
 }
 

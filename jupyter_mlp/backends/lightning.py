@@ -24,6 +24,7 @@ from jupyter_mlp.core.errors import InvalidInputError, JobError, nearest
 from jupyter_mlp.core.identity import plain
 from jupyter_mlp.core.plugins import load
 from jupyter_mlp.core.recipe import Recipe
+from jupyter_mlp.core.values import json_ready
 from jupyter_mlp.store import batches, environment
 from jupyter_mlp.store.artifacts import publish_folder
 from jupyter_mlp.store.batches import HELD_OUT, TRAIN, Plan
@@ -156,7 +157,9 @@ def _arguments(kind: type, settings: Mapping[str, Any], recipe: Recipe) -> dict[
         if name not in named and not takes_any:
             raise InvalidInputError(f"{kind.__name__} takes no setting {name}.", nearest(name, named) or "Leave --set out.")
     outputs = len(recipe.classes or ()) if recipe.task == "multiclass" else 1
-    decided = {name: recipe.width for name in WIDTH_NAMES if name in named} | {name: outputs for name in OUTPUT_NAMES if name in named}
+    known: dict[str, Any] = dict.fromkeys(WIDTH_NAMES, recipe.width) | dict.fromkeys(OUTPUT_NAMES, outputs)
+    known |= {"cardinalities": recipe.cardinalities, "positions": recipe.positions}
+    decided = {name: value for name, value in known.items() if name in named}
     missing = [n for n in named - {*decided, *settings} if parameters[n].default is inspect.Parameter.empty]
     if missing:
         raise InvalidInputError(
@@ -227,11 +230,12 @@ def _card(spec: Spec, recipe: Recipe, table: Any, arguments: Spec, facts: Spec) 
             "name": spec["class_name"],
             "run": f"run:{spec['run']}",
             "data": spec["data"]["ref"],
+            "prepared_by": spec["recipe"],
             "task": recipe.task,
             "target": recipe.target,
             "classes": list(recipe.classes) if recipe.classes else None,
             "signature": {"inputs": [{"name": name, "type": types[name], "nullable": True} for name in recipe.columns]},
-            "example": table.slice(0, 1).to_pylist()[0],
+            "example": {name: json_ready(value) for name, value in table.slice(0, 1).to_pylist()[0].items()},
             "arguments": dict(arguments),
             "seed": spec["seed"],
             "environment": environment.describe(),

@@ -29,6 +29,9 @@ from jupyter_mlp.store.processes import spawn
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jupyter_mlp.core.recipe import Recipe
+    from jupyter_mlp.core.statistics import Facts, Need
+
 Progress = Callable[[int, int, int], None]  # (tasks done, tasks in all, bytes read)
 
 # What changes answers is fixed here, so that a key can name it without asking the server.
@@ -152,6 +155,30 @@ class SparkEngine:
                 return notes
             except Exception as error:
                 raise self._refused(error, sql, parameters) from error
+
+    def measure(
+        self, files: Sequence[str], schema: pa.Schema, needs: Sequence[Need], target: Need | None, progress: Progress | None = None
+    ) -> tuple[dict[str, Facts], int]:
+        """Return what a recipe must know of these files' columns, and how many passes over the rows that took."""
+        from jupyter_mlp.backends import spark_recipe
+
+        with self._interruptible(progress):
+            try:
+                return spark_recipe.measure(self.frame(files, schema), needs, target)
+            except Exception as error:
+                raise _refusal(error) from error
+
+    def write_features(
+        self, files: Sequence[str], schema: pa.Schema, recipe: Recipe, folder: Path, progress: Progress | None = None
+    ) -> None:
+        """Let the executors apply a fitted recipe to these files and write the features as Parquet files in `folder`."""
+        from jupyter_mlp.backends import spark_recipe
+
+        with self._interruptible(progress):
+            try:
+                spark_recipe.apply(self.frame(files, schema), recipe).write.parquet(folder.as_uri())
+            except Exception as error:
+                raise _refusal(error) from error
 
     def analyse(self, sql: str, parameters: Mapping[str, Any]) -> None:
         """Let Spark look at a query without running it.

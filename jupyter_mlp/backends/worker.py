@@ -2,7 +2,7 @@
 
     python -m jupyter_mlp.backends.worker RUN_FOLDER      RANK and WORLD_SIZE from the launcher; alone without them
 
-    rank 0   reads the data once (recipe and plan of rows) in a thread, while torch is imported
+    rank 0   plans the rows (which are held out, which have a target) in a thread, while torch is imported
     all      wait for recipe.json, fit, say what happens in events.jsonl
     rank 0   publishes result/: weights, exported graph, card
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_mlp.core.errors import JobError, MLPError
+from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.store import batches
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.processes import identify
@@ -58,11 +59,14 @@ def _train(run: RunFolder, rank: int, world: int) -> None:
 def _prepare(run: RunFolder, spec: dict[str, Any], world: int) -> None:
     data, validation = spec["data"], spec["validation"]
     share = 0.0 if validation else spec["held_out"]
-    recipe, plan = batches.prepare(data["files"], spec["target"], spec["task"], share, spec["seed"])
+    fitted = run.read("fitted.json")
+    assert fitted is not None, "the recipe is fitted before the job is submitted"
+    recipe = Recipe.from_dict(fitted)
+    plan = batches.split(data["files"], recipe, share, spec["seed"])
     if plan.rows(batches.TRAIN) < world:
         raise JobError(f"{plan.rows(batches.TRAIN)} rows are too few for {world} processes.", "Give fewer --gpus, or more rows.")
     held = batches.whole(validation["files"], recipe, spec["seed"]).to_dict() if validation else None
-    run.write("recipe.json", {"recipe": recipe.to_dict(), "plan": plan.to_dict(), "validation": held})
+    run.write("recipe.json", {"recipe": fitted, "plan": plan.to_dict(), "validation": held})
 
 
 def _prepared(run: RunFolder, preparing: Future[None] | None) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def _names(kind: str) -> list[str]:
     workspace = current()
     if kind == "table":
         return workspace.lake.names()
+    if kind == "recipe":
+        return workspace.activities.names("recipe")
     if kind == "dataset":
         return workspace.activities.names("dataset")
     if kind == "model":

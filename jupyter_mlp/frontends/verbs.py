@@ -37,6 +37,22 @@ def _table(given: Namespace, context: Context) -> Any:
     return mlp.write_table(given.name, context.names.get(given.source, given.source), append=given.append, in_place=given.in_place)
 
 
+def _recipe(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    text = context.cell if context.cell is not None else _text_of(given.file)
+    data = _reference(given.data, context.names)
+    if given.into is not None and data is None:
+        raise InvalidInputError("Features of which data?", "Write --data DATASET beside --into NAME.")
+    name, progress = _reference(given.name, context.names), context.progress("Spark")
+    found = mlp.recipe(name, text, data=data, target=given.target, task=given.task, progress=progress)
+    if given.into is None:
+        return found
+    made = mlp.features(found, data=data, into=given.into, progress=progress)
+    context.bind(given.into, made)
+    return made
+
+
 def _train(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
@@ -49,6 +65,7 @@ def _train(given: Namespace, context: Context) -> Any:
         gpus=given.gpus,
         cluster=given.cluster,
         settings=assignments(given.set, context.names, "--set"),
+        recipe=_reference(given.recipe, context.names),
         max_epochs=given.max_epochs,
         batch_size=given.batch_size,
         seed=given.seed,
@@ -236,6 +253,26 @@ VERBS: tuple[Verb, ...] = (
         example="%%mlp_data trips -p month=1   (and below: SELECT * FROM lake.flights WHERE month = :month)",
     ),
     Verb(
+        "recipe",
+        "Say below how columns become numbers, fit that on a dataset, or show a recipe.",
+        (
+            option(
+                "name",
+                nargs="?",
+                help="its name, or NAME@VERSION; left out: the default for --data",
+                completes="recipe",
+            ),
+            option("--data", metavar="DATASET", help="fit it on this dataset version", completes="dataset"),
+            option("--target", help="the column to predict, where the recipe names none"),
+            option("--task", choices=["regression", "binary", "multiclass"], help="inferred from the target when left out"),
+            option("--into", metavar="NAME", help="let Spark apply it to the data, as a new dataset of features"),
+            option("-f", "--file", help="read the recipe from a file"),
+        ),
+        _recipe,
+        cell=True,
+        example="%%mlp_recipe delays   (and below: dep_delay: impute median | scale, one line a column)",
+    ),
+    Verb(
         "train",
         "Train a LightningModule of this notebook on a dataset, in a job that outlives the kernel.",
         (
@@ -243,6 +280,7 @@ VERBS: tuple[Verb, ...] = (
             _DATA,
             option("--target", help="the column to predict"),
             option("--task", choices=["regression", "binary", "multiclass"], help="inferred from the target when left out"),
+            option("--recipe", metavar="NAME", help="how columns become features; the data's default when left out", completes="recipe"),
             option("--validation", metavar="DATASET", help="default: 10 %% of the rows, set aside", completes="dataset"),
             option("--gpus", type=at_least(1), help="processes, one a GPU; CPU processes where there is none"),
             option("--cluster", default="local", help="where to run"),

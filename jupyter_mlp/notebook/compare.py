@@ -27,6 +27,7 @@ _ESSENCE: dict[str, tuple[str, ...] | None] = {
     "table": ("rows", "columns", "content"),
     "dataset": ("rows", "columns", "content", "inputs"),
     "run": ("name", "state", "inputs", "parameters", "metrics"),
+    "recipe": ("name", "text", "data", "rows", "width", "learned"),
     "evaluation": ("data", "task", "rows", "metrics", "intervals", "baseline", "slices"),
     "endpoint": ("name",),
     "answers": ("predictions", "rows"),

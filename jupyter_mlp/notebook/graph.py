@@ -174,8 +174,12 @@ def _platform(call: _Call) -> tuple[list[str], list[str]]:
     elif call.verb == "table":
         made.append(f"table:{name if '.' in name else 'lake.' + name}")
         used += [word for word in call.words[1:2] if word.isidentifier()]
+    elif call.verb == "recipe":
+        used += [_dataset(call.value("--data")), _recipe(name) if call.body is None else None]
+        into = call.value("--into")
+        made += [*([f"recipe:{name}"] if name and call.body is not None else []), *([f"dataset:{into}", into] if into else [])]
     elif call.verb == "train":
-        used += [name, *(_dataset(call.value(flag)) for flag in ("--data", "--validation"))]
+        used += [name, *(_dataset(call.value(flag)) for flag in ("--data", "--validation")), _recipe(call.value("--recipe"))]
         made.append(f"model:{name}")
     elif call.verb in ("evaluate", "predict"):
         used += [_model(name), _dataset(call.value("--data"))]
@@ -199,6 +203,10 @@ def _tables(sql: str) -> list[str]:
 
 def _dataset(word: str | None) -> str | None:
     return f"dataset:{word.removeprefix('dataset:').split('@')[0]}" if word else None
+
+
+def _recipe(word: str | None) -> str | None:
+    return f"recipe:{word.removeprefix('recipe:').split('@')[0]}" if word else None
 
 
 def _model(word: str) -> str:

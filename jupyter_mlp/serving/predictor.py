@@ -6,7 +6,6 @@ The same class serves requests, scores datasets and evaluates, so that all three
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from jupyter_mlp.core.errors import InvalidInputError, StorageError
 from jupyter_mlp.core.online import MOST_ROWS, OnlineRecipe
 from jupyter_mlp.core.recipe import Recipe
+from jupyter_mlp.core.values import json_ready as json_ready  # what `answer` reads
 from jupyter_mlp.store.artifacts import sha256_of
 
 if TYPE_CHECKING:
@@ -189,17 +189,6 @@ class OnnxRunner:
 def columns_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[Any]]:
     """Return rows as columns, absent values as None."""
     return {name: [row.get(name) for row in rows] for name in names}
-
-
-def json_ready(value: Any) -> Any:
-    """Return a feature as a request carries it: text for times, null for NaN, plain Python for numpy."""
-    if hasattr(value, "isoformat"):
-        return None if value != value else value.isoformat()
-    if hasattr(value, "item") and not isinstance(value, str | bytes):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _recorded_hash(card: Mapping[str, Any]) -> str | None:

@@ -70,15 +70,9 @@ class Plan:
         return cls(tuple(Group(**group) for group in value["groups"]), value["seed"], value["share"])
 
 
-def prepare(files: Sequence[str], target: str | None, task: str | None, share: float, seed: int) -> tuple[Recipe, Plan]:
-    """Fit a recipe on the training part in one pass, and return it with the plan of rows.
-
-    Raises:
-        InvalidInputError: no row can be learned from, or the target does not fit the task.
-    """
-    plan = _groups(files, seed, share)
-    recipe = Recipe.infer(_schema(files), target, task).fit(_training_rows(plan, target))
-    return recipe, counted(plan, recipe)
+def split(files: Sequence[str], recipe: Recipe, share: float, seed: int) -> Plan:
+    """Return the plan of rows that holds a share of them out."""
+    return counted(_groups(files, seed, share), recipe)
 
 
 def whole(files: Sequence[str], recipe: Recipe, seed: int) -> Plan:
@@ -166,17 +160,6 @@ def _load(plan: Plan, recipe: Recipe, part: str, number: int) -> Batch:
     return x, recipe.labels(table.column(recipe.target)) if recipe.target else None
 
 
-def _training_rows(plan: Plan, target: str | None) -> Iterator[pa.RecordBatch]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    for number, group in enumerate(plan.groups):
-        table = _read(group, None).filter(~_held_out(plan, number))
-        if target is not None and pa.types.is_floating(table.schema.field(target).type):
-            table = table.filter(pc.is_finite(table.column(target)))
-        yield from table.to_batches()
-
-
 def _held_out(plan: Plan, number: int) -> NDArray[np.bool_]:
     import numpy as np
 
@@ -202,12 +185,6 @@ def _groups(files: Sequence[str], seed: int, share: float) -> Plan:
         meta = pq.read_metadata(path)
         found += [Group(path, index, meta.row_group(index).num_rows) for index in range(meta.num_row_groups)]
     return Plan(tuple(group for group in found if group.rows), seed, share)
-
-
-def _schema(files: Sequence[str]) -> pa.Schema:
-    import pyarrow.parquet as pq
-
-    return pq.read_schema(files[0]).remove_metadata()
 
 
 def _read(group: Group, columns: Sequence[str] | None) -> pa.Table:

@@ -7,7 +7,8 @@
       worker.json       the process of rank 0
       log.txt           everything it printed
       events.jsonl      progress and metrics, one object a line, append only
-      recipe.json       the fitted recipe and the plan of rows
+      fitted.json       the fitted recipe
+      recipe.json       the same with the plan of rows
       failure.json      what went wrong in a worker, in its own words
       result/           weights, exported graph, code and card: all of it, or not there
       exit.json         how it ended; written last, fsynced

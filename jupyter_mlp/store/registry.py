@@ -93,6 +93,7 @@ class Model(Shown):
         facts = [
             ("predicts", f"{self.target} ({self.task})" if self.target else "-"),
             ("trained on", self.card_data["data"]),
+            *([("prepared by", self.card_data["prepared_by"])] if "prepared_by" in self.card_data else []),
             ("by", self.card_data["run"]),
             ("served as", served),
         ]

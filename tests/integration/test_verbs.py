@@ -47,6 +47,7 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         notebook.cell("low = -100.0")
         assert cell(f"%%mlp_data rows -p low\n{QUERY}").rows == 4000
         assert cell("%mlp_data rows").reused
+        assert cell("%%mlp_recipe lines --data rows\nx: impute median | scale\nletter: one-hot 2\ny: target").fitted.width == 3
         notebook.cell(NET)
         assert cell("run = %mlp_train Net --data rows --target y --max-epochs 2 --batch-size 64\nrun").state == "finished"
         assert cell("%mlp_attach run --wait").model == notebook.shell.user_ns["run"].model
@@ -94,6 +95,7 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         (tmp_path / "q.sql").write_text(QUERY)
         assert mlp_("data", "rows", "-f", str(tmp_path / "q.sql"), "-p", "low=-100.0")["rows"] == 4000
         assert mlp_("data", "rows")["reused"]
+        assert mlp_("recipe", "--data", "rows", "--target", "y")["text"] == "*: default"
         (tmp_path / "net.py").write_text(NET)
         model = f"{tmp_path / 'net.py'}:Net"
         run = mlp_("train", model, "--data", "rows", "--target", "y", "--max-epochs", "2", "--batch-size", "64")

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.store import batches
 from jupyter_mlp.store.batches import HELD_OUT, TRAIN, Plan
 
@@ -27,6 +28,13 @@ def files(tmp_path: Path) -> list[str]:
     return paths
 
 
+def prepare(files: list[str], target: str, task: str | None, share: float, seed: int) -> tuple[Recipe, Plan]:
+    """The default recipe of the files, and the plan of their rows."""
+    table = pq.ParquetDataset(files).read()
+    recipe = Recipe.infer(table.schema, target, task).fit(table.to_batches())
+    return recipe, batches.split(files, recipe, share, seed)
+
+
 def read(plan: Plan, recipe: object, part: str, **more: int | bool) -> tuple[np.ndarray, list[int]]:
     """The rows of a part in the order they come, and the sizes of the batches."""
     found = list(batches.stream(plan, recipe, part, 100, **more))  # type: ignore[arg-type]
@@ -35,7 +43,7 @@ def read(plan: Plan, recipe: object, part: str, **more: int | bool) -> tuple[np.
 
 
 def test_every_usable_row_is_in_exactly_one_part(files: list[str]) -> None:
-    recipe, plan = batches.prepare(files, "y", None, 0.1, 7)
+    recipe, plan = prepare(files, "y", None, 0.1, 7)
     train, _ = read(plan, recipe, TRAIN)
     held, _ = read(plan, recipe, HELD_OUT)
     everything = [row for number in range(3) for row in range(number * 1000, number * 1000 + 700 + number) if row % 10 > 1]
@@ -45,7 +53,7 @@ def test_every_usable_row_is_in_exactly_one_part(files: list[str]) -> None:
 
 
 def test_ranks_share_the_rows_in_equal_steps(files: list[str]) -> None:
-    recipe, plan = batches.prepare(files, "y", None, 0.1, 7)
+    recipe, plan = prepare(files, "y", None, 0.1, 7)
     parts = [read(plan, recipe, TRAIN, rank=rank, world=3, epoch=2) for rank in range(3)]
     assert len({tuple(sizes) for _, sizes in parts}) == 1
     assert len(parts[0][1]) == plan.steps(TRAIN, 3, 100)
@@ -54,18 +62,18 @@ def test_ranks_share_the_rows_in_equal_steps(files: list[str]) -> None:
 
 
 def test_the_order_comes_from_seed_and_epoch(files: list[str]) -> None:
-    recipe, plan = batches.prepare(files, "y", None, 0.1, 7)
+    recipe, plan = prepare(files, "y", None, 0.1, 7)
     first, _ = read(plan, recipe, TRAIN, epoch=0)
     assert read(Plan.from_dict(plan.to_dict()), recipe, TRAIN, epoch=0)[0].tolist() == first.tolist()
     assert read(plan, recipe, TRAIN, epoch=1)[0].tolist() != first.tolist()
     assert sorted(read(plan, recipe, TRAIN, epoch=1)[0]) == sorted(first)
     assert read(plan, recipe, TRAIN, shuffle=False)[0].tolist() == sorted(first)
-    other = batches.prepare(files, "y", None, 0.1, 8)[1]
+    other = prepare(files, "y", None, 0.1, 8)[1]
     assert read(other, recipe, TRAIN)[0].tolist() != first.tolist()
 
 
 def test_windows_keep_memory_flat_and_lose_no_row(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe, plan = batches.prepare(files, "y", None, 0.1, 7)
+    recipe, plan = prepare(files, "y", None, 0.1, 7)
     expected = sorted(read(plan, recipe, TRAIN)[0])
     monkeypatch.setattr(batches, "_WINDOW", 300)
     rows, sizes = read(plan, recipe, TRAIN)
@@ -76,7 +84,7 @@ def test_windows_keep_memory_flat_and_lose_no_row(files: list[str], monkeypatch:
 def test_classes_that_training_never_saw_are_left_out_of_validation(tmp_path: Path) -> None:
     path = tmp_path / "classes.parquet"
     pq.write_table(pa.table({"x": [1.0, 2.0, 3.0, 4.0] * 50, "y": ["a", "b", "c", "b"] * 50}), path)
-    recipe, plan = batches.prepare([str(path)], "y", "multiclass", 0.2, 7)
+    recipe, plan = prepare([str(path)], "y", "multiclass", 0.2, 7)
     other = tmp_path / "other.parquet"
     pq.write_table(pa.table({"x": [1.0, 2.0, 3.0], "y": ["a", "new", None]}), other)
     held = batches.whole([str(other)], recipe, 7)
@@ -88,7 +96,7 @@ def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
     path = tmp_path / "empty.parquet"
     pq.write_table(pa.table({"x": [1.0, 2.0], "y": pa.array([None, None], pa.float64())}), path)
     with pytest.raises(InvalidInputError, match="no row to learn from"):
-        batches.prepare([str(path)], "y", None, 0.0, 7)
+        prepare([str(path)], "y", None, 0.0, 7)
 
 
 def test_a_reader_that_stops_early_leaves_no_thread(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +104,7 @@ def test_a_reader_that_stops_early_leaves_no_thread(files: list[str], monkeypatc
     import time
 
     monkeypatch.setattr(batches, "_WINDOW", 100)
-    recipe, plan = batches.prepare(files, "y", None, 0.1, 7)
+    recipe, plan = prepare(files, "y", None, 0.1, 7)
     reading = batches.stream(plan, recipe, TRAIN, 10)
     next(reading)
     reading.close()  # type: ignore[attr-defined]
