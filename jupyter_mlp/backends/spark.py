@@ -164,7 +164,7 @@ class SparkEngine:
 
         with self._interruptible(progress):
             try:
-                return spark_recipe.measure(self.frame(files, schema), needs, target)
+                return spark_recipe.measure(self._frame(files, schema), needs, target)
             except Exception as error:
                 raise _refusal(error) from error
 
@@ -176,7 +176,7 @@ class SparkEngine:
 
         with self._interruptible(progress):
             try:
-                spark_recipe.apply(self.frame(files, schema), recipe).write.parquet(folder.as_uri())
+                spark_recipe.apply(self._frame(files, schema), recipe).write.parquet(folder.as_uri())
             except Exception as error:
                 raise _refusal(error) from error
 
@@ -377,7 +377,7 @@ def _held(kind: Any) -> Any:
     return t.StringType() if isinstance(kind, unheld) else kind
 
 
-def _refusal(error: Exception, sql: str) -> Exception:
+def _refusal(error: Exception, sql: str = "") -> Exception:
     from pyspark.errors import PySparkException
 
     if not isinstance(error, PySparkException):
