@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.entities import RUNNING
+from jupyter_mlp.core.errors import InvalidInputError, JobError
+from jupyter_mlp.store import jobs
+from jupyter_mlp.store.attempts import SUPERVISOR
 from jupyter_mlp.store.jobs import RunFolder
-from jupyter_mlp.store.processes import Process, spawn
+from jupyter_mlp.store.leases import Lease
+from jupyter_mlp.store.processes import spawn
 
+_LOG = "supervisor.log"
+_STARTS = 5  # in vain, before the run is called failed
+_CANCEL_S = 30.0
 _PROCESSES_A_CORE = 4  # more only slow each other down
 
 
@@ -35,25 +44,50 @@ class LocalLauncher:
         return f"no GPU here: {gpus} CPU {'process' if gpus == 1 else 'processes'} on {cores} cores"
 
     def submit(self, folder: Path, workspace: Path) -> Mapping[str, Any]:
-        """Start the supervisor of a run."""
-        command = [sys.executable, "-m", "jupyter_mlp.backends.supervisor", str(folder), str(workspace)]
-        environment = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": _import_path()}
-        process = spawn(command, folder / "log.txt", environment, folder)
-        return {"cluster": "local", "folder": str(folder), **process.to_dict()}
+        """Start the supervisor of a run, unless it has one: asked twice, or by ten processes at once, it starts one.
+
+        Raises:
+            JobError: it was started several times and never came up.
+        """
+        handle = {"cluster": "local", "folder": str(folder), "host": socket.gethostname()}
+        held = _lease(folder).take()
+        if held is None:
+            return handle
+        try:
+            run = RunFolder(folder)
+            _not_in_vain(run)
+            run.say({SUPERVISOR: "started"})
+            python = (run.read("spec.json") or {}).get("python") or sys.executable  # whoever revives it may be in another environment
+            command = [python, "-m", "jupyter_mlp.backends.supervisor", str(folder), str(workspace), str(held)]
+            spawn(command, folder / _LOG, {"PYTHONUNBUFFERED": "1", "PYTHONPATH": _import_path()}, folder, (held,))
+        finally:
+            os.close(held)
+        return handle
 
     def alive(self, handle: Mapping[str, Any]) -> bool:
-        """Whether the supervisor runs, or, where that was killed, the training itself."""
-        return any(process.alive for process in _processes(handle))
+        """Whether the job has a supervisor."""
+        return _lease(Path(handle["folder"])).held
 
     def cancel(self, handle: Mapping[str, Any]) -> None:
-        """End the supervisor, which ends its ranks and records it; where that was killed, end the training."""
-        for process in _processes(handle):
-            process.stop(wait_s=15)
+        """Wait until the supervisor has seen the wish and ended the ranks; one that was killed is started for it."""
+        run = RunFolder(Path(handle["folder"]))
+        deadline = time.monotonic() + _CANCEL_S
+        while jobs.state_of(run)[0] == RUNNING and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
-def _processes(handle: Mapping[str, Any]) -> list[Process]:
-    worker = RunFolder(Path(handle["folder"])).read("worker.json")
-    return [Process.from_dict(handle), *([Process.from_dict(worker)] if worker else [])]
+def _lease(folder: Path) -> Lease:
+    return Lease(folder / "supervisor.lock")
+
+
+def _not_in_vain(run: RunFolder) -> None:
+    words = [event[SUPERVISOR] for event in run.events()[0] if event.get(SUPERVISOR) in ("started", "up")]
+    if words[-_STARTS:] == ["started"] * _STARTS:
+        log = run.path / _LOG
+        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if log.exists() else []
+        raise JobError(
+            f"The job's supervisor was started {_STARTS} times and never came up.", f"Its last words: {' '.join(said) or 'none'}"
+        )
 
 
 def gpu_count() -> int:
