@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from jupyter_mlp.core.cards import Card, Figure, Shown, Table
-from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, RUNNING, Activity
+from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, QUEUED, RUNNING, Activity
 from jupyter_mlp.core.errors import DetachedError, InvalidInputError, JobError, nearest
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.plugins import load
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import capture as code
 from jupyter_mlp.notebook import history
-from jupyter_mlp.store import attempts, datasets, jobs, modes
+from jupyter_mlp.store import attempts, datasets, jobs, modes, queue
 from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.artifacts import publish_bytes
 from jupyter_mlp.store.attempts import Attempt
@@ -52,8 +52,9 @@ class Run(Shown):
 
     @property
     def state(self) -> str:
-        """`running`, `finished`, `failed` or `cancelled`."""
-        return self._activity.state
+        """`queued`, `running`, `finished`, `failed` or `cancelled`."""
+        state = self._activity.state
+        return QUEUED if state == RUNNING and queue.is_waiting(self._folder) else state
 
     @property
     def error(self) -> str | None:
@@ -112,7 +113,7 @@ class Run(Shown):
 
     def cancel(self) -> None:
         """Stop the job; a run that has ended stays as it is."""
-        if self.state == RUNNING:
+        if self.state in (QUEUED, RUNNING):
             jobs.cancel(self._folder)
 
     @property
@@ -130,7 +131,7 @@ class Run(Shown):
             "ref": self.ref,
             "kind": "run",
             "name": activity.name,
-            "state": activity.state,
+            "state": self.state,
             "model": self.model,
             "data": activity.parameters["data"],
             "inputs": [str(ref) for ref in activity.used],
@@ -145,7 +146,11 @@ class Run(Shown):
     def card(self) -> Card:
         """Return state, metrics and how they came about."""
         activity, spec = self._activity, self._folder.read("spec.json") or {}
-        facts: list[tuple[str, Any]] = [("state", _state(activity, self.reused)), ("data", ", ".join(ref.short for ref in activity.used))]
+        place = queue.places(self.workspace).get(self.id) if activity.state == RUNNING else None
+        facts: list[tuple[str, Any]] = [
+            ("state", _state(activity, self.reused, place)),
+            ("data", ", ".join(ref.short for ref in activity.used)),
+        ]
         facts += [("on", spec.get("on", "")), ("code", _code(spec))]
         if self.model:
             facts.append(("model", self.model))
@@ -172,6 +177,7 @@ def train(
     max_epochs: int = 5,
     batch_size: int = 1024,
     seed: int = 7,
+    priority: int = 0,
     retries: int = 5,
     checkpoint_every: int | str = "30s",
     detach: bool = False,
@@ -192,6 +198,7 @@ def train(
         gpus: processes, one a GPU; processes of the CPU where there is none.
         settings: arguments of the model's constructor.
         batch_size: rows a step, over all processes.
+        priority: jobs of a higher one are first in the queue where the machine has not enough processes for all.
         retries: how often it is started again after a kill, from its last checkpoint, before it gets a step further.
         checkpoint_every: steps (100), or a time ("30s", "5min"); 0 for none.
         detach: return at once; the job goes on.
@@ -228,7 +235,7 @@ def train(
     }
     key = digest("train", 1, question, _versions())
     reuse = not fresh and (modes.reuses() or modes.replays())
-    how = {"cluster": cluster, "on": on, "retries": retries, "checkpoint_every": _pace(checkpoint_every)}
+    how = {"cluster": cluster, "on": on, "priority": priority, "retries": retries, "checkpoint_every": _pace(checkpoint_every)}
     run = (_known(workspace, key) if reuse else None) or _submit(workspace, captured, dataset, held, {**question, **how}, key, reuse)
     return run if detach else run.wait(progress)
 
@@ -348,7 +355,7 @@ def _submit(
         },
     )
     used = [dataset.reference, *([held.reference] if held else [])]
-    told = {name: value for name, value in question.items() if name not in ("on", "retries", "checkpoint_every")}
+    told = {name: value for name, value in question.items() if name not in ("on", "priority", "retries", "checkpoint_every")}
     while True:
         activity, ours = workspace.activities.claim(
             "train", name=captured.class_name, key=key, used=used, parameters=told, activity_id=folder.path.name, reuse=reuse
@@ -391,7 +398,9 @@ def _told(attempt: Attempt) -> str:
     return f"{attempt.why} Attempt {attempt.number} went on from {place}."
 
 
-def _state(activity: Activity, reused: bool) -> str:
+def _state(activity: Activity, reused: bool, place: int | None) -> str:
+    if place is not None:
+        return f"{QUEUED}, place {place}: other jobs have the machine's processes"
     if reused:
         return f"{activity.state}; known already: the same code, data and settings (--fresh trains again)"
     return activity.state if activity.seconds is None else f"{activity.state} in {activity.seconds:,.1f} s"

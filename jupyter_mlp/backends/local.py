@@ -92,11 +92,17 @@ def _not_in_vain(run: RunFolder) -> None:
 
 def gpu_count() -> int:
     """Return the number of NVIDIA GPUs, without importing torch."""
+    return len(visible_gpus())
+
+
+def visible_gpus() -> list[str]:
+    """Return what CUDA_VISIBLE_DEVICES calls each GPU that may be used."""
+    names = os.listdir("/dev") if os.path.isdir("/dev") else []
+    found = sorted(name[6:] for name in names if name.startswith("nvidia") and name[6:].isdigit())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = sum(1 for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()) if os.path.isdir("/dev") else 0
     if visible is not None:
-        return min(found, len([one for one in visible.split(",") if one.strip() not in ("", "-1")]))
-    return found
+        return [one.strip() for one in visible.split(",") if one.strip() not in ("", "-1")][: len(found)]
+    return [str(number) for number in range(len(found))]
 
 
 def _import_path() -> str:

@@ -30,12 +30,17 @@ _LOOK_S = 0.03
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended: `why` in a sentence; `again`, whether another attempt can end otherwise."""
+    """How an attempt ended: `why` in a sentence; `again`, whether another attempt can end otherwise.
+
+    Attributes:
+        made_room: it was ended for another job.
+    """
 
     well: bool
     why: str = ""
     hint: str = ""
     again: bool = False
+    made_room: bool = False
 
 
 class Ranks:

@@ -14,15 +14,19 @@ import time
 import traceback
 from pathlib import Path
 
+from jupyter_mlp.backends.local import gpu_count, visible_gpus
 from jupyter_mlp.backends.ranks import Ending, Ranks
 from jupyter_mlp.core.entities import CANCELLED, FAILED
+from jupyter_mlp.core.queueing import FILLS, WAITS
 from jupyter_mlp.store import checkpoints, jobs
 from jupyter_mlp.store.attempts import BEGUN, SUPERVISOR, Attempt, attempts, log_sizes, taken_over
 from jupyter_mlp.store.checkpoints import Checkpoint
 from jupyter_mlp.store.jobs import RunFolder
+from jupyter_mlp.store.queue import Queue
 from jupyter_mlp.store.workspace import Workspace
 
 _LOOK_S = 0.05
+_ASK_EVERY = 6  # looks
 
 
 def main(folder: Path, root: Path, lease: int) -> int:
@@ -50,6 +54,8 @@ class Supervisor:
         self._run, self._workspace = run, workspace
         self._world, self._retries = int(spec["gpus"]), int(spec["retries"])
         self._ranks = Ranks(run, self._world)
+        self._queue = Queue(workspace, run, workspace.settings.processes or gpu_count() or os.cpu_count() or 1)
+        self._state, self._place = WAITS, 0
 
     def run(self) -> None:
         """Go on from whatever is there: nothing yet, ranks of a killed supervisor, or what is left of a killed attempt."""
@@ -59,9 +65,11 @@ class Supervisor:
             return
         if done:
             self._ranks.adopt(done[-1].number)
+            if self._ranks.alive:
+                self._asked()  # with its place it was found again
             ending = self._watched()
         else:
-            ending = self._attempt(None, "", [])
+            ending = self._attempt(None, Ending(False), [])
         while not self._is_over(ending):
             ending = self._go_on(ending)
 
@@ -83,29 +91,57 @@ class Supervisor:
             self._run.say({SUPERVISOR: "note", "note": f"{sentence} {_from(found)}"})
         done = attempts(self._run)
         restarts = _restarts(done, found.step if found else None)
-        if restarts >= self._retries:
+        if restarts >= self._retries and not ending.made_room:
             often = "once" if restarts == 1 else f"{restarts} times"
             said = f"It was started again {often} {_from(found).lower().removesuffix('.')};" if restarts else "It was not started again:"
             return Ending(False, f"{ending.why} {said} --retries {self._retries} allows no more.", ending.hint)
-        return self._attempt(found, ending.why, done)
+        return self._attempt(found, ending, done)
 
-    def _attempt(self, found: Checkpoint | None, why: str, done: list[Attempt]) -> Ending:
+    def _attempt(self, found: Checkpoint | None, before: Ending, done: list[Attempt]) -> Ending:
+        if not self._has_room():
+            return before
         number = done[-1].number + 1 if done else 1
-        self._run.say({BEGUN: number, "resumes": found.step if found else None, "why": why})
+        room = {"made_room": True} if before.made_room else {}
+        self._run.say({BEGUN: number, "resumes": found.step if found else None, "why": before.why, **room})
         if number > 1 and found is None:
             sizes = log_sizes(self._run.path, self._world)
             self._run.say(taken_over(0, 0, [0] * self._world, sizes))
         environment = {"MLP_RESUME": str(found.path)} if found else {}
+        gpus = visible_gpus()
+        if gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[number % len(gpus)] for number in self._queue.devices)
         if not self._ranks.start(number, environment):
             raise RuntimeError("processes of another attempt still run")
         return self._watched()
 
     def _watched(self) -> Ending:
+        looks = 0
         while self._ranks.watch():
+            looks += 1
             if self._is_cancelled:
                 self._ranks.stop()
+            if self._state == FILLS and looks % _ASK_EVERY == 0 and not self._asked():
+                self._ranks.stop()
+                ending = self._ranks.ending()
+                return ending if ending.well else Ending(False, "It made room for a larger job before it.", again=True, made_room=True)
             time.sleep(_LOOK_S)
         return self._ranks.ending()
+
+    def _has_room(self) -> bool:
+        """Wait for a place among the machine's processes; False when the job was cancelled meanwhile."""
+        said = 0
+        while not self._asked():
+            if self._is_cancelled:
+                return False
+            if self._place != said:
+                said = self._place
+                self._run.say({SUPERVISOR: "note", "note": f"queued: place {said}, for {self._world} of the machine's processes"})
+            time.sleep(_LOOK_S * _ASK_EVERY)
+        return not self._is_cancelled
+
+    def _asked(self) -> bool:
+        self._state, self._place = self._queue.ask()
+        return self._state != WAITS
 
     @property
     def _is_cancelled(self) -> bool:
@@ -118,7 +154,7 @@ def _restarts(done: list[Attempt], step: int | None) -> int:
     for attempt in reversed(done):
         if attempt.resumes != step or attempt.number == 1:
             break
-        count += 1
+        count += not attempt.made_room
     return count
 
 

@@ -33,18 +33,22 @@ class Attempt:
         resumes: the step it goes on from, None from the beginning.
         why: why the attempt before it ended; empty for the first.
         at: when, in seconds since 1970.
+        made_room: whether the attempt before it ended for another job, which is no failure.
     """
 
     number: int
     resumes: int | None
     why: str
     at: float
+    made_room: bool = False
 
 
 def attempts(folder: RunFolder) -> list[Attempt]:
     """Return the attempts of a run, oldest first."""
     begun = [event for event in folder.events()[0] if BEGUN in event]
-    return [Attempt(int(event[BEGUN]), event["resumes"], str(event["why"]), float(event["at"])) for event in begun]
+    return [
+        Attempt(int(event[BEGUN]), event["resumes"], str(event["why"]), float(event["at"]), bool(event.get("made_room"))) for event in begun
+    ]
 
 
 def history(folder: RunFolder) -> list[dict[str, Any]]:

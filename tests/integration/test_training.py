@@ -224,6 +224,36 @@ def test_ctrl_c_detaches_and_cancel_stops(notebook: Notebook, workspace: Workspa
         run.wait()
 
 
+@pytest.mark.slow
+def test_jobs_wait_in_order_and_a_small_one_fills_the_gap(
+    notebook: Notebook, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset(workspace)
+    monkeypatch.setenv("MLP_PROCESSES", "2")
+    notebook.cell(SLOW)
+    cell = "%mlp_train Net --data rows --target y --detach --checkpoint-every 2"
+    first = notebook.cell(f"{cell} --max-epochs 501")
+    _until(lambda: first.attempts, 30)
+    big = notebook.cell(f"{cell} --max-epochs 2 --gpus 2")
+    _until(lambda: big.state == "queued", 30)
+    urgent = notebook.cell(f"{cell} --max-epochs 502 --gpus 2 --priority 1")
+    _until(lambda: urgent.state == "queued", 30)
+    small = notebook.cell(f"{cell} --max-epochs 24")
+    _until(lambda: list(workspace_folder(small).path.glob("checkpoints/*.json")), 60)
+    assert (first.state, small.state) == ("running", "running")  # the gap is filled
+    assert dict(mlp.status().queued) == {urgent.id: 1, big.id: 2}
+    assert "queued, place 2" in repr(big) and "queued, place 1" in repr(mlp.status())
+    os.kill(_supervisors(workspace_folder(big))[0], signal.SIGKILL)  # a kill costs no place
+    urgent.cancel()
+    assert urgent.state == "cancelled" and urgent.attempts == ()
+    first.cancel()
+    assert big.wait().state == "finished"  # and the small one has made room for it
+    assert small.wait().state == "finished"
+    assert [attempt.made_room for attempt in small.attempts] == [False, True]
+    assert small.attempts[1].resumes and small.attempts[1].why == "It made room for a larger job before it."
+    assert [step for step, _ in jobs.metric_series(workspace_folder(small))["train_loss"]] == [4 * epoch for epoch in range(1, 25)]
+
+
 def test_the_command_line_trains_from_a_file(workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset(workspace)
     (tmp_path / "blocks.py").write_text("from torch import nn\n\ndef block(a, b):\n    return nn.Linear(a, b)\n")
