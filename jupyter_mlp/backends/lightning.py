@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, IterableDataset
 
 from jupyter_mlp.backends import onnx
-from jupyter_mlp.backends.checkpoints import AsyncCheckpoints
-from jupyter_mlp.backends.resuming import Checkpointer, Pace
+from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
+from jupyter_mlp.backends.lightning_resuming import Checkpointer, Pace
 from jupyter_mlp.core.errors import InvalidInputError, JobError, nearest
 from jupyter_mlp.core.identity import plain
 from jupyter_mlp.core.plugins import load

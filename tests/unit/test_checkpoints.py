@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from jupyter_mlp.backends.checkpoints import PLACE, AsyncCheckpoints, load
+from jupyter_mlp.backends.lightning_checkpoints import PLACE, AsyncCheckpoints, load
 from jupyter_mlp.store import checkpoints
 from jupyter_mlp.store.jobs import Again
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torchmetrics
 
-from jupyter_mlp.backends.checkpoints import PLACE, AsyncCheckpoints
+from jupyter_mlp.backends.lightning_checkpoints import PLACE, AsyncCheckpoints
 from jupyter_mlp.store.attempts import log_of, size_of, taken_over
 from jupyter_mlp.store.jobs import RunFolder
 
