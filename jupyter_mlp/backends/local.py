@@ -18,6 +18,11 @@ from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.leases import Lease
 from jupyter_mlp.store.processes import spawn
 
+ALL_GPUS = "MLP_ALL_GPUS"  # CUDA_VISIBLE_DEVICES as it was before a rank was given its own
+RANK_VARIABLES = (
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"),
+    *("MLP_ATTEMPT", "MLP_RESUME", ALL_GPUS),
+)
 _LOG = "supervisor.log"
 _STARTS = 5  # in vain, before the run is called failed
 _CANCEL_S = 30.0
@@ -59,7 +64,7 @@ class LocalLauncher:
             run.say({SUPERVISOR: "started"})
             python = (run.read("spec.json") or {}).get("python") or sys.executable  # whoever revives it may be in another environment
             command = [python, "-m", "jupyter_mlp.backends.supervisor", str(folder), str(workspace), str(held)]
-            spawn(command, folder / _LOG, {"PYTHONUNBUFFERED": "1", "PYTHONPATH": _import_path()}, folder, (held,))
+            spawn(command, folder / _LOG, {**_unranked(), "PYTHONUNBUFFERED": "1", "PYTHONPATH": _import_path()}, folder, (held,))
         finally:
             os.close(held)
         return handle
@@ -103,6 +108,12 @@ def visible_gpus() -> list[str]:
     if visible is not None:
         return [one.strip() for one in visible.split(",") if one.strip() not in ("", "-1")][: len(found)]
     return [str(number) for number in range(len(found))]
+
+
+def _unranked() -> dict[str, str | None]:
+    """What a supervisor must not inherit from the rank that starts it again: who that is, and its part of the GPUs."""
+    gpus = os.environ.get(ALL_GPUS, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return {**dict.fromkeys(RANK_VARIABLES), "CUDA_VISIBLE_DEVICES": gpus}
 
 
 def _import_path() -> str:

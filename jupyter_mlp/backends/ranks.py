@@ -9,6 +9,7 @@ once more (1.3 s of each launch) and its ranks go on unseen when it is killed.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from jupyter_mlp.store.processes import Process, identify
 
 _GRACE_S = 5.0
 _LOOK_S = 0.03
+_ROOM = 2**20  # bytes: with less, a rank cannot even say why it ended
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Ranks:
                 self._children.append(self._spawn(rank, held, {**self._told(rank, port), **environment}))
         finally:
             os.close(held)  # from here on the ranks hold it, and nobody else
+        known = [identify(child.pid).to_dict() for child in self._children]
+        self._run.write("ranks.json", {"attempt": attempt, "processes": known})
         return True
 
     def adopt(self, attempt: int) -> None:
@@ -107,6 +111,8 @@ class Ranks:
         silent = [rank for rank in first if "ended" not in words[rank]]
         if self._run.has_result:
             return Ending(True)
+        if not failed and shutil.disk_usage(self._run.path).free < _ROOM:
+            return Ending(False, f"The disk of {self._run.path} is full.", "Free some space and train again.")
         if mistakes:
             return Ending(False, mistakes[0]["error"], mistakes[0]["hint"])
         if silent:
@@ -145,22 +151,22 @@ class Ranks:
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
             "MLP_ATTEMPT": str(self.attempt),
-            "MLP_SUPERVISOR": str(os.getpid()),
         }
 
     def _word(self, rank: int) -> dict[str, Any]:
-        """Return what a rank of this attempt said of itself."""
+        """Return what a rank of this attempt said of itself, and where it has not yet, what its supervisor knew."""
         word = self._run.read(f"rank.{rank}.json") or {}
-        return word if word.get("attempt") == self.attempt else {}
+        if word.get("attempt") == self.attempt:
+            return word
+        known = self._run.read("ranks.json") or {}
+        return dict(known["processes"][rank]) if known.get("attempt") == self.attempt else {}
 
     def _is_broken(self, rank: int) -> bool:
         """Whether a rank has ended, and not well."""
-        word = self._word(rank)
-        if word.get("ended") == "well":
-            return False
         if self._children:
-            return self._children[rank].poll() is not None
-        return "pid" in word and not Process.from_dict(word).alive
+            return self._children[rank].poll() is not None and self._word(rank).get("ended") != "well"
+        word = self._word(rank)
+        return "pid" in word and word.get("ended") != "well" and not Process.from_dict(word).alive
 
     def _processes(self) -> list[Process]:
         words = (self._word(rank) for rank in range(self._world))

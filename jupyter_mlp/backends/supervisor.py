@@ -14,7 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
-from jupyter_mlp.backends.local import gpu_count, visible_gpus
+from jupyter_mlp.backends.local import ALL_GPUS, gpu_count, visible_gpus
 from jupyter_mlp.backends.ranks import Ending, Ranks
 from jupyter_mlp.core.entities import CANCELLED, FAILED
 from jupyter_mlp.core.queueing import FILLS, WAITS
@@ -35,10 +35,12 @@ def main(folder: Path, root: Path, lease: int) -> int:
     run, workspace = RunFolder(folder), Workspace(root)
     if run.read("exit.json") is None:
         run.say({SUPERVISOR: "up", "pid": os.getpid()})
+        supervisor = Supervisor(run, workspace)
         try:
-            Supervisor(run, workspace).run()
+            supervisor.run()
         except Exception as error:  # noqa: BLE001 - a run that cannot be supervised has failed, and says so
             traceback.print_exc()
+            supervisor.stop()
             run.end(
                 FAILED, f"The job's supervisor failed: {type(error).__name__}: {error}", "supervisor.log in the run's folder has all of it."
             )
@@ -72,6 +74,10 @@ class Supervisor:
             ending = self._attempt(None, Ending(False), [])
         while not self._is_over(ending):
             ending = self._go_on(ending)
+
+    def stop(self) -> None:
+        """End the run's processes."""
+        self._ranks.stop()
 
     def _is_over(self, ending: Ending) -> bool:
         if self._is_cancelled:
@@ -110,6 +116,7 @@ class Supervisor:
         gpus = visible_gpus()
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[number % len(gpus)] for number in self._queue.devices)
+            environment[ALL_GPUS] = ",".join(gpus)
         if not self._ranks.start(number, environment):
             raise RuntimeError("processes of another attempt still run")
         return self._watched()

@@ -12,6 +12,7 @@ It never opens the records database: whoever attaches, or the supervisor, brings
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -21,7 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from jupyter_mlp.core.errors import JobError, MLPError
+from jupyter_mlp.core.errors import JobError, MLPError, storage_error
 from jupyter_mlp.store import batches, jobs
 from jupyter_mlp.store.jobs import Again, RunFolder
 from jupyter_mlp.store.processes import this_process
@@ -38,7 +39,7 @@ def main(folder: Path) -> int:
     me = {**this_process().to_dict(), "attempt": int(os.environ.get("MLP_ATTEMPT", "1"))}
     word = f"rank.{rank}.json"
     run.write(word, me)
-    if rank == 0:
+    if rank == 0 and "MLP_ATTEMPT" in os.environ:  # started by a supervisor of ours
         threading.Thread(target=_mind_supervisor, args=(folder,), daemon=True).start()
     try:
         _train(run, rank, int(os.environ.get("WORLD_SIZE", "1")))
@@ -51,12 +52,11 @@ def main(folder: Path) -> int:
 
 
 def _mind_supervisor(folder: Path) -> None:
-    """Start another supervisor when ours was killed: nobody needs to look for the job to go on."""
-    ours = int(os.environ.get("MLP_SUPERVISOR", "0"))
-    while ours and os.getppid() == ours:
+    """Start another supervisor whenever there is none: nobody needs to look for the job to go on."""
+    run = RunFolder(folder)
+    while run.read("exit.json") is None:
         time.sleep(_MIND_S)
-    if ours:
-        jobs.revive(RunFolder(folder))
+        jobs.revive(run)
 
 
 def _may_go_well(error: BaseException) -> bool:
@@ -109,6 +109,8 @@ def _prepared(run: RunFolder, preparing: Future[None] | None) -> dict[str, Any]:
 
 def _said(error: BaseException, code: Path) -> dict[str, str]:
     """What went wrong, and the line of the user's own code where it did."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not isinstance(error, MLPError):
+        error = storage_error(error, "writing")
     if isinstance(error, MLPError):
         return {"error": error.message, "hint": error.hint}
     text = str(error).strip().splitlines()

@@ -4,6 +4,8 @@
       spec.json         what to do (written before the job starts)
       code/             the captured module and local modules
       handle.json       what finds the job again (host, cluster job id)
+      ranks.json        the processes of the newest attempt
+      ticket.json       what the job needs of the machine, and whether it may run (queue.py)
       rank.<n>.json     the process of a rank, and how it ended, in its own words
       log.txt           everything rank 0 printed; log.<n>.txt of the others
       events.jsonl      attempts, progress and metrics, one object a line, append only (attempts.py reads them)
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -152,8 +155,8 @@ def revive(folder: RunFolder) -> bool:
     except JobError as error:
         folder.end(FAILED, *told(folder, error.message, error.hint))
         return False
-    except PermissionError:
-        pass  # who may only look cannot know, and leaves it to its owner
+    except OSError:
+        pass  # who may only look leaves it to its owner, and on a full disk nothing starts: the next look tries again
     return True
 
 
@@ -177,6 +180,7 @@ def complete(workspace: Workspace, folder: RunFolder) -> None:
     card = RunFolder(folder.path / "result").read(registry.CARD) or {}
     model = registry.register(workspace, folder.path / "result", card, spec["model"])
     folder.end(FINISHED, model=model, metrics=card["metrics"], steps=card["steps"], rows=card["rows"], fit_s=card["fit_s"])
+    shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)  # nothing goes on from there any more
 
 
 def fold(workspace: Workspace, run_id: str) -> Activity:

@@ -9,7 +9,6 @@ file, so a process hands its lease to the child it starts: there is no moment in
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from pathlib import Path
@@ -26,6 +25,8 @@ class Lease:
     @property
     def held(self) -> bool:
         """Whether anybody holds it now."""
+        import fcntl  # not on every system that can show a notebook
+
         try:
             handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -40,6 +41,8 @@ class Lease:
 
     def take(self) -> int | None:
         """Return an open file that holds the lease until it and every copy in a child is closed; None when another holds it."""
+        import fcntl
+
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + _PATIENCE_S
         while True:

@@ -73,11 +73,16 @@ class Process:
 
 
 def spawn(
-    argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, folder: Path | None = None, held: Sequence[int] = ()
+    argv: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str | None] | None = None,
+    folder: Path | None = None,
+    held: Sequence[int] = (),
 ) -> Process:
     """Start `argv` in a session of its own, output appended to `log` (0600), no standard input; return at once.
 
     Args:
+        environment: variables besides our own; None takes one away.
         held: open files that it inherits, under the same numbers (leases).
     """
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -88,7 +93,7 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=handle,
             stderr=handle,
-            env={**os.environ, **(environment or {})},
+            env={name: value for name, value in {**os.environ, **(environment or {})}.items() if value is not None},
             cwd=folder,
             start_new_session=True,
             close_fds=True,
