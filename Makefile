@@ -46,8 +46,8 @@ lab: setup ## Open JupyterLab on the quick start, in the workspace of `make demo
 bench: setup ## Measure ours beside the peer and the limit, in one run; one row with ARGS=start
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
-proof: setup ## Kill the writers at every system call and show what a reader finds (needs strace)
-	@$(BIN)/python tests/crash_sweep.py $(ARGS)
+proof: setup ## Run the long proofs (crashes needs strace); one of them with ARGS=kills
+	@$(BIN)/python tests/proofs.py $(ARGS)
 
 lock: setup ## Move constraints.txt to the newest releases that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-annotate --upgrade \

@@ -29,6 +29,7 @@ class Settings:
     spark_memory: str = "2g"
     idle_stop_s: float = 1800.0
     tracker: str = "none"
+    processes: int = 0  # of training, at the same time on this machine; 0: one a GPU, or one a core
 
 
 def load(folder: Path, environment: Mapping[str, str] = os.environ) -> Settings:

@@ -9,6 +9,7 @@ from typing import Any
 from jupyter_mlp.core.references import Ref
 
 RUNNING, FINISHED, FAILED, CANCELLED = "running", "finished", "failed", "cancelled"
+QUEUED = "queued"  # how a recorded-as-running job shows that waits for processes
 
 
 @dataclass(frozen=True)

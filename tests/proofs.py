@@ -1,0 +1,34 @@
+"""The long proofs, by name: what `make test` shows in short.
+
+python tests/proofs.py                     all of them, one after the other
+python tests/proofs.py kills [--kills 20]  one, with its own options
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROOFS = {
+    "crashes": "crash_sweep.py",  # a publication is killed at every system call
+    "kills": "proof_kills.py",  # workers, supervisor and kernel of a training are killed at random
+    "recipes": "proof_recipes.py",  # ten million rows are read once for moments, once for counts
+    "duplicates": "proof_duplicates.py",  # the same submission from two processes at the same moment
+}
+
+
+def main(name: str = "", *options: str) -> int:
+    """Run one proof or all; return 1 when one fails."""
+    if name and name not in PROOFS:
+        print(f"There is no proof {name}. Known: {', '.join(PROOFS)}.", file=sys.stderr)
+        return 2
+    failed = 0
+    for one in [name] if name else PROOFS:
+        print(f"== {one}", flush=True)
+        failed |= subprocess.run([sys.executable, str(Path(__file__).parent / PROOFS[one]), *options]).returncode != 0
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
