@@ -59,6 +59,7 @@ class Status(Shown):
     running: tuple[Activity, ...]
     recent: tuple[Activity, ...]
     counts: tuple[tuple[str, int], ...]
+    queued: tuple[tuple[str, int], ...] = ()
 
     @property
     def ref(self) -> str:
@@ -73,20 +74,22 @@ class Status(Shown):
             "running": [a.to_dict() for a in self.running],
             "recent": [a.to_dict() for a in self.recent],
             "counts": dict(self.counts),
+            "queued": dict(self.queued),
         }
 
     def card(self) -> Card:
         """Return running and recent activities as tables."""
-        tables = (
-            [Table(["running", "name", "since", "by"], [(a.kind, a.name, _ago(a.started_at), a.user) for a in self.running])]
-            if self.running
-            else []
-        )
+        tables = [Table(["running", "name", "state", "since", "by"], [self._row(a) for a in self.running])] if self.running else []
         rows = [(a.kind, a.state, " ".join(r.short for r in a.made) or a.name or "", _took(a), _ago(a.started_at)) for a in self.recent]
         tables += [Table(["activity", "state", "made", "took", "when"], rows)] if rows else []
         notes = [] if rows else ["Nothing yet. Begin with a table: %mlp_table lake.NAME FILE_OR_FRAME"]
         facts = [("workspace", self.workspace), *((f"{kind}s", count) for kind, count in self.counts)]
         return Card("Status", facts, tables, notes=notes)
+
+    def _row(self, activity: Activity) -> tuple[Any, ...]:
+        place = dict(self.queued).get(activity.id)
+        state = "running" if place is None else f"queued, place {place}"
+        return activity.kind, activity.name, state, _ago(activity.started_at), activity.user
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,8 @@ def status() -> Status:
     running = _running(workspace)
     kinds = ("table", "dataset", "recipe", "model", "endpoint", "snapshot")
     counts = tuple((kind, workspace.activities.count(kind)) for kind in kinds)
-    return Status(str(workspace.root), tuple(running), tuple(workspace.activities.recent(limit=10)), tuple(c for c in counts if c[1]))
+    recent = tuple(workspace.activities.recent(limit=10))
+    return Status(str(workspace.root), tuple(running), recent, tuple(c for c in counts if c[1]), _queued(workspace, running))
 
 
 def doctor() -> Diagnosis:
@@ -166,6 +170,14 @@ def _running(workspace: Workspace) -> list[Activity]:
     from jupyter_mlp.store.jobs import settled
 
     return [now for now in (settled(workspace, activity) for activity in recorded) if now.state == "running"]
+
+
+def _queued(workspace: Workspace, running: Iterable[Activity]) -> tuple[tuple[str, int], ...]:
+    if not any(activity.kind == "train" for activity in running):
+        return ()
+    from jupyter_mlp.store.queue import places
+
+    return tuple(places(workspace).items())
 
 
 def _any_kind(workspace: Workspace, text: str) -> Ref:

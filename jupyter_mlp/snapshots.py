@@ -303,15 +303,12 @@ def _scratch(workspace: Workspace, packed: Stored) -> Iterator[tuple[Path, dict[
 
 
 def _drop(scratch: Workspace) -> None:
-    from jupyter_mlp.core.plugins import load
     from jupyter_mlp.serving import control
 
     control.stop_all(scratch)
     if (scratch.root / "records.db").exists():
         for activity in scratch.activities.recent(["train"], state="running"):
-            handle = jobs.folder_of(scratch, activity.id).read("handle.json")
-            if handle:
-                load("launchers", handle["cluster"])().cancel(handle)
+            jobs.cancel(jobs.folder_of(scratch, activity.id))
     shutil.rmtree(scratch.root, ignore_errors=True)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -10,16 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from jupyter_mlp.core.cards import Card, Figure, Shown, Table
-from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, RUNNING, Activity
+from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, QUEUED, RUNNING, Activity
 from jupyter_mlp.core.errors import DetachedError, InvalidInputError, JobError, nearest
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.plugins import load
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import capture as code
 from jupyter_mlp.notebook import history
-from jupyter_mlp.store import datasets, jobs, modes, recipes
+from jupyter_mlp.store import attempts, datasets, jobs, modes, queue, recipes
 from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.artifacts import publish_bytes
+from jupyter_mlp.store.attempts import Attempt
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.recipes import RecipeVersion
@@ -49,8 +53,9 @@ class Run(Shown):
 
     @property
     def state(self) -> str:
-        """`running`, `finished`, `failed` or `cancelled`."""
-        return self._activity.state
+        """`queued`, `running`, `finished`, `failed` or `cancelled`."""
+        state = self._activity.state
+        return QUEUED if state == RUNNING and queue.is_waiting(self._folder) else state
 
     @property
     def error(self) -> str | None:
@@ -61,6 +66,11 @@ class Run(Shown):
     def metrics(self) -> dict[str, float]:
         """The newest value of every metric that the model logged."""
         return {name: points[-1][1] for name, points in jobs.metric_series(self._folder).items()}
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Its starts: more than one where something was killed, each with the reason and the step it went on from."""
+        return tuple(attempts.attempts(self._folder))
 
     @property
     def inputs(self) -> tuple[Ref, ...]:
@@ -78,8 +88,8 @@ class Run(Shown):
         return next((str(ref) for ref in self._activity.made if ref.kind == "model"), None)
 
     def logs(self) -> str:
-        """Return everything the job printed so far."""
-        return self._folder.log()
+        """Return everything the job printed so far, each line once, however often it was killed and went on."""
+        return attempts.log(self._folder)
 
     def wait(self, progress: Progress | None = None) -> Run:
         """Wait for the end and return the run.
@@ -91,7 +101,7 @@ class Run(Shown):
         now: dict[str, Any] = {"text": "starting"}
         try:
             for events in jobs.follow(self._folder):
-                now = _shown(events[-1]) if events else now
+                now = next((shown for shown in map(_shown, reversed(events)) if shown), now)
                 if progress:
                     progress(now)  # also when nothing is new, so that the clock goes on
         except KeyboardInterrupt:
@@ -101,19 +111,16 @@ class Run(Shown):
             ) from None
         state = self.state
         if state == FAILED:
-            raise JobError(f"{self.ref} failed: {self.error}", jobs.reason(self._folder, "")[1])
+            ended = self._folder.read("exit.json") or {}
+            raise JobError(f"{self.ref} failed: {self.error}", str(ended.get("hint", "")))
         if state == CANCELLED:
             raise JobError(f"{self.ref} was cancelled.", "Train again, or with --fresh where another run is reused.")
         return self
 
     def cancel(self) -> None:
         """Stop the job; a run that has ended stays as it is."""
-        if self.state != RUNNING:
-            return
-        handle = self._folder.read("handle.json")
-        if handle is not None:
-            load("launchers", handle["cluster"])().cancel(handle)
-        self._folder.end(CANCELLED)
+        if self.state in (QUEUED, RUNNING):
+            jobs.cancel(self._folder)
 
     @property
     def _folder(self) -> RunFolder:
@@ -130,7 +137,7 @@ class Run(Shown):
             "ref": self.ref,
             "kind": "run",
             "name": activity.name,
-            "state": activity.state,
+            "state": self.state,
             "model": self.model,
             "data": activity.parameters["data"],
             "inputs": [str(ref) for ref in self.inputs],
@@ -138,6 +145,7 @@ class Run(Shown):
             "parameters": dict(activity.parameters),
             "metrics": self.metrics,
             "error": activity.error,
+            "attempts": [vars(attempt) for attempt in self.attempts],
             "reused": self.reused,
             "seconds": activity.seconds,
         }
@@ -145,7 +153,11 @@ class Run(Shown):
     def card(self) -> Card:
         """Return state, metrics and how they came about."""
         activity, spec = self._activity, self._folder.read("spec.json") or {}
-        facts: list[tuple[str, Any]] = [("state", _state(activity, self.reused)), ("data", ", ".join(ref.short for ref in self.inputs))]
+        place = queue.places(self.workspace).get(self.id) if activity.state == RUNNING else None
+        facts: list[tuple[str, Any]] = [
+            ("state", _state(activity, self.reused, place)),
+            ("data", ", ".join(ref.short for ref in self.inputs)),
+        ]
         facts += [("on", spec.get("on", "")), ("code", _code(spec))]
         if self.recipe:
             recipe = Ref.parse(self.recipe).short
@@ -156,6 +168,7 @@ class Run(Shown):
         rows = [(name, points[-1][1], _best(name, points)) for name, points in sorted(series.items())]
         tables = [Table(["metric", "last", "best"], rows)] if rows else []
         notes = [f"{activity.error}"] if activity.error else []
+        notes += [_told(attempt) for attempt in self.attempts if attempt.why]
         if activity.state == RUNNING:
             notes.append(f"%mlp_attach {self.ref} shows it again from any kernel; --wait waits, --cancel stops it.")
         return Card(f"{activity.name}  {self.ref}", facts, tables, _curves(series), [*notes, *_notes(self._folder)])
@@ -175,6 +188,9 @@ def train(
     max_epochs: int = 5,
     batch_size: int = 1024,
     seed: int = 7,
+    priority: int = 0,
+    retries: int = 5,
+    checkpoint_every: int | str = "30s",
     detach: bool = False,
     fresh: bool = False,
     progress: Progress | None = None,
@@ -196,6 +212,9 @@ def train(
         recipe: how columns become features, fitted on `data` (an exact fitted version is used as it is); the default
             for the data's columns when left out. It learns from all rows of `data`, those set aside for validation too.
         batch_size: rows a step, over all processes.
+        priority: jobs of a higher one are first in the queue where the machine has not enough processes for all.
+        retries: how often it is started again after a kill, from its last checkpoint, before it gets a step further.
+        checkpoint_every: steps (100), or a time ("30s", "5min"); 0 for none.
         detach: return at once; the job goes on.
         fresh: train even when the answer is known.
 
@@ -214,9 +233,8 @@ def train(
     _learnable(dataset, held, written, target, task)
     captured = code.capture(model, history.sources(), history.variables())
     values = _settings(captured, settings or {})
-    launcher = load("launchers", cluster)()
     count = gpus if gpus is not None else 1
-    on = launcher.check(count)
+    on = load("launchers", cluster)().check(count)
     if progress is not None:
         progress({"text": "fitting the recipe"})
     fitted = recipes.for_training(workspace, recipe, dataset, target, task)
@@ -236,8 +254,11 @@ def train(
         "seed": seed,
     }
     key = digest("train", 1, question, _versions())
-    known = None if fresh or not (modes.reuses() or modes.replays()) else _known(workspace, key)
-    run = known or _submit(workspace, launcher, captured, dataset, held, fitted, {**question, "cluster": cluster}, on, key)
+    reuse = not fresh and (modes.reuses() or modes.replays())
+    how = {"cluster": cluster, "on": on, "priority": priority, "retries": retries, "checkpoint_every": _pace(checkpoint_every)}
+    run = (_known(workspace, key) if reuse else None) or _submit(
+        workspace, captured, dataset, held, fitted, {**question, **how}, key, reuse
+    )
     return run if detach else run.wait(progress)
 
 
@@ -319,17 +340,28 @@ def _known(workspace: Workspace, key: str) -> Run | None:
     return None
 
 
+def _pace(every: int | str) -> dict[str, float]:
+    """Return when checkpoints are due, as the run's spec says it."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(|s|min|h)", str(every).strip())
+    if found is None:
+        raise InvalidInputError(
+            f"Checkpoints every {every!r} is no number of steps and no time.", "Give 100 (steps), 30s, 5min or 1h; 0 for none."
+        )
+    number, unit = float(found[1]), found[2]
+    return {"seconds": number * {"s": 1, "min": 60, "h": 3600}[unit]} if unit else {"steps": int(number)}
+
+
 def _submit(
     workspace: Workspace,
-    launcher: Any,
     captured: code.Captured,
     dataset: DatasetVersion,
     held: DatasetVersion | None,
     fitted: RecipeVersion,
     question: Mapping[str, Any],
-    on: str,
     key: str,
+    reuse: bool,
 ) -> Run:
+    """Write what is to be done, claim its record, start it. Whoever is killed on the way leaves nothing or a job that starts."""
     folder = RunFolder(workspace.runs / new_id())
     for name, text in {"captured.py": captured.source, **captured.modules}.items():
         publish_bytes(folder.path / "code" / name, text.encode())
@@ -347,26 +379,37 @@ def _submit(
             "validation": {"ref": held.ref, "files": held.files} if held else None,
             "held_out": HELD_OUT,
             "tracker": workspace.settings.tracker,
-            "on": on,
+            "python": sys.executable,
             "submitted_at": time.time(),
         },
     )
     used = [dataset.reference, *([held.reference] if held else []), fitted.reference]
-    activity = workspace.activities.begin(
-        "train", name=captured.class_name, key=key, used=used, parameters=question, activity_id=folder.path.name
-    )
+    told = {name: value for name, value in question.items() if name not in ("on", "priority", "retries", "checkpoint_every")}
+    while True:
+        activity, ours = workspace.activities.claim(
+            "train", name=captured.class_name, key=key, used=used, parameters=told, activity_id=folder.path.name, reuse=reuse
+        )
+        if ours:
+            break
+        if jobs.fold(workspace, jobs.run_of(activity)).state in (RUNNING, *((FINISHED,) if reuse else ())):
+            shutil.rmtree(folder.path, ignore_errors=True)  # somebody else submitted the same a moment before
+            return Run(jobs.run_of(activity), workspace, reused=True)
     try:
-        folder.write("handle.json", launcher.submit(folder.path, workspace.root))
+        jobs.start(folder)
     except BaseException as error:
         workspace.activities.fail(activity, f"The job could not be started: {error}")
         raise
     return Run(folder.path.name, workspace)
 
 
-def _shown(event: Mapping[str, Any]) -> dict[str, Any]:
-    """A line for the progress bar, and the share that is done."""
+def _shown(event: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A line for the progress bar, and the share that is done; None where the event is no news of the training."""
     if "note" in event:
         return {"text": str(event["note"])}
+    if event.get("why"):
+        return {"text": f"{event['why']} Attempt {event['attempt']} begins."}
+    if "epoch" not in event:
+        return None
     step, steps = event.get("step", 0), event.get("steps", 0)
     parts = [f"epoch {min(event['epoch'] + 1, event['epochs'])} of {event['epochs']}"]
     if steps:
@@ -379,7 +422,14 @@ def _shown(event: Mapping[str, Any]) -> dict[str, Any]:
     return {"text": ", ".join(parts), "share": step / steps if steps else None}
 
 
-def _state(activity: Activity, reused: bool) -> str:
+def _told(attempt: Attempt) -> str:
+    place = "the beginning" if attempt.resumes is None else f"step {attempt.resumes:,}"
+    return f"{attempt.why} Attempt {attempt.number} went on from {place}."
+
+
+def _state(activity: Activity, reused: bool, place: int | None) -> str:
+    if place is not None:
+        return f"{QUEUED}, place {place}: other jobs have the machine's processes"
     if reused:
         return f"{activity.state}; known already: the same code, data and settings (--fresh trains again)"
     return activity.state if activity.seconds is None else f"{activity.state} in {activity.seconds:,.1f} s"
@@ -417,4 +467,4 @@ def _curves(series: Mapping[str, list[tuple[int, float]]]) -> list[Figure]:
 
 
 def _notes(folder: RunFolder) -> list[str]:
-    return [str(event["note"]) for event in folder.events()[0] if str(event.get("note", "")).startswith("The tracker")]
+    return [note for note in (str(event.get("note", "")) for event in attempts.history(folder)) if note and note != "exporting"]

@@ -16,6 +16,8 @@ PROOFS = {
     "writers": "proof_writers.py",  # 16 processes write one table and one dataset name, on SQLite and on Postgres
     "recipes": "proof_recipes.py",  # a recipe fitted on 10 million rows: what Spark reads, and what comes out
     "inputs": "proof_inputs.py",  # 10,000 texts and parameters: answered or refused
+    "kills": "proof_kills.py",  # workers, supervisor and kernel of a training are killed at random
+    "duplicates": "proof_duplicates.py",  # the same submission from two processes at the same moment
 }
 
 

@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, IterableDataset
 
 from jupyter_mlp.backends import onnx
+from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
+from jupyter_mlp.backends.lightning_resuming import Checkpointer, Pace
 from jupyter_mlp.core.errors import InvalidInputError, JobError, nearest
 from jupyter_mlp.core.identity import plain
 from jupyter_mlp.core.plugins import load
@@ -48,13 +50,19 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any], rank: int, wo
     arguments = _arguments(kind, spec["settings"], recipe)
     model = kind(**arguments)
     rows = max(1, spec["batch_size"] // world)
-    reporter = Reporter(run, spec["max_epochs"], plan.steps(TRAIN, world, rows), rows * world)
-    trainer = _trainer(spec, run, world, reporter if rank == 0 else None)
+    steps = plan.steps(TRAIN, world, rows)
+    reporter = Reporter(run, spec["max_epochs"], steps, rows * world)
+    batches_of = Batches(plan, recipe, TRAIN, rows, rank, world)
+    resumes = os.environ.get("MLP_RESUME")
+    writer = AsyncCheckpoints(lambda told: run.say({"note": told}))
+    keeper = Checkpointer(run, Pace.of(spec["checkpoint_every"]), writer, batches_of, steps)
+    trainer = _trainer(spec, run, world, rank, [keeper, *([reporter] if rank == 0 else [])], writer)
     validates = is_overridden("validation_step", model) and held.rows(HELD_OUT) >= world
     trainer.fit(
         model,
-        _loader(plan, recipe, TRAIN, rows, rank, world),
-        _loader(held, recipe, HELD_OUT, rows, rank, world) if validates else None,
+        _loader(batches_of),
+        _loader(Batches(held, recipe, HELD_OUT, rows, rank, world)) if validates else None,
+        ckpt_path=resumes,
     )
     if rank == 0:
         facts = {"steps": trainer.global_step, "rows": plan.rows(TRAIN), "held_out": held.rows(HELD_OUT)}
@@ -62,12 +70,12 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any], rank: int, wo
 
 
 class Batches(IterableDataset):
-    """One rank's batches; every time it is read is the next epoch."""
+    """One rank's batches of an epoch, from number `start` on; both are looked up when the first one is wanted."""
 
     def __init__(self, plan: Plan, recipe: Recipe, part: str, rows: int, rank: int, world: int) -> None:
         self._read = (plan, recipe, part, rows)
         self._rank, self._world = rank, world
-        self._epoch = 0
+        self.epoch = self.start = 0
 
     def __len__(self) -> int:
         plan, _, part, rows = self._read
@@ -75,11 +83,12 @@ class Batches(IterableDataset):
 
     def __iter__(self) -> Iterator[Any]:
         training = self._read[2] == TRAIN
-        found = batches.stream(*self._read, rank=self._rank, world=self._world, epoch=self._epoch, shuffle=training)
-        self._epoch += 1
+        found = batches.stream(*self._read, rank=self._rank, world=self._world, epoch=self.epoch, start=self.start, shuffle=training)
         for x, y in found:
-            features = torch.from_numpy(x)
-            yield features if y is None else (features, torch.from_numpy(y))
+            # Copied to where torch aligns its memory: a kernel may add up in another order where it begins elsewhere,
+            # and after a resume the same batch stands elsewhere in its window.
+            features = torch.from_numpy(x).clone()
+            yield features if y is None else (features, torch.from_numpy(y).clone())
 
 
 class Reporter(L.Callback):
@@ -89,56 +98,74 @@ class Reporter(L.Callback):
         self._run = run
         self._epochs, self._steps, self._rows = epochs, steps, rows
         self._said_at = self._began = 0.0
-        self._loss: torch.Tensor | None = None  # the last one
-        self._total, self._count = torch.zeros(()), 0
+        self._first = 0  # batches that were done before this attempt
+        self._unread: list[tuple[int, torch.Tensor]] = []  # losses that wait on their device: reading one stops it
+        self._last: float | None = None
+        self._total, self._count = 0.0, 0
         self.metrics: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the mean loss of the epoch is made of."""
+        self._read()
+        return {"total": self._total, "count": self._count, "metrics": self.metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with what `state_dict` returned."""
+        self._total, self._count, self.metrics = state_dict["total"], state_dict["count"], state_dict["metrics"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say that it begins."""
         self._began = time.perf_counter()
-        self._run.say({"epoch": 0, "epochs": self._epochs, "step": 0, "steps": self._steps * self._epochs})
+        self._first = trainer.fit_loop.epoch_loop.batch_progress.total.completed
+        self._run.say({"epoch": trainer.current_epoch, "epochs": self._epochs, "step": self._first, "steps": self._steps * self._epochs})
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Remember the loss; four times a second say how far it is."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        done = trainer.current_epoch * self._steps + batch_idx + 1
         if isinstance(loss, torch.Tensor):
-            self._loss = loss.detach().float()
-            self._total, self._count = self._total + self._loss.cpu(), self._count + 1
+            self._unread.append((done, loss.detach().float()))
         now = time.perf_counter()
         if now - self._said_at < _EVERY_S:
             return
         self._said_at = now
-        last = None if self._loss is None else float(self._loss)
-        self._stop_at_nan(trainer, last)
-        done = trainer.current_epoch * self._steps + batch_idx + 1
+        self._read()
         self._run.say(
             {
                 "epoch": trainer.current_epoch,
                 "epochs": self._epochs,
                 "step": done,
                 "steps": self._steps * self._epochs,
-                "loss": last,
-                "rows_per_s": round(done * self._rows / (now - self._began)),
+                "loss": self._last,
+                "rows_per_s": round((done - self._first) * self._rows / (now - self._began)),
             }
         )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say the metrics of the epoch; without any of the model's own, the mean loss."""
+        self._read()
         found = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if self._count and "train_loss" not in found:
-            found["train_loss"] = float(self._total / self._count)
-        self._stop_at_nan(trainer, found.get("train_loss"))
-        self._total, self._count = torch.zeros(()), 0
+            found["train_loss"] = self._total / self._count
+        self._total, self._count = 0.0, 0
         self.metrics = {name: value for name, value in found.items() if math.isfinite(value)}
         self._run.say({"epoch": trainer.current_epoch + 1, "epochs": self._epochs, "step": trainer.global_step, "metrics": self.metrics})
 
-    @staticmethod
-    def _stop_at_nan(trainer: L.Trainer, loss: float | None) -> None:
-        if loss is not None and math.isnan(loss):
-            raise JobError(
-                f"The loss is not a number any more (epoch {trainer.current_epoch + 1}, step {trainer.global_step}).",
-                "Try a smaller learning rate, or look for a logarithm or division that can be of zero.",
-            )
+    def _read(self) -> None:
+        """Read the losses since the last time, all at once; one that is no number ends the run."""
+        if not self._unread:
+            return
+        values = torch.stack([loss.reshape(()) for _, loss in self._unread]).tolist()
+        steps = [step for step, _ in self._unread]
+        self._unread = []
+        for step, value in zip(steps, values, strict=True):
+            if math.isnan(value):
+                raise JobError(
+                    f"The loss is not a number any more from step {step:,} on (epoch {(step - 1) // self._steps + 1}).",
+                    "Try a smaller learning rate, or look for a logarithm or division that can be of zero.",
+                )
+            self._total, self._count = self._total + value, self._count + 1
+        self._last = values[-1]
 
 
 def _class(name: str) -> type[L.LightningModule]:
@@ -169,7 +196,7 @@ def _arguments(kind: type, settings: Mapping[str, Any], recipe: Recipe) -> dict[
     return {**decided, **settings}
 
 
-def _trainer(spec: Spec, run: RunFolder, world: int, reporter: Reporter | None) -> L.Trainer:
+def _trainer(spec: Spec, run: RunFolder, world: int, rank: int, callbacks: list[L.Callback], writer: AsyncCheckpoints) -> L.Trainer:
     # The batches come ready from a thread of their own: worker processes would only copy them once more.
     for told in ("does not have many workers", "has `__len__` defined", "isinstance.treespec, LeafSpec"):
         warnings.filterwarnings("ignore", message=f".*{told}.*")
@@ -179,8 +206,9 @@ def _trainer(spec: Spec, run: RunFolder, world: int, reporter: Reporter | None) 
         accelerator="auto",
         devices=world,
         strategy="ddp" if world > 1 else "auto",
-        callbacks=[reporter] if reporter else [],
-        logger=_tracker(spec, run) if reporter else False,
+        callbacks=callbacks,
+        plugins=[writer],
+        logger=_tracker(spec, run) if rank == 0 else False,
         default_root_dir=run.path,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -202,8 +230,9 @@ def _tracker(spec: Spec, run: RunFolder) -> Any:
         return False
 
 
-def _loader(plan: Plan, recipe: Recipe, part: str, rows: int, rank: int, world: int) -> DataLoader[Any]:
-    return DataLoader(Batches(plan, recipe, part, rows, rank, world), batch_size=None)
+def _loader(data: Batches) -> DataLoader[Any]:
+    # A generator of its own: a loader that begins draws a number, and a resume begins at another time.
+    return DataLoader(data, batch_size=None, generator=torch.Generator())
 
 
 def _publish(run: RunFolder, spec: Spec, model: L.LightningModule, recipe: Recipe, arguments: Spec, facts: Spec) -> None:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.entities import RUNNING
+from jupyter_mlp.core.errors import InvalidInputError, JobError
+from jupyter_mlp.store import jobs
+from jupyter_mlp.store.attempts import SUPERVISOR
 from jupyter_mlp.store.jobs import RunFolder
-from jupyter_mlp.store.processes import Process, spawn
+from jupyter_mlp.store.leases import Lease
+from jupyter_mlp.store.processes import spawn
 
+ALL_GPUS = "MLP_ALL_GPUS"  # CUDA_VISIBLE_DEVICES as it was before a rank was given its own
+RANK_VARIABLES = (
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"),
+    *("MLP_ATTEMPT", "MLP_RESUME", ALL_GPUS),
+)
+_LOG = "supervisor.log"
+_STARTS = 5  # in vain, before the run is called failed
+_CANCEL_S = 30.0
 _PROCESSES_A_CORE = 4  # more only slow each other down
 
 
@@ -35,34 +49,71 @@ class LocalLauncher:
         return f"no GPU here: {gpus} CPU {'process' if gpus == 1 else 'processes'} on {cores} cores"
 
     def submit(self, folder: Path, workspace: Path) -> Mapping[str, Any]:
-        """Start the supervisor of a run."""
-        command = [sys.executable, "-m", "jupyter_mlp.backends.supervisor", str(folder), str(workspace)]
-        environment = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": _import_path()}
-        process = spawn(command, folder / "log.txt", environment, folder)
-        return {"cluster": "local", "folder": str(folder), **process.to_dict()}
+        """Start the supervisor of a run, unless it has one: asked twice, or by ten processes at once, it starts one.
+
+        Raises:
+            JobError: it was started several times and never came up.
+        """
+        handle = {"cluster": "local", "folder": str(folder), "host": socket.gethostname()}
+        held = _lease(folder).take()
+        if held is None:
+            return handle
+        try:
+            run = RunFolder(folder)
+            _not_in_vain(run)
+            run.say({SUPERVISOR: "started"})
+            python = (run.read("spec.json") or {}).get("python") or sys.executable  # whoever revives it may be in another environment
+            command = [python, "-m", "jupyter_mlp.backends.supervisor", str(folder), str(workspace), str(held)]
+            spawn(command, folder / _LOG, {**_unranked(), "PYTHONUNBUFFERED": "1", "PYTHONPATH": _import_path()}, folder, (held,))
+        finally:
+            os.close(held)
+        return handle
 
     def alive(self, handle: Mapping[str, Any]) -> bool:
-        """Whether the supervisor runs, or, where that was killed, the training itself."""
-        return any(process.alive for process in _processes(handle))
+        """Whether the job has a supervisor."""
+        return _lease(Path(handle["folder"])).held
 
     def cancel(self, handle: Mapping[str, Any]) -> None:
-        """End the supervisor, which ends its ranks and records it; where that was killed, end the training."""
-        for process in _processes(handle):
-            process.stop(wait_s=15)
+        """Wait until the supervisor has seen the wish and ended the ranks; one that was killed is started for it."""
+        run = RunFolder(Path(handle["folder"]))
+        deadline = time.monotonic() + _CANCEL_S
+        while jobs.state_of(run)[0] == RUNNING and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
-def _processes(handle: Mapping[str, Any]) -> list[Process]:
-    worker = RunFolder(Path(handle["folder"])).read("worker.json")
-    return [Process.from_dict(handle), *([Process.from_dict(worker)] if worker else [])]
+def _lease(folder: Path) -> Lease:
+    return Lease(folder / "supervisor.lock")
+
+
+def _not_in_vain(run: RunFolder) -> None:
+    words = [event[SUPERVISOR] for event in run.events()[0] if event.get(SUPERVISOR) in ("started", "up")]
+    if words[-_STARTS:] == ["started"] * _STARTS:
+        log = run.path / _LOG
+        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if log.exists() else []
+        raise JobError(
+            f"The job's supervisor was started {_STARTS} times and never came up.", f"Its last words: {' '.join(said) or 'none'}"
+        )
 
 
 def gpu_count() -> int:
     """Return the number of NVIDIA GPUs, without importing torch."""
+    return len(visible_gpus())
+
+
+def visible_gpus() -> list[str]:
+    """Return what CUDA_VISIBLE_DEVICES calls each GPU that may be used."""
+    names = os.listdir("/dev") if os.path.isdir("/dev") else []
+    found = sorted(name[6:] for name in names if name.startswith("nvidia") and name[6:].isdigit())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = sum(1 for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()) if os.path.isdir("/dev") else 0
     if visible is not None:
-        return min(found, len([one for one in visible.split(",") if one.strip() not in ("", "-1")]))
-    return found
+        return [one.strip() for one in visible.split(",") if one.strip() not in ("", "-1")][: len(found)]
+    return [str(number) for number in range(len(found))]
+
+
+def _unranked() -> dict[str, str | None]:
+    """What a supervisor must not inherit from the rank that starts it again: who that is, and its part of the GPUs."""
+    gpus = os.environ.get(ALL_GPUS, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return {**dict.fromkeys(RANK_VARIABLES), "CUDA_VISIBLE_DEVICES": gpus}
 
 
 def _import_path() -> str:

@@ -1,83 +1,173 @@
-"""The supervisor of one local job: starts the ranks, waits, and writes how it ended. It needs no kernel and no Lab.
+"""The supervisor of one local job: starts the ranks, starts them again after a kill, and writes how it ended.
 
-python -m jupyter_mlp.backends.supervisor RUN_FOLDER WORKSPACE
+    python -m jupyter_mlp.backends.supervisor RUN_FOLDER WORKSPACE LEASE
+
+It holds the lease that whoever started it took (an open file), so a run never has two. It needs no kernel and no Lab;
+killed itself, whoever looks next starts another one, which goes on with the processes that are left.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
+import time
+import traceback
 from pathlib import Path
-from types import FrameType
 
+from jupyter_mlp.backends.local import ALL_GPUS, gpu_count, visible_gpus
+from jupyter_mlp.backends.ranks import Ending, Ranks
 from jupyter_mlp.core.entities import CANCELLED, FAILED
-from jupyter_mlp.store import jobs
+from jupyter_mlp.core.queueing import FILLS, WAITS
+from jupyter_mlp.store import checkpoints, jobs
+from jupyter_mlp.store.attempts import BEGUN, SUPERVISOR, Attempt, attempts, log_sizes, taken_over
+from jupyter_mlp.store.checkpoints import Checkpoint
 from jupyter_mlp.store.jobs import RunFolder
+from jupyter_mlp.store.queue import Queue
 from jupyter_mlp.store.workspace import Workspace
 
-_GRACE_S = 10.0
+_LOOK_S = 0.05
+_ASK_EVERY = 6  # looks
 
 
-class _Cancelled(BaseException):
-    """Somebody asked the job to stop."""
-
-
-def main(folder: Path, root: Path) -> int:
+def main(folder: Path, root: Path, lease: int) -> int:
     """See one run through; return the exit status."""
+    os.set_inheritable(lease, False)  # ours alone: no rank may hold it longer than we live
     run, workspace = RunFolder(folder), Workspace(root)
-    signal.signal(signal.SIGTERM, _cancel)
-    child = subprocess.Popen(_ranks(folder, int((run.read("spec.json") or {})["gpus"])), env=_environment(run), cwd=folder)
-    try:
-        status = child.wait()
-    except _Cancelled:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _end(child)
-        run.end(CANCELLED)
-    else:
-        if status == 0 and (folder / "result").is_dir():
-            jobs.complete(workspace, run)
-        else:
-            run.end(FAILED, *jobs.reason(run, _ended(status)))
+    if run.read("exit.json") is None:
+        run.say({SUPERVISOR: "up", "pid": os.getpid()})
+        supervisor = Supervisor(run, workspace)
+        try:
+            supervisor.run()
+        except Exception as error:  # noqa: BLE001 - a run that cannot be supervised has failed, and says so
+            traceback.print_exc()
+            supervisor.stop()
+            run.end(
+                FAILED, f"The job's supervisor failed: {type(error).__name__}: {error}", "supervisor.log in the run's folder has all of it."
+            )
     jobs.fold(workspace, folder.name)
     return 0
 
 
-def _ranks(folder: Path, count: int) -> list[str]:
-    module = ["-m", "jupyter_mlp.backends.worker", str(folder)]
-    if count == 1:
-        return [sys.executable, *module]  # torchrun would import torch once more, only to start one process
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(count)]
-    return [sys.executable, *torchrun, *module]
+class Supervisor:
+    """What is done for one run until it has ended."""
+
+    def __init__(self, run: RunFolder, workspace: Workspace) -> None:
+        spec = run.read("spec.json") or {}
+        self._run, self._workspace = run, workspace
+        self._world, self._retries = int(spec["gpus"]), int(spec["retries"])
+        self._ranks = Ranks(run, self._world)
+        self._queue = Queue(workspace, run, workspace.settings.processes or gpu_count() or os.cpu_count() or 1)
+        self._state, self._place = WAITS, 0
+
+    def run(self) -> None:
+        """Go on from whatever is there: nothing yet, ranks of a killed supervisor, or what is left of a killed attempt."""
+        done = attempts(self._run)
+        if not done and self._is_cancelled:
+            self._run.end(CANCELLED)
+            return
+        if done:
+            self._ranks.adopt(done[-1].number)
+            if self._ranks.alive:
+                self._asked()  # with its place it was found again
+            ending = self._watched()
+        else:
+            ending = self._attempt(None, Ending(False), [])
+        while not self._is_over(ending):
+            ending = self._go_on(ending)
+
+    def stop(self) -> None:
+        """End the run's processes."""
+        self._ranks.stop()
+
+    def _is_over(self, ending: Ending) -> bool:
+        if self._is_cancelled:
+            self._run.end(CANCELLED)
+        elif ending.well:
+            jobs.complete(self._workspace, self._run)
+        elif not ending.again:
+            self._run.end(FAILED, *jobs.told(self._run, ending.why, ending.hint))
+        else:
+            return False
+        return True
+
+    def _go_on(self, ending: Ending) -> Ending:
+        """Start the next attempt from the last good checkpoint, unless it has been tried often enough from there."""
+        found, unused = checkpoints.newest(self._run.path / "checkpoints")
+        for sentence in unused:
+            self._run.say({SUPERVISOR: "note", "note": f"{sentence} {_from(found)}"})
+        done = attempts(self._run)
+        restarts = _restarts(done, found.step if found else None)
+        if restarts >= self._retries and not ending.made_room:
+            often = "once" if restarts == 1 else f"{restarts} times"
+            said = f"It was started again {often} {_from(found).lower().removesuffix('.')};" if restarts else "It was not started again:"
+            return Ending(False, f"{ending.why} {said} --retries {self._retries} allows no more.", ending.hint)
+        return self._attempt(found, ending, done)
+
+    def _attempt(self, found: Checkpoint | None, before: Ending, done: list[Attempt]) -> Ending:
+        if not self._has_room():
+            return before
+        number = done[-1].number + 1 if done else 1
+        room = {"made_room": True} if before.made_room else {}
+        self._run.say({BEGUN: number, "resumes": found.step if found else None, "why": before.why, **room})
+        if number > 1 and found is None:
+            sizes = log_sizes(self._run.path, self._world)
+            self._run.say(taken_over(0, 0, [0] * self._world, sizes))
+        environment = {"MLP_RESUME": str(found.path)} if found else {}
+        gpus = visible_gpus()
+        if gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[number % len(gpus)] for number in self._queue.devices)
+            environment[ALL_GPUS] = ",".join(gpus)
+        if not self._ranks.start(number, environment):
+            raise RuntimeError("processes of another attempt still run")
+        return self._watched()
+
+    def _watched(self) -> Ending:
+        looks = 0
+        while self._ranks.watch():
+            looks += 1
+            if self._is_cancelled:
+                self._ranks.stop()
+            if self._state == FILLS and looks % _ASK_EVERY == 0 and not self._asked():
+                self._ranks.stop()
+                ending = self._ranks.ending()
+                return ending if ending.well else Ending(False, "It made room for a larger job before it.", again=True, made_room=True)
+            time.sleep(_LOOK_S)
+        return self._ranks.ending()
+
+    def _has_room(self) -> bool:
+        """Wait for a place among the machine's processes; False when the job was cancelled meanwhile."""
+        said = 0
+        while not self._asked():
+            if self._is_cancelled:
+                return False
+            if self._place != said:
+                said = self._place
+                self._run.say({SUPERVISOR: "note", "note": f"queued: place {said}, for {self._world} of the machine's processes"})
+            time.sleep(_LOOK_S * _ASK_EVERY)
+        return not self._is_cancelled
+
+    def _asked(self) -> bool:
+        self._state, self._place = self._queue.ask()
+        return self._state != WAITS
+
+    @property
+    def _is_cancelled(self) -> bool:
+        return (self._run.path / jobs.CANCEL).exists()
 
 
-def _environment(run: RunFolder) -> dict[str, str]:
-    count = int((run.read("spec.json") or {})["gpus"])
-    threads = str(max(1, (os.cpu_count() or 1) // count))
-    return {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": threads, **os.environ}
+def _restarts(done: list[Attempt], step: int | None) -> int:
+    """Return how often a run was started again from a place without getting any further."""
+    count = 0
+    for attempt in reversed(done):
+        if attempt.resumes != step or attempt.number == 1:
+            break
+        count += not attempt.made_room
+    return count
 
 
-def _cancel(_number: int, _frame: FrameType | None) -> None:
-    raise _Cancelled
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    child.terminate()
-    try:
-        child.wait(_GRACE_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-
-
-def _ended(status: int) -> str:
-    if status < 0:
-        name = signal.Signals(-status).name
-        more = " (the machine may have run out of memory)" if name == "SIGKILL" else ""
-        return f"A training process was ended by {name}{more}."
-    return f"A training process ended with status {status}."
+def _from(found: Checkpoint | None) -> str:
+    return f"From step {found.step:,}." if found else "From the beginning."
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))

@@ -5,43 +5,71 @@
     rank 0   plans the rows (which are held out, which have a target) in a thread, while torch is imported
     all      wait for recipe.json, fit, say what happens in events.jsonl
     rank 0   publishes result/: weights, exported graph, card
+    each     says in rank.<n>.json which process it is, and at the end how it ended: who says nothing was killed
 
 It never opens the records database: whoever attaches, or the supervisor, brings the folder's truth into it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import threading
 import time
 import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from jupyter_mlp.core.errors import JobError, MLPError
+from jupyter_mlp.core.errors import JobError, MLPError, storage_error
 from jupyter_mlp.core.recipe import Recipe
-from jupyter_mlp.store import batches
-from jupyter_mlp.store.jobs import RunFolder
-from jupyter_mlp.store.processes import identify
+from jupyter_mlp.store import batches, jobs
+from jupyter_mlp.store.jobs import Again, RunFolder
+from jupyter_mlp.store.processes import this_process
 
 _LOOK_S = 0.02
+_MIND_S = 0.5
+_LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")  # what a rank says when another is gone
 
 
 def main(folder: Path) -> int:
-    """Train; return the exit status. Why it failed stands in failure.json."""
+    """Train; return the exit status. How it ended, and why, stands in rank.<n>.json."""
     run = RunFolder(folder)
     rank = int(os.environ.get("RANK", "0"))
-    if rank == 0:
-        run.write("worker.json", identify(os.getpid()).to_dict())
+    me = {**this_process().to_dict(), "attempt": int(os.environ.get("MLP_ATTEMPT", "1"))}
+    word = f"rank.{rank}.json"
+    run.write(word, me)
+    if rank == 0 and "MLP_ATTEMPT" in os.environ:  # started by a supervisor of ours
+        threading.Thread(target=_mind_supervisor, args=(folder,), daemon=True).start()
     try:
         _train(run, rank, int(os.environ.get("WORLD_SIZE", "1")))
     except BaseException as error:  # noqa: BLE001 - whatever ends a rank is told to whoever attaches
         traceback.print_exc()
-        if not isinstance(error, SystemExit | KeyboardInterrupt) and run.read("failure.json") is None:
-            run.write("failure.json", _said(error, folder / "code"))
+        run.write(word, {**me, "ended": "error", "at": time.time(), "again": _may_go_well(error), **_said(error, folder / "code")})
         return 1
+    run.write(word, {**me, "ended": "well", "at": time.time()})
     return 0
+
+
+def _mind_supervisor(folder: Path) -> None:
+    """Start another supervisor whenever there is none: nobody needs to look for the job to go on."""
+    run = RunFolder(folder)
+    while run.read("exit.json") is None:
+        time.sleep(_MIND_S)
+        jobs.revive(run)
+
+
+def _may_go_well(error: BaseException) -> bool:
+    """Whether another attempt can end otherwise: another rank or a file was lost; a mistake in the code stays one."""
+    if isinstance(error, MLPError):
+        return isinstance(error, Again)
+    if type(error).__name__ == "SIGTERMException":
+        return True
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.distributed.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _LOST)
 
 
 def _train(run: RunFolder, rank: int, world: int) -> None:
@@ -49,7 +77,7 @@ def _train(run: RunFolder, rank: int, world: int) -> None:
     assert spec is not None, "the launcher starts workers in a complete run folder"
     sys.path.insert(0, str(run.path / "code"))
     with ThreadPoolExecutor(1) as beside:
-        preparing = beside.submit(_prepare, run, spec, world) if rank == 0 else None
+        preparing = beside.submit(_prepare, run, spec, world) if rank == 0 and run.read("recipe.json") is None else None
         from jupyter_mlp.backends import lightning  # 3 s, in which the data is looked at
 
         prepared = _prepared(run, preparing)
@@ -77,13 +105,16 @@ def _prepared(run: RunFolder, preparing: Future[None] | None) -> dict[str, Any]:
         found = run.read("recipe.json")
         if found is not None:
             return found
-        if run.read("failure.json") is not None:
-            raise SystemExit("rank 0 said why")
+        first = run.read("rank.0.json") or {}
+        if "ended" in first and first["attempt"] == int(os.environ.get("MLP_ATTEMPT", "1")):
+            raise Again("Rank 0 ended before the data was ready.")
         time.sleep(_LOOK_S)
 
 
 def _said(error: BaseException, code: Path) -> dict[str, str]:
     """What went wrong, and the line of the user's own code where it did."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not isinstance(error, MLPError):
+        error = storage_error(error, "writing")
     if isinstance(error, MLPError):
         return {"error": error.message, "hint": error.hint}
     text = str(error).strip().splitlines()

@@ -36,6 +36,7 @@ class Settings:
     keep_days: float = 0.0
     keep_gb: float = 0.0
     gc_grace_s: float = 3600.0
+    processes: int = 0  # of training, at the same time on this machine; 0: one a GPU, or one a core
 
 
 def load(folder: Path, environment: Mapping[str, str] = os.environ) -> Settings:

@@ -10,6 +10,7 @@ from jupyter_mlp.core.references import Ref
 
 RUNNING, FINISHED, FAILED, CANCELLED = "running", "finished", "failed", "cancelled"
 FORGOTTEN = "forgotten"  # finished once; what it made was released since
+QUEUED = "queued"  # how a recorded-as-running job shows that waits for processes
 
 
 @dataclass(frozen=True)

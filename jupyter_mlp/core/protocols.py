@@ -15,7 +15,10 @@ class Launcher(Protocol):
         ...
 
     def submit(self, folder: Path, workspace: Path) -> Mapping[str, Any]:
-        """Start the job described in the run folder; return what finds it again, as JSON types."""
+        """Start the job described in the run folder, or what watches it, unless it runs; return what finds it again, as JSON types.
+
+        Asked again for a job that was killed, it goes on from the job's last checkpoint; JobError says that it cannot.
+        """
         ...
 
     def alive(self, handle: Mapping[str, Any]) -> bool:
@@ -23,5 +26,5 @@ class Launcher(Protocol):
         ...
 
     def cancel(self, handle: Mapping[str, Any]) -> None:
-        """Ask the job to stop; it records that it was cancelled."""
+        """End the job, which knows of the wish from its run folder; it records that it was cancelled."""
         ...

@@ -25,6 +25,7 @@ INSERT INTO activities (id, kind, name, identity, state, parameters, facts, erro
 VALUES (:id, :kind, :name, :identity, :state, :parameters, :facts, :error, :started_at, :ended_at, :username, :host, :notebook, :cell)
 RETURNING seq
 """
+_INSERT_ALONE = _INSERT.replace("RETURNING", "ON CONFLICT DO NOTHING RETURNING")
 _INSERT_EDGE = """
 INSERT INTO edges (activity, role, position, kind, name, version, seq)
 VALUES (:activity, :role, :position, :kind, :name, :version, :seq)
@@ -77,8 +78,11 @@ class Activities:
         if (name, made) == (known.name, known.made) and self._is_newest(known):
             self.session.append(known.id)
             return known
-        new = self.begin(known.kind, name=name, key=known.key, used=known.used, parameters=known.parameters)
-        return self.finish(new, made=made, facts={**known.facts, "again": known.id})
+        begun = _begun(new_id(), known.kind, name, known.key, known.used, known.parameters)
+        new = replace(begun, state=FINISHED, made=made, facts=plain({**known.facts, "again": known.id}), ended_at=time.time())
+        self._pin(made)
+        with self._database.transaction(write=True) as connection:  # never running: its key may be, in another job
+            return self._insert(connection, _INSERT, new) or new
 
     def begin(
         self,
@@ -91,25 +95,51 @@ class Activities:
         activity_id: str | None = None,
     ) -> Activity:
         """Record that something began; it shows as running until `finish`, `fail` or `cancel`."""
-        import getpass
-
-        activity = Activity(
-            id=activity_id or new_id(),
-            kind=kind,
-            name=name,
-            key=key,
-            used=tuple(used),
-            parameters=plain(dict(parameters or {})),
-            facts={PROCESS: this_process().to_dict()},
-            started_at=time.time(),
-            user=getpass.getuser(),
-            host=socket.gethostname(),
-            notebook=os.environ.get("MLP_NOTEBOOK") or os.environ.get("JPY_SESSION_NAME"),
-            cell=_running_cell(),
-        )
+        activity = _begun(activity_id or new_id(), kind, name, key, used, parameters)
         with self._database.transaction(write=True) as connection:
-            seq = int(connection.execute(_INSERT, _columns(activity))[0]["seq"])
-            _insert_edges(connection, activity.id, "used", activity.used, seq)
+            begun = self._insert(connection, _INSERT, activity)
+        assert begun is not None, "without a conflict clause an insert returns its row or raises"
+        return begun
+
+    def claim(
+        self,
+        kind: str,
+        *,
+        key: str,
+        name: str | None = None,
+        used: Sequence[Ref] = (),
+        parameters: Mapping[str, Any] | None = None,
+        activity_id: str | None = None,
+        reuse: bool = True,
+    ) -> tuple[Activity, bool]:
+        """Record that something began, unless the same runs already (or, with `reuse`, has finished); return it, and whether it is ours.
+
+        The database decides (a unique index over the keys of what runs), so of any number of processes that ask at the
+        same moment exactly one gets it, and all others get that one's record.
+        """
+        activity = _begun(activity_id or new_id(), kind, name, key, used, parameters)
+        states = f"('{RUNNING}', '{FINISHED}')" if reuse else f"('{RUNNING}')"
+        same = f"WHERE kind = :kind AND identity = :key AND state IN {states} ORDER BY state, seq DESC LIMIT 1"
+        while True:
+            with self._database.transaction(write=True) as connection:
+                found = self._read(connection, same, {"kind": kind, "key": key})
+                if found:
+                    return found[0], False
+                begun = self._insert(connection, _INSERT_ALONE, activity)
+            if begun is not None:
+                return begun, True
+
+    def _pin(self, made: Sequence[Ref]) -> None:
+        if self._pinned:
+            self.pins.update({f"{ref.kind}:{ref.name}": ref.version for ref in made if ref.version})
+
+    def _insert(self, connection: Connection, sql: str, activity: Activity) -> Activity | None:
+        rows = connection.execute(sql, _columns(activity))
+        if not rows:
+            return None
+        seq = int(rows[0]["seq"])
+        _insert_edges(connection, activity.id, "used", activity.used, seq)
+        _insert_edges(connection, activity.id, "made", activity.made, seq)
         self.session.append(activity.id)
         return replace(activity, seq=seq)
 
@@ -167,8 +197,8 @@ class Activities:
             error=error,
             ended_at=time.time(),
         )
-        if state == FINISHED and self._pinned:
-            self.pins.update({f"{ref.kind}:{ref.name}": ref.version for ref in made if ref.version})
+        if state == FINISHED:
+            self._pin(made)
         with self._database.transaction(write=True) as connection:
             if not connection.execute(_UPDATE, _columns(closed)):  # another process closed it: its word stands
                 return self._read(connection, "WHERE id = :id", {"id": activity.id})[0]
@@ -333,6 +363,27 @@ class Activities:
 def new_id() -> str:
     """Return a fresh id that sorts roughly by time: 20261124-142530-1f3c9a2b."""
     return time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + os.urandom(4).hex()
+
+
+def _begun(
+    activity_id: str, kind: str, name: str | None, key: str | None, used: Sequence[Ref], parameters: Mapping[str, Any] | None
+) -> Activity:
+    import getpass
+
+    return Activity(
+        id=activity_id,
+        kind=kind,
+        name=name,
+        key=key,
+        used=tuple(used),
+        parameters=plain(dict(parameters or {})),
+        facts={PROCESS: this_process().to_dict()},
+        started_at=time.time(),
+        user=getpass.getuser(),
+        host=socket.gethostname(),
+        notebook=os.environ.get("MLP_NOTEBOOK") or os.environ.get("JPY_SESSION_NAME"),
+        cell=_running_cell(),
+    )
 
 
 def _only_used(clause: str, parameters: Mapping[str, Any]) -> dict[str, Any]:

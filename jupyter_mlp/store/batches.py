@@ -91,16 +91,25 @@ def counted(plan: Plan, recipe: Recipe) -> Plan:
 
 
 def stream(
-    plan: Plan, recipe: Recipe, part: str, batch_rows: int, *, rank: int = 0, world: int = 1, epoch: int = 0, shuffle: bool = True
+    plan: Plan,
+    recipe: Recipe,
+    part: str,
+    batch_rows: int,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    epoch: int = 0,
+    shuffle: bool = True,
+    start: int = 0,
 ) -> Iterator[Batch]:
-    """Yield one rank's batches of one epoch: `plan.steps(...)` of them, the last one shorter.
+    """Yield one rank's batches of one epoch from number `start` on: `plan.steps(...)` in all, the last one shorter.
 
     The windows ahead are decoded by a thread while a batch is used; memory does not grow with the data set.
     """
     import numpy as np
 
     share = plan.rows(part) // world
-    parts = _ahead(_windows(plan, recipe, part, (rank * share, (rank + 1) * share), epoch, shuffle))
+    parts = _ahead(_windows(plan, recipe, part, (rank * share + start * batch_rows, (rank + 1) * share), epoch, shuffle))
     held: list[Batch] = []
     for window in parts:
         held.append(window)

@@ -3,13 +3,16 @@
     <workspace>/runs/<id>/
       spec.json         what to do (written before the job starts)
       code/             the captured module and local modules
-      handle.json       what finds the job again (process identity, cluster job id)
-      worker.json       the process of rank 0
-      log.txt           everything it printed
-      events.jsonl      progress and metrics, one object a line, append only
+      handle.json       what finds the job again (host, cluster job id)
+      ranks.json        the processes of the newest attempt
+      ticket.json       what the job needs of the machine, and whether it may run (queue.py)
+      rank.<n>.json     the process of a rank, and how it ended, in its own words
+      log.txt           everything rank 0 printed; log.<n>.txt of the others
+      events.jsonl      attempts, progress and metrics, one object a line, append only (attempts.py reads them)
       fitted.json       the fitted recipe
       recipe.json       the same with the plan of rows
-      failure.json      what went wrong in a worker, in its own words
+      checkpoints/      the last few places to go on from
+      cancel.json       somebody wants it to stop
       result/           weights, exported graph, code and card: all of it, or not there
       exit.json         how it ended; written last, fsynced
 
@@ -20,6 +23,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -27,14 +31,22 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, RUNNING, Activity
-from jupyter_mlp.core.errors import NotFoundError, nearest
+from jupyter_mlp.core.errors import JobError, NotFoundError, nearest
 from jupyter_mlp.core.plugins import load
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import registry
 from jupyter_mlp.store.activities import PROCESS
 from jupyter_mlp.store.artifacts import publish_bytes
+from jupyter_mlp.store.attempts import history, placed
+from jupyter_mlp.store.leases import Lease
 from jupyter_mlp.store.processes import Process
 from jupyter_mlp.store.workspace import Workspace
+
+CANCEL = "cancel.json"
+
+
+class Again(JobError):
+    """What ended an attempt and need not end the next: something was lost that another attempt finds again."""
 
 
 class RunFolder:
@@ -47,11 +59,6 @@ class RunFolder:
     def has_result(self) -> bool:
         """Whether the training has ended well: its result appears all at once."""
         return (self.path / "result").is_dir()
-
-    @property
-    def log_path(self) -> Path:
-        """Where the job prints to."""
-        return self.path / "log.txt"
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """Publish a JSON file of the folder."""
@@ -83,14 +90,7 @@ class RunFolder:
         except FileNotFoundError:
             return [], offset
         whole = data[: data.rfind(b"\n") + 1]
-        return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
-
-    def log(self) -> str:
-        """Return everything the job printed so far."""
-        try:
-            return self.log_path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
+        return [event for line in whole.splitlines(keepends=True) for _, event in placed(line)], offset + len(whole)
 
     def end(self, state: str, error: str = "", hint: str = "", **facts: Any) -> None:
         """Write how the run ended; the first word stands."""
@@ -119,24 +119,60 @@ def run_of(activity: Activity) -> str:
 
 
 def state_of(folder: RunFolder) -> tuple[str, str]:
-    """Return a run's true state and, for a failed one, the reason."""
+    """Return a run's true state and, for a failed one, the reason; a job that stands still because of a kill goes on."""
     ended = folder.read("exit.json")
     if ended is None and not _alive(folder):
         ended = folder.read("exit.json")  # it may have ended between the two looks
-        if ended is None and not folder.has_result:
-            return FAILED, reason(folder, "The job's process was killed or the machine restarted; nothing of it runs any more.")[0]
-        if ended is None:
+        if ended is None and folder.has_result:
             return FINISHED, ""  # the supervisor was killed after the training had ended
-    if ended is not None:
+        if ended is None:
+            ended = {} if revive(folder) else folder.read("exit.json")
+    if ended:
         return str(ended["state"]), str(ended.get("error") or "")
     return RUNNING, ""
 
 
-def reason(folder: RunFolder, otherwise: str) -> tuple[str, str]:
-    """Return why a run failed and what to type next: a worker's own words, or else a sentence about its process."""
-    said = folder.read("failure.json") or {"error": otherwise, "hint": ""}
-    hint = f"The whole log: %mlp_attach run:{folder.path.name} --logs"
-    return said["error"], f"{said['hint']}  {hint}" if said["hint"] else hint
+def start(folder: RunFolder) -> None:
+    """Start a job, or go on with one that was killed, unless it is being started or runs.
+
+    Raises:
+        JobError: it cannot be started.
+    """
+    held = Lease(folder.path / "start.lock").take()
+    if held is None:
+        return
+    try:
+        if not _alive(folder):
+            spec = folder.read("spec.json") or {}
+            folder.write("handle.json", load("launchers", spec["cluster"])().submit(folder.path, folder.path.parents[1]))
+    finally:
+        os.close(held)
+
+
+def revive(folder: RunFolder) -> bool:
+    """Go on with a job that was killed; when that cannot be, say so as the job's end, and return False."""
+    try:
+        start(folder)
+    except JobError as error:
+        folder.end(FAILED, *told(folder, error.message, error.hint))
+        return False
+    except OSError:
+        pass  # who may only look leaves it to its owner, and on a full disk nothing starts: the next look tries again
+    return True
+
+
+def cancel(folder: RunFolder) -> None:
+    """End a job, whatever it is doing; return when it has ended. The wish is written first, so a kill does not lose it."""
+    folder.write(CANCEL, {"at": time.time()})
+    handle = folder.read("handle.json")
+    if state_of(folder)[0] == RUNNING and handle is not None:
+        load("launchers", handle["cluster"])().cancel(handle)
+
+
+def told(folder: RunFolder, error: str, hint: str) -> tuple[str, str]:
+    """Return why a run failed, and what to type next with where to find its log."""
+    whole = f"The whole log: %mlp_attach run:{folder.path.name} --logs"
+    return error, f"{hint}  {whole}" if hint else whole
 
 
 def complete(workspace: Workspace, folder: RunFolder) -> None:
@@ -145,6 +181,7 @@ def complete(workspace: Workspace, folder: RunFolder) -> None:
     card = RunFolder(folder.path / "result").read(registry.CARD) or {}
     model = registry.register(workspace, folder.path / "result", card, spec["model"])
     folder.end(FINISHED, model=model, metrics=card["metrics"], steps=card["steps"], rows=card["rows"], fit_s=card["fit_s"])
+    shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)  # nothing goes on from there any more
 
 
 def fold(workspace: Workspace, run_id: str) -> Activity:
@@ -184,7 +221,7 @@ def settled(workspace: Workspace, activity: Activity) -> Activity:
 def metric_series(folder: RunFolder) -> dict[str, list[tuple[int, float]]]:
     """Return every metric as a list of (step, value)."""
     series: dict[str, list[tuple[int, float]]] = {}
-    for event in folder.events()[0]:
+    for event in history(folder):
         for name, value in event.get("metrics", {}).items():
             series.setdefault(name, []).append((int(event.get("step", 0)), float(value)))
     return series
@@ -204,7 +241,4 @@ def follow(folder: RunFolder, every_s: float = 0.1) -> Iterator[list[dict[str, A
 
 def _alive(folder: RunFolder) -> bool:
     handle = folder.read("handle.json")
-    if handle is None:
-        spec = folder.read("spec.json") or {}
-        return time.time() - float(spec.get("submitted_at", 0)) < 30  # between the spec and the start of the job
-    return bool(load("launchers", handle["cluster"])().alive(handle))
+    return handle is not None and bool(load("launchers", handle["cluster"])().alive(handle))

@@ -47,6 +47,11 @@ class Process:
             self._signal(request)
             psutil.wait_procs([found], timeout=patience)
 
+    def send(self, request: signal.Signals) -> None:
+        """Send a signal to the process and, where it leads one, to its group; only if it is still this process."""
+        if self._found() is not None:
+            self._signal(request)
+
     def _signal(self, request: signal.Signals) -> None:
         try:
             if os.getpgid(self.pid) == self.pid:
@@ -67,8 +72,19 @@ class Process:
             return None
 
 
-def spawn(argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, folder: Path | None = None) -> Process:
-    """Start `argv` in a session of its own, output appended to `log` (0600), no standard input; return at once."""
+def spawn(
+    argv: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str | None] | None = None,
+    folder: Path | None = None,
+    held: Sequence[int] = (),
+) -> Process:
+    """Start `argv` in a session of its own, output appended to `log` (0600), no standard input; return at once.
+
+    Args:
+        environment: variables besides our own; None takes one away.
+        held: open files that it inherits, under the same numbers (leases).
+    """
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
@@ -77,10 +93,11 @@ def spawn(argv: Sequence[str], log: Path, environment: Mapping[str, str] | None 
             stdin=subprocess.DEVNULL,
             stdout=handle,
             stderr=handle,
-            env={**os.environ, **(environment or {})},
+            env={name: value for name, value in {**os.environ, **(environment or {})}.items() if value is not None},
             cwd=folder,
             start_new_session=True,
             close_fds=True,
+            pass_fds=held,
         )
     finally:
         os.close(handle)

@@ -39,7 +39,11 @@ def test_a_submission_that_was_killed_half_way_is_no_running_job(workspace: Work
     assert mlp.status().running == ()
     folder = workspace.runs / "20260101-000000-00000001"
     folder.mkdir(parents=True)
-    (folder / "spec.json").write_text(f'{{"submitted_at": {time.time() - 60}}}')
+    (folder / "spec.json").write_text('{"cluster": "local", "python": "/bin/false"}')  # a supervisor that never comes up
     workspace.activities.begin("train", name="Net", activity_id=folder.name)
-    assert mlp.status().running == ()
+    deadline = time.monotonic() + 30
+    while mlp.status().running:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert {activity.state for activity in workspace.activities.recent(["train"])} == {"failed"}
+    assert "never came up" in (workspace.activities.recent(["train"])[0].error or "")

@@ -144,22 +144,54 @@ def test_the_supervisor_is_killed_and_whoever_attaches_registers_the_model(noteb
     run = notebook.cell("%mlp_train Net --data rows --target y --max-epochs 4 --detach")
     folder = workspace_folder(run)
     _until(lambda: jobs.metric_series(folder).get("train_loss"), 60)
-    os.kill(folder.read("handle.json")["pid"], signal.SIGKILL)  # type: ignore[index]
+    worker = folder.read("rank.0.json")["pid"]  # type: ignore[index]
+    os.kill(_supervisors(folder)[0], signal.SIGKILL)
+    _until(lambda: len(_supervisors(folder)) == 2, 30)  # the worker saw to it, and nobody looked
     assert run.state == "running"
     assert run.wait().model is not None
-    assert run.state == "finished"
+    assert run.state == "finished" and len(run.attempts) == 1
+    assert folder.read("rank.0.json")["pid"] == worker  # type: ignore[index]
 
 
-def test_a_killed_worker_is_a_failed_run_that_says_so(notebook: Notebook, workspace: Workspace) -> None:
+def test_a_killed_worker_goes_on_from_its_checkpoint_as_often_as_is_allowed(notebook: Notebook, workspace: Workspace) -> None:
     dataset(workspace)
     notebook.cell(SLOW)
-    run = notebook.cell("%mlp_train Net --data rows --target y --max-epochs 50 --detach")
-    _until(lambda: jobs.metric_series(workspace_folder(run)).get("train_loss"), 60)
-    os.kill(workspace_folder(run).read("worker.json")["pid"], signal.SIGKILL)  # type: ignore[index]
-    with pytest.raises(JobError, match="ended by SIGKILL") as error:
+    run = notebook.cell("%mlp_train Net --data rows --target y --max-epochs 50 --checkpoint-every 3 --retries 1 --detach")
+    folder = workspace_folder(run)
+    _until(lambda: list((folder.path / "checkpoints").glob("*.json")), 60)
+    os.kill(folder.read("rank.0.json")["pid"], signal.SIGKILL)  # type: ignore[index]
+    _until(lambda: len(run.attempts) == 2, 30)
+    assert run.state == "running" and run.attempts[1].resumes is not None and run.attempts[1].resumes % 3 == 0
+    assert run.attempts[1].why == "The training process was killed (SIGKILL, by somebody or for want of memory)."
+    _until(lambda: (folder.read("rank.0.json") or {}).get("attempt") == 2, 30)
+    os.kill(folder.read("rank.0.json")["pid"], signal.SIGKILL)  # type: ignore[index]
+    with pytest.raises(JobError, match="was killed") as error:
         run.wait()
-    assert "--logs" in error.value.hint
-    assert run.model is None and workspace.activities.names("model") == []
+    assert "--retries 1 allows no more" in error.value.message and "--logs" in error.value.hint
+    assert f"went on from step {run.attempts[1].resumes}" in repr(run)
+    assert run.state == "failed" and run.model is None and workspace.activities.names("model") == []
+
+
+def test_supervisor_and_worker_are_killed_and_whoever_looks_starts_them_once(notebook: Notebook, workspace: Workspace) -> None:
+    dataset(workspace)
+    notebook.cell(SLOW)
+    run = notebook.cell("%mlp_train Net --data rows --target y --max-epochs 6 --batch-size 256 --checkpoint-every 4 --detach")
+    folder = workspace_folder(run)
+    _until(lambda: list((folder.path / "checkpoints").glob("*.json")), 60)
+    os.kill(_supervisors(folder)[0], signal.SIGKILL)
+    os.kill(folder.read("rank.0.json")["pid"], signal.SIGKILL)  # type: ignore[index]
+    newest = max(folder.path.glob("checkpoints/*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    looking = [threading.Thread(target=lambda: mlp.status()) for _ in range(8)]
+    for one in looking:
+        one.start()
+    assert run.wait().state == "finished"
+    assert len(_supervisors(folder)) == 2 and len(run.attempts) == 2
+    assert f"step {int(newest.stem)} is not used" in repr(run)
+    assert run.attempts[1].resumes is None or run.attempts[1].resumes < int(newest.stem)
+    assert [step for step, _ in jobs.metric_series(folder)["train_loss"]] == [15 * epoch for epoch in range(1, 7)]
+    for one in looking:
+        one.join()
 
 
 def test_a_mistake_in_the_model_is_told_with_its_line(notebook: Notebook, workspace: Workspace) -> None:
@@ -171,7 +203,7 @@ def test_a_mistake_in_the_model_is_told_with_its_line(notebook: Notebook, worksp
     assert "In validation_step" in error.value.hint or "In forward" in error.value.hint
     assert workspace.activities.names("model") == [] and workspace.activities.recent()[0].state == "failed"
     notebook.cell(NET)
-    with pytest.raises(JobError, match="not a number any more"):
+    with pytest.raises(JobError, match="not a number any more from step [23] on"):
         notebook.cell("%mlp_train Net --data rows --target y --set lr=1e30")
 
 
@@ -190,6 +222,36 @@ def test_ctrl_c_detaches_and_cancel_stops(notebook: Notebook, workspace: Workspa
     assert finished(run) == "cancelled" and not _processes_of(workspace)
     with pytest.raises(JobError, match="was cancelled"):
         run.wait()
+
+
+@pytest.mark.slow
+def test_jobs_wait_in_order_and_a_small_one_fills_the_gap(
+    notebook: Notebook, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset(workspace)
+    monkeypatch.setenv("MLP_PROCESSES", "2")
+    notebook.cell(SLOW)
+    cell = "%mlp_train Net --data rows --target y --detach --checkpoint-every 2"
+    first = notebook.cell(f"{cell} --max-epochs 501")
+    _until(lambda: first.attempts, 30)
+    big = notebook.cell(f"{cell} --max-epochs 2 --gpus 2")
+    _until(lambda: big.state == "queued", 30)
+    urgent = notebook.cell(f"{cell} --max-epochs 502 --gpus 2 --priority 1")
+    _until(lambda: urgent.state == "queued", 30)
+    small = notebook.cell(f"{cell} --max-epochs 24")
+    _until(lambda: list(workspace_folder(small).path.glob("checkpoints/*.json")), 60)
+    assert (first.state, small.state) == ("running", "running")  # the gap is filled
+    assert dict(mlp.status().queued) == {urgent.id: 1, big.id: 2}
+    assert "queued, place 2" in repr(big) and "queued, place 1" in repr(mlp.status())
+    os.kill(_supervisors(workspace_folder(big))[0], signal.SIGKILL)  # a kill costs no place
+    urgent.cancel()
+    assert urgent.state == "cancelled" and urgent.attempts == ()
+    first.cancel()
+    assert big.wait().state == "finished"  # and the small one has made room for it
+    assert small.wait().state == "finished"
+    assert [attempt.made_room for attempt in small.attempts] == [False, True]
+    assert small.attempts[1].resumes and small.attempts[1].why == "It made room for a larger job before it."
+    assert [step for step, _ in jobs.metric_series(workspace_folder(small))["train_loss"]] == [4 * epoch for epoch in range(1, 25)]
 
 
 def test_the_command_line_trains_from_a_file(workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,6 +322,11 @@ def test_an_unknown_run_is_named(workspace: Workspace) -> None:
 
 def workspace_folder(run: mlp.training.Run) -> jobs.RunFolder:
     return jobs.folder_of(run.workspace, run.id)
+
+
+def _supervisors(folder: jobs.RunFolder) -> list[int]:
+    """Every supervisor that the run has had, by pid."""
+    return [event["pid"] for event in folder.events()[0] if event.get("supervisor") == "up"]
 
 
 def _processes_of(workspace: Workspace) -> list[psutil.Process]:

@@ -1,0 +1,265 @@
+"""Going on after a kill as if nothing had happened: when a checkpoint is taken, what is in it, and how it is put back.
+
+A checkpoint is taken between two batches, before any hook of the next one, or before the first hook of an epoch: all of
+one batch is in it and nothing of the other. At the same place it is put back, after everything that starting up drew from
+the random generators and printed.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import lightning as L  # noqa: N812 - how everybody writes it
+import numpy as np
+import torch
+import torchmetrics
+
+from jupyter_mlp.backends.lightning_checkpoints import PLACE, AsyncCheckpoints
+from jupyter_mlp.store.attempts import log_of, size_of, taken_over
+from jupyter_mlp.store.jobs import RunFolder
+
+_STATE = "mlp"  # our part of a checkpoint
+
+
+class Positioned(Protocol):
+    """Batches that can begin anywhere in an epoch."""
+
+    epoch: int
+    start: int
+
+
+@dataclass
+class Pace:
+    """When checkpoints are due: every so many steps, or seconds; neither: never."""
+
+    steps: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, told: Any) -> Pace:
+        """Read what the run's spec says: {"steps": 100} or {"seconds": 30.0}."""
+        return cls(int(told.get("steps", 0)), float(told.get("seconds", 0.0)))
+
+
+class Checkpointer(L.Callback):
+    """Takes checkpoints and puts the one back that a killed attempt left.
+
+    Args:
+        loader: what the batches of training come from.
+        steps: batches of an epoch.
+    """
+
+    def __init__(self, run: RunFolder, pace: Pace, writer: AsyncCheckpoints, loader: Positioned, steps: int) -> None:
+        self._run, self._pace, self._writer = run, pace, writer
+        self._loader, self._steps = loader, steps
+        self._restored: dict[str, Any] = {}  # our part of the checkpoint, until it is put back
+        self._sums: dict[str, dict[str, torch.Tensor]] = {}  # of epoch means, until their metric is logged again
+        self._place = (0, 0)  # epoch and batch of the checkpoint under way
+        self._last, self._last_at = 0, time.monotonic()
+        self._look = 1  # the step at which the ranks agree on the next checkpoint
+
+    # -- hooks
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the data at the place of the checkpoint: mid-epoch, no hook of the epoch's start comes."""
+        if self._restored:
+            self._loader.epoch, self._loader.start = self._restored["epoch"], self._restored["batch"]
+            trainer.fit_loop.epoch_loop._batches_that_stepped = self._restored["stepped"]
+        self._last_at = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take or put back a checkpoint between two epochs."""
+        self._loader.epoch, self._loader.start = trainer.current_epoch, 0
+        self._between(trainer, pl_module, 0)
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Take or put back a checkpoint between two batches."""
+        if batch_idx > 0:
+            self._between(trainer, pl_module, batch_idx)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Add what an epoch's mean had summed up before the kill, once its metric is there again."""
+        for name in [name for name in self._sums if name in trainer.fit_loop.epoch_loop._results]:
+            _add(trainer.fit_loop.epoch_loop._results[name], self._sums.pop(name))
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Complete what Lightning saves; every rank comes here, and the first one writes."""
+        for name in [name for name in checkpoint if "hyper_parameters" in name or "hparams" in name]:
+            del checkpoint[name]  # arguments come from the run's spec, and may be objects
+        epoch, batch = self._place
+        ranks = _gathered(trainer, {"random": _random_state(trainer), "log": _log_size(self._run, trainer)})
+        checkpoint["loops"] = {"fit_loop": _between_batches(trainer.fit_loop.state_dict(), epoch, batch)}
+        checkpoint[_STATE] = {
+            "epoch": epoch,
+            "batch": batch,
+            "stepped": trainer.fit_loop.epoch_loop._batches_that_stepped,
+            "random": [rank["random"] for rank in ranks],
+            "sums": _sums(trainer),
+            "metrics": {name: _metric_state(metric) for name, metric in _metrics(pl_module)},
+            "gradients": _gradients(trainer, pl_module),
+            "events": size_of(self._run.path / "events.jsonl"),
+            "logs": [rank["log"] for rank in ranks],
+        }
+        place = {name: checkpoint[_STATE][name] for name in ("epoch", "batch", "events", "logs")}
+        checkpoint[PLACE] = {**place, "step": self._step(epoch, batch)}
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep our part until it is put back."""
+        self._restored = checkpoint[_STATE]
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let the last checkpoint be written to its end."""
+        self._writer.wait()
+
+    # -- between two batches
+
+    def _between(self, trainer: L.Trainer, module: L.LightningModule, batch: int) -> None:
+        step = self._step(trainer.current_epoch, batch)
+        if self._restored:
+            self._put_back(trainer, module)
+            self._last, self._look = step, step + 1
+        elif self._is_due(trainer, step):
+            self._last, self._last_at, self._place = step, time.monotonic(), (trainer.current_epoch, batch)
+            trainer.save_checkpoint(self._run.path / "checkpoints")
+
+    def _step(self, epoch: int, batch: int) -> int:
+        return epoch * self._steps + batch
+
+    def _is_due(self, trainer: L.Trainer, step: int) -> bool:
+        """Whether to take one now; all ranks come to the same answer, without a word in most steps."""
+        if step == 0 or step < self._look:
+            return False
+        if self._pace.steps:
+            if step - self._last < self._pace.steps:
+                return False
+            due, following = not self._writer.busy, 1
+        elif self._pace.seconds:
+            due, following = self._by_the_clock(step, trainer.world_size)
+        else:
+            return False
+        if trainer.world_size > 1:
+            due, following = trainer.strategy.broadcast((due, following))
+        self._look = step + following
+        return bool(due)
+
+    def _by_the_clock(self, step: int, world: int) -> tuple[bool, int]:
+        """Return whether one is due, and after how many steps to ask again: one process alone can always ask."""
+        passed = time.monotonic() - self._last_at
+        due = passed >= self._pace.seconds and not self._writer.busy
+        if world == 1:
+            return due, 1
+        pace = (step - self._last) / max(passed, 1e-6)  # steps a second
+        left = self._pace.seconds if due else self._pace.seconds - passed
+        return due, max(1, min(int(left * pace), 2 * (step - self._last)))
+
+    def _put_back(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        found, self._restored = self._restored, {}
+        for name, metric in _metrics(module):
+            _set_metric(metric, found["metrics"].get(name))
+        self._sums = dict(found["sums"])
+        parameters = dict(module.named_parameters())
+        for name, gradient in found["gradients"].items():
+            parameters[name].grad = gradient.to(parameters[name].device)
+        after = [rank["log"] for rank in _gathered(trainer, {"log": _log_size(self._run, trainer)})]
+        if trainer.is_global_zero:
+            step = self._step(found["epoch"], found["batch"])
+            self._run.say(taken_over(step, found["events"], found["logs"][: len(after)], after))
+        _set_random_state(trainer, found["random"][trainer.global_rank])
+
+
+def _between_batches(loops: dict[str, Any], epoch: int, batch: int) -> dict[str, Any]:
+    """Return the counters of Lightning's loops as they are between two batches.
+
+    Seen from the hooks that we come from, the next batch or epoch has been counted as ready already, and a restart
+    would then count it twice (or validate once more). Between two epochs nothing is to be restarted at all.
+    """
+    counted, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
+    done = counted["total"]["completed"]
+    counted["total"] = dict.fromkeys(counted["total"], done)
+    counted["current"] = dict.fromkeys(counted["current"], batch or counted["current"]["completed"])
+    counted["is_last_batch"] = False
+    if batch == 0:
+        for tracker in (epochs["total"], epochs["current"]):
+            tracker.update(dict.fromkeys(tracker, epoch))
+    return loops
+
+
+def _gathered(trainer: L.Trainer, mine: dict[str, Any]) -> list[dict[str, Any]]:
+    if trainer.world_size == 1:
+        return [mine]
+    found: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(found, mine)
+    return found
+
+
+def _log_size(run: RunFolder, trainer: L.Trainer) -> int:
+    return size_of(log_of(run.path, trainer.global_rank))
+
+
+def _random_state(trainer: L.Trainer) -> dict[str, Any]:
+    name, key, position, has_gauss, gauss = np.random.get_state()
+    cuda = torch.cuda.get_rng_state(trainer.strategy.root_device) if trainer.strategy.root_device.type == "cuda" else None
+    return {
+        "python": random.getstate(),
+        "numpy": (str(name), np.asarray(key), int(position), int(has_gauss), float(gauss)),
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+    }
+
+
+def _set_random_state(trainer: L.Trainer, state: Mapping[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], trainer.strategy.root_device)
+
+
+def _sums(trainer: L.Trainer) -> dict[str, dict[str, torch.Tensor]]:
+    """What `self.log(..., on_epoch=True)` has summed up in this epoch, which Lightning does not save."""
+    results = trainer.fit_loop.epoch_loop._results
+    return {name: _states(one) for name, one in results.items() if one.is_tensor and one.meta.on_epoch and not one.has_reset}
+
+
+def _states(metric: Any) -> dict[str, torch.Tensor]:
+    return {name: getattr(metric, name) for name in ("value", "cumulated_batch_size") if hasattr(metric, name)}
+
+
+def _add(metric: Any, before: Mapping[str, torch.Tensor]) -> None:
+    """Add earlier batches to a metric that holds one batch: the same bits, because a sum of two knows no order."""
+    for name, value in before.items():
+        now = getattr(metric, name)
+        value = value.to(now.device)
+        if metric.meta.is_max_reduction or metric.meta.is_min_reduction:
+            setattr(metric, name, metric.meta.reduce_fx(value, now))
+        else:
+            setattr(metric, name, value + now)
+    metric._computed = None
+
+
+def _metrics(module: L.LightningModule) -> list[tuple[str, torchmetrics.Metric]]:
+    return [(name, one) for name, one in module.named_modules() if isinstance(one, torchmetrics.Metric)]
+
+
+def _metric_state(metric: torchmetrics.Metric) -> dict[str, Any]:
+    return {"updates": metric._update_count, "states": {name: getattr(metric, name) for name in metric._defaults}}
+
+
+def _set_metric(metric: torchmetrics.Metric, state: Mapping[str, Any] | None) -> None:
+    if state is None:
+        return
+    for name, value in state["states"].items():
+        moved = [one.to(metric.device) for one in value] if isinstance(value, list) else value.to(metric.device)
+        setattr(metric, name, moved)
+    metric._update_count, metric._computed = state["updates"], None
+
+
+def _gradients(trainer: L.Trainer, module: L.LightningModule) -> dict[str, torch.Tensor]:
+    """Gradients that the next step adds to: only where steps accumulate them, or the model steps by itself."""
+    if module.automatic_optimization and trainer.accumulate_grad_batches == 1:
+        return {}
+    return {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}

@@ -1,0 +1,216 @@
+"""The training processes of one attempt: started together, watched, and never two attempts of a run at once.
+
+All of them hold ranks.lock from before they exist until the last has ended, so whoever takes it knows that none is left,
+even when the supervisor that started them was killed. They are told what torchrun tells its ranks (RANK, WORLD_SIZE,
+MASTER_ADDR ...), so the same worker runs under it; torchrun itself is not between us and them, because it imports torch
+once more (1.3 s of each launch) and its ranks go on unseen when it is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jupyter_mlp.store.attempts import log_of
+from jupyter_mlp.store.jobs import RunFolder
+from jupyter_mlp.store.leases import Lease
+from jupyter_mlp.store.processes import Process, identify
+
+_GRACE_S = 5.0
+_LOOK_S = 0.03
+_ROOM = 2**20  # bytes: with less, a rank cannot even say why it ended
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended: `why` in a sentence; `again`, whether another attempt can end otherwise.
+
+    Attributes:
+        made_room: it was ended for another job.
+    """
+
+    well: bool
+    why: str = ""
+    hint: str = ""
+    again: bool = False
+    made_room: bool = False
+
+
+class Ranks:
+    """The processes of a run's newest attempt, ours or those of a supervisor that was killed."""
+
+    def __init__(self, run: RunFolder, world: int) -> None:
+        self._run, self._world = run, world
+        self._lease = Lease(run.path / "ranks.lock")
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._first: list[int] = []
+        self._ooms = 0
+        self.attempt = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether any process of an attempt runs, whoever started it."""
+        return self._lease.held
+
+    def start(self, attempt: int, environment: Mapping[str, str]) -> bool:
+        """Start an attempt; False when processes of another one still run."""
+        held = self._lease.take()
+        if held is None:
+            return False
+        self.attempt, self._children, self._first, self._ooms = attempt, [], [], _oom_kills()
+        try:
+            port = _free_port()
+            for rank in range(self._world):
+                self._children.append(self._spawn(rank, held, {**self._told(rank, port), **environment}))
+        finally:
+            os.close(held)  # from here on the ranks hold it, and nobody else
+        known = [identify(child.pid).to_dict() for child in self._children]
+        self._run.write("ranks.json", {"attempt": attempt, "processes": known})
+        return True
+
+    def adopt(self, attempt: int) -> None:
+        """Watch the processes that a killed supervisor left."""
+        self.attempt, self._children, self._first = attempt, [], []
+
+    def watch(self) -> bool:
+        """Return whether anything still runs; where a rank has ended otherwise than well, the others are ended too."""
+        if not self.alive:
+            self._reap()
+            return False
+        broken = [rank for rank in range(self._world) if self._is_broken(rank)]
+        if broken:
+            self._first = self._first or broken
+            self.stop(grace_s=0)
+        return True
+
+    def stop(self, grace_s: float = _GRACE_S) -> None:
+        """End all processes of the attempt, with what they started; return when none is left."""
+        asked_at = time.monotonic()
+        while self.alive:
+            late = time.monotonic() - asked_at >= grace_s
+            for process in self._processes():
+                process.send(signal.SIGKILL if late else signal.SIGTERM)
+            self._pause(0.5)
+        self._reap()
+
+    def ending(self) -> Ending:
+        """Say how the attempt ended, once none of its processes is left."""
+        words = {rank: self._word(rank) for rank in range(self._world)}
+        failed = sorted((word for word in words.values() if word.get("ended") == "error"), key=lambda word: float(word["at"]))
+        mistakes = [word for word in failed if not word["again"]]
+        first = self._first or list(words)  # who ended before the others were ended for it
+        silent = [rank for rank in first if "ended" not in words[rank]]
+        if self._run.has_result:
+            return Ending(True)
+        if not failed and shutil.disk_usage(self._run.path).free < _ROOM:
+            return Ending(False, f"The disk of {self._run.path} is full.", "Free some space and train again.")
+        if mistakes:
+            return Ending(False, mistakes[0]["error"], mistakes[0]["hint"])
+        if silent:
+            return Ending(False, self._killed(silent[0]), again=True)
+        if failed:
+            return Ending(False, failed[0]["error"], failed[0]["hint"], again=True)
+        return Ending(False, "The training processes ended without a result.", "Look for exit() in the code.")
+
+    def _spawn(self, rank: int, held: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        log = os.open(log_of(self._run.path, rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "jupyter_mlp.backends.worker", str(self._run.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **environment},
+                cwd=self._run.path,
+                start_new_session=True,  # its own children can be ended with it, and nobody else
+                pass_fds=(held,),
+            )
+        finally:
+            os.close(log)
+
+    def _told(self, rank: int, port: int) -> dict[str, str]:
+        threads = str(max(1, (os.cpu_count() or 1) // self._world))
+        alone = {} if self._world == 1 else {"TORCHELASTIC_RUN_ID": self._run.path.name, "GLOO_SOCKET_IFNAME": "lo"}
+        return {
+            **({} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": threads}),
+            **alone,
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "GROUP_RANK": "0",
+            "WORLD_SIZE": str(self._world),
+            "LOCAL_WORLD_SIZE": str(self._world),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "MLP_ATTEMPT": str(self.attempt),
+        }
+
+    def _word(self, rank: int) -> dict[str, Any]:
+        """Return what a rank of this attempt said of itself, and where it has not yet, what its supervisor knew."""
+        word = self._run.read(f"rank.{rank}.json") or {}
+        if word.get("attempt") == self.attempt:
+            return word
+        known = self._run.read("ranks.json") or {}
+        return dict(known["processes"][rank]) if known.get("attempt") == self.attempt else {}
+
+    def _is_broken(self, rank: int) -> bool:
+        """Whether a rank has ended, and not well."""
+        if self._children:
+            return self._children[rank].poll() is not None and self._word(rank).get("ended") != "well"
+        word = self._word(rank)
+        return "pid" in word and word.get("ended") != "well" and not Process.from_dict(word).alive
+
+    def _processes(self) -> list[Process]:
+        words = (self._word(rank) for rank in range(self._world))
+        known = {word["pid"]: Process.from_dict(word) for word in words if "pid" in word}
+        for child in self._children:
+            if child.poll() is None and child.pid not in known:
+                known[child.pid] = identify(child.pid)
+        return list(known.values())
+
+    def _killed(self, rank: int) -> str:
+        who = "The training process" if self._world == 1 else f"Training process {rank} of {self._world}"
+        status = self._children[rank].poll() if self._children else None
+        if status is None:
+            return f"{who} was killed while no supervisor watched it."
+        if status >= 0:
+            return f"{who} ended with status {status} without a word."
+        name = signal.Signals(-status).name
+        if name == "SIGKILL" and _oom_kills() > self._ooms:
+            return f"{who} was killed by the system because memory was used up."
+        more = ", by somebody or for want of memory" if name == "SIGKILL" else ""
+        return f"{who} was killed ({name}{more})."
+
+    def _pause(self, limit_s: float) -> None:
+        deadline = time.monotonic() + limit_s
+        while self.alive and time.monotonic() < deadline:
+            for child in self._children:
+                child.poll()
+            time.sleep(_LOOK_S)
+
+    def _reap(self) -> None:
+        for child in self._children:
+            child.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _oom_kills() -> int:
+    """Return how often the system's out-of-memory killer has struck since it was started; 0 where it does not tell."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

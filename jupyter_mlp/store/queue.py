@@ -1,0 +1,99 @@
+"""The queue of one machine: decided from the records by each job's supervisor, under a lock. There is no daemon.
+
+runs/queue.lock          held while somebody decides
+runs/<id>/ticket.json    what a job needs and what it may do now; its place follows from all tickets
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from jupyter_mlp.core import queueing
+from jupyter_mlp.core.entities import RUNNING
+from jupyter_mlp.core.errors import NotFoundError
+from jupyter_mlp.core.queueing import WAITS, Ticket
+from jupyter_mlp.store import jobs
+from jupyter_mlp.store.jobs import RunFolder
+from jupyter_mlp.store.leases import Lease
+from jupyter_mlp.store.workspace import Workspace
+
+_TICKET = "ticket.json"
+_PATIENCE_S = 10.0
+
+
+class Queue:
+    """A job's view of the queue of its machine.
+
+    Args:
+        capacity: processes that the machine runs at the same time: one a GPU, or one a core.
+    """
+
+    def __init__(self, workspace: Workspace, run: RunFolder, capacity: int) -> None:
+        self._workspace, self._run, self._capacity = workspace, run, capacity
+        self._id, self._spec = run.path.name, run.read("spec.json") or {}
+
+    def ask(self) -> tuple[str, int]:
+        """Return what this job may do now, written down before anybody else can ask, and its place among those who wait."""
+        held = self._locked()
+        try:
+            told = self._run.read(_TICKET) or {"state": WAITS, "devices": []}
+            mine = Ticket(self._id, int(self._spec["gpus"]), int(self._spec["priority"]), self._order(), told["state"])
+            others = [found for found in _tickets(self._workspace) if found[0].job != self._id]
+            tickets = [mine, *(ticket for ticket, _ in others)]
+            states = queueing.decided(tickets, self._capacity)
+            state = states[self._id]
+            taken = {device for ticket, devices in others if ticket.state != WAITS for device in devices}
+            devices = [] if state == WAITS else told["devices"] or self._devices(mine.needs, taken)
+            if {**told, "state": state, "devices": devices} != told or "host" not in told:
+                here = {"host": socket.gethostname(), "needs": mine.needs, "priority": mine.priority}
+                self._run.write(_TICKET, {**here, "state": state, "devices": devices})
+            return state, queueing.places(tickets, [job for job, now in states.items() if now == WAITS]).get(self._id, 0)
+        finally:
+            os.close(held)
+
+    @property
+    def devices(self) -> list[int]:
+        """The numbers of the GPUs, or of the cores, that are this job's while it may run."""
+        return list((self._run.read(_TICKET) or {}).get("devices", ()))
+
+    def _devices(self, needs: int, taken: set[int]) -> list[int]:
+        return [number for number in range(self._capacity) if number not in taken][:needs]
+
+    def _order(self) -> int:
+        return self._workspace.activities.get(self._id).seq
+
+    def _locked(self) -> int:
+        lease = Lease(self._workspace.runs / "queue.lock")
+        deadline = time.monotonic() + _PATIENCE_S
+        while (held := lease.take()) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{lease.path} was held for {_PATIENCE_S:.0f} s")
+        return held
+
+
+def is_waiting(folder: RunFolder) -> bool:
+    """Whether a job that has not ended waits for processes."""
+    return (folder.read(_TICKET) or {}).get("state") == WAITS
+
+
+def places(workspace: Workspace) -> dict[str, int]:
+    """Return the place of every job that waits for processes of this machine, from 1."""
+    tickets = [ticket for ticket, _ in _tickets(workspace)]
+    return queueing.places(tickets, [ticket.job for ticket in tickets if ticket.state == WAITS])
+
+
+def _tickets(workspace: Workspace) -> list[tuple[Ticket, list[int]]]:
+    """Return tickets and devices of all jobs on this machine that have not ended; one that was killed goes on by this look."""
+    found = []
+    for activity in workspace.activities.recent(["train"], limit=1000, state=RUNNING):
+        try:
+            folder = jobs.folder_of(workspace, activity.id)
+        except NotFoundError:
+            continue
+        told = folder.read(_TICKET)
+        if told is not None and told["host"] == socket.gethostname() and jobs.state_of(folder)[0] == RUNNING:
+            ticket = Ticket(activity.id, int(told["needs"]), int(told["priority"]), activity.seq, told["state"])
+            found.append((ticket, told["devices"]))
+    return found
