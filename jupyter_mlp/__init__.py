@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "query": "data",
+    "statement": "data",
     "dataset": "data",
     "write_table": "data",
     "train": "training",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from jupyter_mlp.core.errors import MLPError as MLPError
     from jupyter_mlp.data import dataset as dataset
     from jupyter_mlp.data import query as query
+    from jupyter_mlp.data import statement as statement
     from jupyter_mlp.data import write_table as write_table
     from jupyter_mlp.deployment import deploy as deploy
     from jupyter_mlp.deployment import endpoint as endpoint

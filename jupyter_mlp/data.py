@@ -9,13 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from jupyter_mlp.core import queries
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
-from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
+from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.identity import digest
+from jupyter_mlp.core.queries import Query, Statement, TableUse
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import datasets, modes
+from jupyter_mlp.core.spark_functions import VOLATILE
+from jupyter_mlp.store import datasets, modes, previews, questions, readings, turns
 from jupyter_mlp.store.datasets import DatasetVersion
+from jupyter_mlp.store.questions import Question, SessionView
 from jupyter_mlp.store.workspace import Workspace, current
 
 Progress = Callable[[int, int, int], None]
@@ -55,6 +59,27 @@ class TableVersion(Shown):
         return Card(title, [("from", source)], [self.sample] if self.sample else [])
 
 
+@dataclass(frozen=True, repr=False)
+class SessionChange(Shown):
+    """What a statement did to this kernel's Spark session, and the exact versions it read."""
+
+    what: str
+    inputs: tuple[Ref, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """The session has no versions; this names what was done."""
+        return f"session:{self.what}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was done, as JSON types."""
+        return {"kind": "session", "what": self.what, "inputs": [str(ref) for ref in self.inputs]}
+
+    def card(self) -> Card:
+        """Return one line."""
+        return Card(f"session: {self.what}", [("read", ", ".join(ref.short for ref in self.inputs))] if self.inputs else [])
+
+
 def query(
     sql: str,
     *,
@@ -81,22 +106,66 @@ def query(
     Example:
         >>> mlp.query("SELECT carrier, count(*) AS n FROM lake.flights GROUP BY carrier", name="carriers")
     """
-    from jupyter_mlp.core import queries
-
     begun = time.perf_counter()
     workspace = current()
     datasets.check_name(name)
-    read = queries.read(sql)
-    parameters = dict(params or {})
-    inputs = {(use.name, use.version): _input(workspace, use.name, use.version) for use in read.tables}
-    pinned = {use: ref for use, ref in inputs.items() if ref is not None}
-    why = list(read.volatile) + [f"{use[0]} is not versioned here" for use, ref in inputs.items() if ref is None]
-    key = None if why else _key(workspace, read.canonical, inputs, parameters)
-    if key and not fresh and modes.reuses():
-        known = workspace.activities.find(key)
-        if known is not None:
-            return _reuse(workspace, known, name, begun)
-    return _run(workspace, read, pinned, name, parameters, key, why, progress, begun)
+    question = questions.ask(workspace, sql, params or {})
+    key = question.key if modes.reuses() and not fresh else None
+    known = workspace.activities.find(key) if key else None
+    if known is not None:
+        return _reuse(workspace, known, name, begun)
+    with turns.turn(workspace.root, key) as waited:
+        known = workspace.activities.find(key) if key and waited else None
+        return _reuse(workspace, known, name, begun) if known else _run(workspace, question, name, progress, begun)
+
+
+def statement(sql: str, *, params: Mapping[str, Any] | None = None) -> SessionChange:
+    """Run a statement that changes this kernel's Spark session: a temporary view, a variable, SET.
+
+    A temporary view reads exactly pinned versions, like a query; what is asked of it later knows them.
+
+    Raises:
+        InvalidInputError: it is no statement of the session, or Spark refused it.
+        NotFoundError: a table is unknown.
+
+    Example:
+        >>> mlp.statement("CREATE TEMP VIEW late AS SELECT * FROM lake.flights WHERE dep_delay > 15")
+    """
+    workspace = current()
+    found = queries.statement(sql)
+    if found is None:
+        raise InvalidInputError("This is no statement of the session.", "Queries run with mlp.query; mlp.write_table writes tables.")
+    if found.kind == "view":
+        return _make_view(workspace, found, params or {})
+    query = readings.read(workspace.root, sql)
+    pinned = questions.known_tables(workspace, query)
+    text, edits, names = _pinned_text(workspace, query, pinned)
+    _in_the_users_words(query.text, text, edits, names, lambda: workspace.engine.statement(text, dict(params or {})))
+    if found.kind == "gone":
+        workspace.engine.views.pop(found.name, None)
+    if found.kind == "variable":
+        volatile = uuid.uuid4().hex if set(query.volatile) - {queries.UNREADABLE} or set(query.functions) & VOLATILE else ""
+        for word in query.words:  # which of them is the variable, Spark knows; a query with any of them is another question now
+            exact = sorted(map(str, pinned.values()))
+            workspace.engine.variables[word] = digest(workspace.engine.variables.get(word), query.canonical, exact, volatile)
+    return SessionChange(sql.strip(), tuple(dict.fromkeys(pinned.values())))
+
+
+def _make_view(workspace: Workspace, found: Statement, params: Mapping[str, Any]) -> SessionChange:
+    question = questions.ask(workspace, found.body, params)
+    text, edits, names = _pinned_text(workspace, question.query, question.pinned)
+    whole = f"{found.head} {text}"
+    shift = len(found.head) + 1
+    _in_the_users_words(
+        found.head + " " + question.query.text,
+        whole,
+        [(start + shift, end + shift, length) for start, end, length in edits],
+        names,
+        lambda: workspace.engine.statement(whole, question.parameters),
+    )
+    key = digest("view", " ".join(found.head.split()), question.key) if question.key else None
+    workspace.engine.views[found.name] = SessionView(key, question.inputs, question.why)
+    return SessionChange(f"temporary view {found.name}", question.inputs)
 
 
 def dataset(ref: str) -> DatasetVersion:
@@ -168,44 +237,11 @@ def _same_table(workspace: Workspace, key: str, before: str | None, append: bool
 def _table_version(workspace: Workspace, activity: Activity, source: str, reused: bool = False) -> TableVersion:
     ref = next(ref for ref in activity.made if ref.kind == "table")
     facts, version = activity.facts, str(ref.version)
-    sample = datasets.preview(workspace.lake.files(ref.name, version), workspace.lake.schema(ref.name, version), facts["rows"])
+    files, schema = workspace.lake.files(ref.name, version), workspace.lake.schema(ref.name, version)
+    sample = previews.table(previews.make(files, schema, facts["rows"]))
     return TableVersion(
         ref, facts["rows"], tuple((name, kind) for name, kind in facts["columns"]), source, reused, facts["content"], sample
     )
-
-
-def _input(workspace: Workspace, name: str, version: str | None) -> Ref | None:
-    """Return the exact version that a table's name means here; None for what only Spark knows (files, views)."""
-    activities = workspace.activities
-    if "." not in name:
-        made = activities.newest("dataset", name)
-        if made is not None:
-            return made
-    full = name if "." in name else f"lake.{name}"
-    snapshot = version or _version_of(workspace, full)
-    if snapshot is not None:
-        return Ref("table", full, snapshot)
-    if name.split(".")[0] in ("parquet", "csv", "json", "orc", "text", "avro", "delta", "binaryfile") or _spark_knows(workspace, name):
-        return None
-    known = sorted({*workspace.lake.names(), *activities.names("dataset")})
-    raise NotFoundError(f"No table or dataset {name} here.", nearest(full if "." in name else name, known) or _FIRST_TABLE)
-
-
-_FIRST_TABLE = "The lake is empty; make a table first: %mlp_table lake.NAME FILE_OR_FRAME"
-
-
-def _spark_knows(workspace: Workspace, name: str) -> bool:
-    """Whether the name is a temporary view of this kernel's session, or a table of the cluster's own catalog."""
-    remote = workspace.settings.spark.startswith("sc://")
-    return (workspace.engine.started or remote) and bool(workspace.engine.session.catalog.tableExists(name))
-
-
-def _key(workspace: Workspace, canonical: str, inputs: Mapping[tuple[str, str | None], Ref | None], parameters: Mapping[str, Any]) -> str:
-    from jupyter_mlp.core.zone import local_zone
-
-    exact = sorted((name, version or "", str(ref)) for (name, version), ref in inputs.items())
-    typed = sorted((name, type(value).__name__, value) for name, value in parameters.items())
-    return digest("query", 1, canonical, exact, typed, workspace.engine.overrides(), local_zone())
 
 
 def _reuse(workspace: Workspace, known: Activity, name: str, begun: float) -> DatasetVersion:
@@ -216,45 +252,35 @@ def _reuse(workspace: Workspace, known: Activity, name: str, begun: float) -> Da
     return replace(found, reused=True, seconds=time.perf_counter() - begun)
 
 
-def _run(
-    workspace: Workspace,
-    read: Any,
-    pinned: Mapping[tuple[str, str | None], Ref],
-    name: str,
-    parameters: Mapping[str, Any],
-    key: str | None,
-    why: list[str],
-    progress: Progress | None,
-    begun: float,
-) -> DatasetVersion:
-    from jupyter_mlp.core import queries
-
-    engine = workspace.engine
-    views = {}
-    for use, ref in pinned.items():
-        view = f"mlp_{ref.name.split('.')[-1]}_{digest(str(ref))[:10]}"
-        files, schema = _rows_of(workspace, ref)
-        engine.view(view, files, schema)
-        views[use] = view
-    text, edits = queries.rewrite(read, views)
-    names = {view: use[0] for use, view in views.items()}
-    used = list(dict.fromkeys(pinned.values()))
-    with workspace.activities.recording(
-        "query", name=name, key=key, used=used, parameters={"sql": read.text, "params": parameters}
-    ) as draft:
+def _run(workspace: Workspace, question: Question, name: str, progress: Progress | None, begun: float) -> DatasetVersion:
+    query, key = question.query, question.key
+    text, edits, names = _pinned_text(workspace, query, question.pinned)
+    parameters = {"sql": query.text, "params": question.parameters}
+    with workspace.activities.recording("query", name=name, key=key, used=question.inputs, parameters=parameters) as draft:
 
         def write(folder: Path) -> list[str]:
-            try:
-                notes: list[str] = engine.write(text, parameters, folder, progress)
-            except InvalidInputError as refusal:
-                raise _in_the_users_words(refusal, read.text, text, edits, names) from refusal
-            return notes + [f"never reused: {reason}" for reason in why]
+            notes: list[str] = _in_the_users_words(
+                query.text, text, edits, names, lambda: workspace.engine.write(text, question.parameters, folder, progress)
+            )
+            return notes + [f"never reused: {reason}" for reason in question.why]
 
         # The same question has the same version, here and where it is verified; asked --fresh it has a new one.
         version = key if key and not (modes.reuses() and workspace.activities.find(key)) else uuid.uuid4().hex
         ref = datasets.publish(workspace, draft, name, write, version)
     found = datasets.of_activity(workspace, draft.activity, ref, lambda: workspace.engine)
     return replace(found, seconds=time.perf_counter() - begun)
+
+
+def _pinned_text(
+    workspace: Workspace, query: Query, pinned: Mapping[TableUse, Ref]
+) -> tuple[str, list[tuple[int, int, int]], dict[str, str]]:
+    """Return the text that reads exactly the pinned versions, its edits, and the user's name of each view in it."""
+    views: dict[TableUse, str] = {}
+    for use, ref in pinned.items():
+        views[use] = f"mlp_{ref.name.split('.')[-1]}_{digest(str(ref))[:10]}"
+        workspace.engine.view(views[use], lambda ref=ref: _rows_of(workspace, ref))
+    text, edits = queries.rewrite(query, views)
+    return text, edits, {view: use.name for use, view in views.items()}
 
 
 def _rows_of(workspace: Workspace, ref: Ref) -> tuple[list[str], Any]:
@@ -266,20 +292,24 @@ def _rows_of(workspace: Workspace, ref: Ref) -> tuple[list[str], Any]:
 
 
 def _in_the_users_words(
-    refusal: InvalidInputError, original: str, sent: str, edits: list[tuple[int, int, int]], names: Mapping[str, str]
-) -> InvalidInputError:
-    """Name tables and places as the user wrote them, not as they were sent."""
-    from jupyter_mlp.core import queries
+    original: str, sent: str, edits: list[tuple[int, int, int]], names: Mapping[str, str], call: Callable[[], Any]
+) -> Any:
+    """Return what the call gives; a refusal names tables and places as the user wrote them, not as they were sent."""
+    try:
+        return call()
+    except InvalidInputError as refusal:
+        message = refusal.message
+        for view, name in names.items():
+            message = message.replace(f"`{view}`", f"`{name}`").replace(view, name)
+        hint, place = "Correct the query and run the cell again.", None
+        if refusal.position is not None:
+            at = _original_offset(original, sent, edits, refusal.position)
+            place = original.count("\n", 0, at) + 1, at - (original.rfind("\n", 0, at) + 1) + 1
+            hint = f"Line {place[0]}, column {place[1]} of the query: {original.splitlines()[place[0] - 1].strip()[:120]}"
+        raise InvalidInputError(message, hint, condition=refusal.condition, position=place) from refusal
 
-    message = refusal.message
-    for view, name in names.items():
-        message = message.replace(f"`{view}`", f"`{name}`").replace(view, name)
-    place = getattr(refusal, "position", None)
-    if place is None:
-        return InvalidInputError(message, "Correct the query and run the cell again.")
+
+def _original_offset(original: str, sent: str, edits: list[tuple[int, int, int]], place: tuple[int, int]) -> int:
     lines = sent.split("\n")
     offset = sum(len(line) + 1 for line in lines[: place[0] - 1]) + place[1] - 1
-    at = max(0, min(queries.original_position(edits, offset), len(original)))
-    line, column = original.count("\n", 0, at) + 1, at - (original.rfind("\n", 0, at) + 1) + 1
-    shown = original.split("\n")[line - 1].strip()
-    return InvalidInputError(message, f"Line {line}, column {column} of the query: {shown[:120]}")
+    return max(0, min(queries.original_position(edits, offset), len(original) - 1))

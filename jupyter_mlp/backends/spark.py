@@ -43,13 +43,20 @@ class SparkEngine:
 
     Args:
         settings: `spark` names the master ("local[*]") or a Connect address ("sc://host:port").
+
+    Attributes:
+        views: the temporary views that cells made -> what is known of them.
+        variables: the session's variables that cells declared -> type and value.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._session: Any = None
-        self._views: set[str] = set()
+        self._pinned: set[str] = set()
         self._defaults: dict[str, str] = {}
+        self._handed_out = False
+        self.views: dict[str, Any] = {}
+        self.variables: dict[str, str] = {}
 
     @staticmethod
     def describe_java() -> str:
@@ -67,7 +74,9 @@ class SparkEngine:
         """The Spark Connect session of this kernel, started when needed."""
         if self._session is None or self._session.is_stopped:
             self._session = self._connect()
-            self._views.clear()
+            for kept in (self._pinned, self.views, self.variables):
+                kept.clear()
+            self._handed_out = False
             self._defaults = _sql_settings(self._session)
         return self._session
 
@@ -77,8 +86,27 @@ class SparkEngine:
             return {}
         return {name: value for name, value in _sql_settings(self._session).items() if self._defaults.get(name) != value}
 
+    def user_functions(self) -> frozenset[str]:
+        """Return the functions that the user may have registered in this session, lower case."""
+        if self._session is None or not self._handed_out:
+            return frozenset()
+        return frozenset(row[0].rsplit(".", 1)[-1].lower() for row in self._session.sql("SHOW USER FUNCTIONS").collect())
+
+    def knows(self, table: str) -> bool:
+        """Whether Spark itself has a table or view of that name, or may have: one it cannot look up it answers itself."""
+        from pyspark.errors import PySparkException
+
+        try:
+            return bool(self.session.catalog.tableExists(table))
+        except PySparkException:
+            return True
+
     def frame(self, files: Sequence[str], schema: pa.Schema) -> Any:
-        """Return a Spark DataFrame over exactly these Parquet files."""
+        """Return a Spark DataFrame over exactly these Parquet files, for the user, who then has the session too."""
+        self._handed_out = True
+        return self._frame(files, schema)
+
+    def _frame(self, files: Sequence[str], schema: pa.Schema) -> Any:
         from pyspark.sql.pandas.types import from_arrow_schema
 
         spark_schema = from_arrow_schema(schema, prefer_timestamp_ntz=True)
@@ -86,12 +114,12 @@ class SparkEngine:
             return self.session.createDataFrame([], spark_schema)
         return self.session.read.schema(spark_schema).parquet(*files)
 
-    def view(self, name: str, files: Sequence[str], schema: pa.Schema) -> None:
-        """Make the temporary view `name` over exactly these Parquet files, once per session."""
+    def view(self, name: str, rows: Callable[[], tuple[Sequence[str], pa.Schema]]) -> None:
+        """Make the temporary view `name` over exactly the Parquet files and columns that `rows` names, once per session."""
         session = self.session
-        if name not in self._views:
-            self.frame(files, schema).createOrReplaceTempView(name)
-            self._views.add(name)
+        if name not in self._pinned:
+            self._frame(*rows()).createOrReplaceTempView(name)
+            self._pinned.add(name)
         assert session is self._session
 
     def write(self, sql: str, parameters: Mapping[str, Any], folder: Path, progress: Progress | None = None) -> list[str]:
@@ -101,13 +129,36 @@ class SparkEngine:
             Notes about what had to be changed to store the rows.
 
         Raises:
-            SparkRefusal: Spark refused or failed the query.
+            InvalidInputError: Spark refused or failed the query: its sentence, error class, and position in the text sent.
         """
         with self._interruptible(progress):
             try:
-                frame, notes = _storable(self.session.sql(sql, args=dict(parameters) or None))
+                frame, notes = storable(self.session.sql(sql, args=dict(parameters) or None))
                 frame.write.parquet(folder.as_uri())
                 return notes
+            except Exception as error:
+                raise _refusal(error) from error
+
+    def analyse(self, sql: str, parameters: Mapping[str, Any]) -> None:
+        """Let Spark look at a query without running it.
+
+        Raises:
+            InvalidInputError: Spark refuses it.
+        """
+        try:
+            _ = self.session.sql(sql, args=dict(parameters) or None).schema
+        except Exception as error:
+            raise _refusal(error) from error
+
+    def statement(self, sql: str, parameters: Mapping[str, Any]) -> None:
+        """Run a statement that changes the session and gives no rows.
+
+        Raises:
+            InvalidInputError: Spark refuses it.
+        """
+        with self._interruptible(None):
+            try:
+                self.session.sql(sql, args=dict(parameters) or None)
             except Exception as error:
                 raise _refusal(error) from error
 
@@ -151,18 +202,6 @@ class SparkEngine:
                     f"Spark at {address} cannot be reached: {_first_line(error)}", "Check the setting `spark` (mlp doctor shows it)."
                 ) from error
         return session
-
-
-class SparkRefusal(InvalidInputError):
-    """Spark refused or failed a query: its own sentence, and where in the text that was sent.
-
-    Attributes:
-        position: (line, column), both counted from 1, or None.
-    """
-
-    def __init__(self, message: str, hint: str = "", position: tuple[int, int] | None = None) -> None:
-        super().__init__(message, hint)
-        self.position = position
 
 
 def start_local(settings: Settings) -> str:
@@ -240,12 +279,14 @@ def _handler(progress: Progress) -> Callable[..., None]:
     return handle
 
 
-def _storable(frame: Any) -> tuple[Any, list[str]]:
+def storable(frame: Any) -> tuple[Any, list[str]]:
     """Rename and cast what a table cannot hold, and say so."""
-    from pyspark.sql import types as t
-    from pyspark.sql.connect.functions import col
+    from pyspark.sql.connect.functions import col, lit
 
     notes: list[str] = []
+    if not frame.columns:
+        frame = frame.select(lit(None).cast("string").alias("no_column"))
+        notes.append("the result has no column; an empty one stands for its rows")
     names: list[str] = []
     for position, column in enumerate(frame.schema.fields, 1):
         name = column.name or f"column_{position}"
@@ -256,12 +297,29 @@ def _storable(frame: Any) -> tuple[Any, list[str]]:
         names.append(name)
     if names != frame.columns:
         frame = frame.toDF(*names)
-    casts = (t.NullType, t.DayTimeIntervalType, t.YearMonthIntervalType, t.CalendarIntervalType, t.VariantType)
     for column in frame.schema.fields:
-        if isinstance(column.dataType, casts):
-            frame = frame.withColumn(column.name, col(f"`{column.name}`").cast("string"))
-            notes.append(f"{column.name} ({column.dataType.simpleString()}) is stored as text")
+        held = _held(column.dataType)
+        if held != column.dataType:
+            frame = frame.withColumn(column.name, col(f"`{column.name.replace('`', '``')}`").cast(held))
+            notes.append(f"{column.name} ({column.dataType.simpleString()}) is stored as {held.simpleString()}")
     return frame, notes
+
+
+def _held(kind: Any) -> Any:
+    """The nearest type that a table holds: text for nothing, intervals and variants, also inside of others."""
+    from pyspark.sql import types as t
+
+    if isinstance(kind, t.ArrayType):
+        inner = _held(kind.elementType)
+        return kind if inner == kind.elementType else t.ArrayType(inner, True)  # a cast to text may give NULL
+    if isinstance(kind, t.MapType):
+        key, value = _held(kind.keyType), _held(kind.valueType)
+        return kind if (key, value) == (kind.keyType, kind.valueType) else t.MapType(key, value, True)
+    if isinstance(kind, t.StructType):
+        fields = [t.StructField(f.name, _held(f.dataType), f.nullable or _held(f.dataType) != f.dataType) for f in kind.fields]
+        return t.StructType(fields)
+    unheld = (t.NullType, t.DayTimeIntervalType, t.YearMonthIntervalType, t.CalendarIntervalType, t.VariantType)
+    return t.StringType() if isinstance(kind, unheld) else kind
 
 
 def _refusal(error: Exception) -> Exception:
@@ -277,7 +335,7 @@ def _refusal(error: Exception) -> Exception:
     position = (int(found[1]), int(found[3]) + (found[2] == "pos")) if found else None
     sentence = re.split(r"\s*SQLSTATE:|\n\s*\n|\n==|\nJVM stacktrace|;\n", text)[0].strip()
     sentence = re.sub(r"\s+", " ", re.sub(r"^\([\w.]+\)\s*", "", sentence))
-    return SparkRefusal(sentence, position=position)
+    return InvalidInputError(sentence, condition=error.getCondition() or type(error).__name__, position=position)
 
 
 def _first_line(error: Exception) -> str:

@@ -19,12 +19,19 @@ from collections.abc import Iterable
 
 
 class MLPError(Exception):
-    """Root of all errors of this package: `message` says what is wrong, `hint` what to type next."""
+    """Root of all errors of this package: `message` says what is wrong, `hint` what to type next.
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    Attributes:
+        condition: Spark's error class, such as UNRESOLVED_COLUMN.WITH_SUGGESTION, where Spark has one for it.
+        position: (line, column) in the query, both counted from 1, where it is known.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, condition: str = "", position: tuple[int, int] | None = None) -> None:
         super().__init__(message, hint)
         self.message = message
         self.hint = hint
+        self.condition = condition
+        self.position = position
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jupyter_mlp.core import queries
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.frontends.arguments import Context, Verb, assignments, at_least, between, option
 
@@ -23,6 +24,8 @@ def _data(given: Namespace, context: Context) -> Any:
     else:
         name = given.name or "result"
         params = assignments(given.params, context.names, "-p")
+        if queries.statement(sql) is not None:
+            return mlp.statement(sql, params=params)
         found = mlp.query(sql, name=name, params=params, fresh=given.fresh, progress=context.progress("Spark"))
     context.bind(name, found)
     return found

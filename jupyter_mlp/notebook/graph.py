@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jupyter_mlp.core import queries
+from jupyter_mlp.core import sql_reader
 from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.notebook.document import CodeCell, Document
 from jupyter_mlp.notebook.statements import statements_of
@@ -191,7 +191,7 @@ def _platform(call: _Call) -> tuple[list[str], list[str]]:
 
 def _tables(sql: str) -> list[str]:
     try:
-        uses = queries.read(sql).tables
+        uses = sql_reader.read(sql).tables
     except MLPError:
         return []
     return [f"table:{use.name}" if "." in use.name else f"dataset:{use.name}" for use in uses]

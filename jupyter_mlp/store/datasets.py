@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jupyter_mlp.core.cards import Card, Shown, Table
+from jupyter_mlp.core.cards import Card, Shown
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import InvalidInputError, StorageError
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import content
+from jupyter_mlp.store import arrow_files, previews
 from jupyter_mlp.store.activities import Draft
 from jupyter_mlp.store.lake import DATASETS
 from jupyter_mlp.store.workspace import Workspace
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-_PREVIEW_ROWS = 8
 _HASHED_CELLS = 100_000_000  # a second or two; the identity of larger results is not looked at
 _MEMORY_SHARE = 0.8
 
@@ -50,10 +48,12 @@ class DatasetVersion(Shown):
     bytes: int
     files: list[str]
     content: str
+    preview: Mapping[str, Any] = field(default_factory=dict, compare=False)
     notes: tuple[str, ...] = ()
     reused: bool = False
     seconds: float = 0.0
     engine: Callable[[], Any] | None = None
+    cache: Path | None = None
 
     @property
     def ref(self) -> str:
@@ -72,14 +72,17 @@ class DatasetVersion(Shown):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._fits_in_memory()
         self._known(columns)
-        return pa.concat_tables(pq.read_table(path, columns=columns, partitioning=None) for path in self.files).replace_schema_metadata(
-            None
-        )
+        mapped = self._mapped()
+        if mapped is not None:
+            return mapped.select(list(columns)) if columns is not None else mapped
+        self._fits_in_memory()
+        tables = [pq.read_table(path, columns=columns, partitioning=None) for path in self.files]
+        return pa.concat_tables(tables).replace_schema_metadata(None)
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the rows as a pandas DataFrame."""
+        self._fits_in_memory()
         return self.to_arrow(columns).to_pandas()
 
     def to_polars(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -121,7 +124,7 @@ class DatasetVersion(Shown):
             "kind": "dataset",
             "rows": self.rows,
             "bytes": self.bytes,
-            "columns": [{"name": column.name, "type": str(column.type)} for column in self.schema],
+            "columns": list(self.preview["columns"]),
             "inputs": [str(ref) for ref in self.inputs],
             "sql": self.sql,
             "parameters": dict(self.parameters),
@@ -135,11 +138,20 @@ class DatasetVersion(Shown):
         """Return a preview: first rows, types, count, versions read, time taken."""
         how = f"reused, {self.seconds * 1000:,.0f} ms" if self.reused else f"{self.seconds:,.2f} s"
         return Card(
-            title=f"{self.reference.short}  {self.rows:,} rows x {len(self.schema)} columns",
+            title=f"{self.reference.short}  {self.rows:,} rows x {len(self.preview['columns'])} columns",
             facts=[("read", ", ".join(ref.short for ref in self.inputs) or "no tables"), ("took", how), ("size", _size(self.bytes))],
-            tables=[preview(self.files, self.schema, self.rows)],
+            tables=[previews.table(self.preview)],
             notes=self.notes,
         )
+
+    def profile(self) -> Profile:
+        """Return one line a column: type, nulls, lowest and highest value."""
+        return Profile(self.reference, self.preview)
+
+    def _mapped(self) -> pa.Table | None:
+        if self.cache is None or self.bytes < arrow_files.SMALLEST:
+            return None
+        return arrow_files.mapped(self.cache, str(self.reference.version), self.files)
 
     def _known(self, columns: Sequence[str] | None) -> None:
         from jupyter_mlp.core.errors import NotFoundError, nearest
@@ -166,24 +178,25 @@ class DatasetVersion(Shown):
             )
 
 
-def preview(files: Sequence[str], schema: pa.Schema, rows: int) -> Table:
-    """Return the first rows of some Parquet files, types in the header."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+@dataclass(frozen=True, repr=False)
+class Profile(Shown):
+    """What the columns of a dataset version look like, from the footers of its files."""
 
-    taken = [schema.empty_table()]
-    for path in files:
-        if sum(len(table) for table in taken) >= _PREVIEW_ROWS:
-            break
-        file = pq.ParquetFile(path)  # an older file may lack columns that the table has now, or have more
-        columns = [name for name in schema.names if name in file.schema_arrow.names]
-        taken += [pa.Table.from_batches([batch]) for batch in islice(file.iter_batches(batch_size=_PREVIEW_ROWS, columns=columns), 1)]
-    first = pa.concat_tables(taken, promote_options="permissive").select(schema.names).slice(0, _PREVIEW_ROWS)
-    return Table(
-        [f"{column.name}\t{_type_name(column.type)}" for column in schema],
-        list(zip(*(column.to_pylist() for column in first.columns), strict=True)),
-        f"first {first.num_rows} of {rows:,} rows" if first.num_rows < rows else "",
-    )
+    reference: Ref
+    preview: Mapping[str, Any]
+
+    @property
+    def ref(self) -> str:
+        """The dataset version, as text."""
+        return str(self.reference)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the columns as JSON types."""
+        return {"ref": self.ref, "kind": "profile", "rows": self.preview["rows"], "columns": list(self.preview["columns"])}
+
+    def card(self) -> Card:
+        """Return one line a column."""
+        return Card(f"{self.reference.short}  {self.preview['rows']:,} rows", tables=[previews.profile(self.preview)])
 
 
 def load(workspace: Workspace, ref: Ref | str, engine: Callable[[], Any] | None = None) -> DatasetVersion:
@@ -219,8 +232,10 @@ def of_activity(workspace: Workspace, activity: Activity, ref: Ref, engine: Call
         facts["bytes"],
         files,
         facts["content"],
+        facts["preview"],
         tuple(facts.get("notes", ())),
         engine=engine,
+        cache=workspace.root / "cache" / "arrow",
     )
 
 
@@ -232,6 +247,8 @@ def publish(workspace: Workspace, draft: Draft, name: str, write: Callable[[Path
         version: hexadecimal; a fresh one when left out.
     """
     import pyarrow.parquet as pq
+
+    from jupyter_mlp.store import content
 
     check_name(name)
     folder = workspace.root / "lake" / DATASETS / name / uuid.uuid4().hex
@@ -254,6 +271,7 @@ def publish(workspace: Workspace, draft: Draft, name: str, write: Callable[[Path
         "rows": rows,
         "bytes": sum(os.path.getsize(path) for path in paths),
         "content": content.of_files(paths) if rows * len(schema) <= _HASHED_CELLS else "",
+        "preview": previews.make(paths, schema, rows),
         "notes": notes,
     }
     return ref
@@ -294,8 +312,3 @@ def _size(count: float) -> str:
             return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
         count /= 1000
     return f"{count:,.1f} TB"
-
-
-def _type_name(kind: pa.DataType) -> str:
-    short = {"string": "text", "large_string": "text", "double": "float64", "float": "float32", "int64": "int64", "bool": "bool"}
-    return short.get(str(kind), str(kind))

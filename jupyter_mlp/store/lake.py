@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, MLPError, NotFoundError, nearest, storage_error
+from jupyter_mlp.store import catalog_reads
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,9 +69,31 @@ class Lake:
 
     def current(self, name: str) -> str | None:
         """Return the newest snapshot of a table; None when there is no such table."""
+        found = catalog_reads.current_snapshot(self.root, *split(name)) if (self.root / "catalog.db").exists() else None
+        return found or (self._parent.current(name) if self._parent else None)
+
+    def version(self, name: str, version: str | None, timestamp: str | None) -> str:
+        """Return the snapshot that `VERSION AS OF version` (a snapshot, tag or branch) or `TIMESTAMP AS OF timestamp` means.
+
+        Raises:
+            NotFoundError: there is none.
+            InvalidInputError: the timestamp cannot be read.
+        """
         table = self._find(name)
-        snapshot = table.current_snapshot() if table else None
-        return str(snapshot.snapshot_id) if snapshot else None
+        if table is None:
+            raise NotFoundError(f"No table {name} in the lake.", nearest(name, self.names()))
+        if version is not None:
+            named = table.snapshot_by_name(version)
+            return str(named.snapshot_id) if named else version
+        try:
+            when = datetime.datetime.fromisoformat(timestamp or "").astimezone()
+        except ValueError:
+            raise InvalidInputError(f"{timestamp!r} is no time.", "Write TIMESTAMP AS OF '2026-11-25 18:00:00'.") from None
+        found = table.snapshot_as_of_timestamp(int(when.timestamp() * 1000))
+        if found is None:
+            first = snapshot_time(min(s.timestamp_ms for s in table.snapshots()))
+            raise NotFoundError(f"The table {name} has no version as old as {timestamp}.", f"Its first is of {first} UTC.")
+        return str(found.snapshot_id)
 
     def files(self, name: str, snapshot: str) -> list[str]:
         """Return the paths of the Parquet files of exactly one snapshot.
@@ -252,6 +275,12 @@ def split(name: str) -> tuple[str, str]:
             f"{name!r} is not the name of a table.", "Write it like lake.flights: letters, digits and _ on both sides of one dot."
         )
     return parts[0], parts[1]
+
+
+def is_name(name: str) -> bool:
+    """Whether a table of the lake can have this name."""
+    parts = name.split(".")
+    return len(parts) == 2 and all(part.replace("_", "a").isalnum() for part in parts)
 
 
 def storable(schema: pa.Schema) -> pa.Schema:

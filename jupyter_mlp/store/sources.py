@@ -68,13 +68,14 @@ def _arrow(source: Any) -> pa.Table:
 
     if isinstance(source, pa.Table):
         return source
-    if hasattr(source, "to_arrow") and hasattr(source, "reference"):
+    kind = type(source)  # a Spark frame answers any attribute with a column
+    if hasattr(kind, "to_arrow") and hasattr(kind, "ref"):
         ours: pa.Table = source.to_arrow()
         return ours
-    if hasattr(source, "toArrow"):
+    if hasattr(kind, "toArrow"):
         theirs: pa.Table = source.toArrow()
         return theirs
-    if type(source).__module__.startswith("pandas") and hasattr(source, "columns"):
+    if kind.__module__.startswith("pandas") and hasattr(source, "columns"):
         source = source.rename(columns=str)
         return pa.Table.from_pandas(source, preserve_index=False).replace_schema_metadata(None)
     if hasattr(source, "__arrow_c_stream__"):

@@ -1,0 +1,100 @@
+"""What is shown of a dataset without reading it again: first rows, types, null counts and ranges, made once when it is written.
+
+Null counts and ranges come from the Parquet footers, so that they cost nothing however large the dataset is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from jupyter_mlp.core.cards import Table, shown
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS = 8
+_CELL = 160  # characters kept of one value
+
+
+def make(files: Sequence[str], schema: pa.Schema, rows: int) -> dict[str, Any]:
+    """Return the preview of some Parquet files as JSON types: `columns` (name, type, nulls, low, high) and `first` rows."""
+    first = first_rows(files, schema)
+    columns = [{"name": f.name, "type": str(f.type), **_profile(files, f.name)} for f in schema]
+    cells = [[_cell(value) for value in row] for row in zip(*(c.to_pylist() for c in first.columns), strict=True)]
+    return {"rows": rows, "columns": columns, "first": cells or []}
+
+
+def table(preview: Mapping[str, Any]) -> Table:
+    """Return the preview as the table that a card shows."""
+    headings = [f"{c['name']}\t{_about(c, preview['rows'])}" for c in preview["columns"]]
+    count = len(preview["first"])
+    caption = f"first {count} of {preview['rows']:,} rows" if count < preview["rows"] else ""
+    return Table(headings, preview["first"], caption)
+
+
+def first_rows(files: Sequence[str], schema: pa.Schema, count: int = ROWS) -> pa.Table:
+    """Return the first rows of some Parquet files; an older file may lack columns that the table has now, or have more."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    taken = [schema.empty_table()]
+    for path in files:
+        if sum(len(one) for one in taken) >= count:
+            break
+        file = pq.ParquetFile(path)
+        columns = [name for name in schema.names if name in file.schema_arrow.names]
+        taken += [pa.Table.from_batches([batch]) for batch in islice(file.iter_batches(batch_size=count, columns=columns), 1)]
+    return pa.concat_tables(taken, promote_options="permissive").select(schema.names).slice(0, count)
+
+
+def _profile(files: Sequence[str], name: str) -> dict[str, Any]:
+    """Null count and range of a plain column, where every file's footer tells them."""
+    import pyarrow.parquet as pq
+
+    nulls, lows, highs = 0, [], []
+    for path in files:
+        meta = pq.read_metadata(path)
+        at = next((i for i in range(meta.num_columns) if meta.schema.column(i).path == name), None)
+        if at is None:
+            return {}
+        for group in range(meta.num_row_groups):
+            found = meta.row_group(group).column(at).statistics
+            if found is None or not found.has_null_count:
+                return {}
+            nulls += found.null_count
+            if found.has_min_max:
+                lows.append(found.min)
+                highs.append(found.max)
+    try:
+        return {"nulls": nulls, **({"low": _cell(min(lows)), "high": _cell(max(highs))} if lows else {})}
+    except TypeError:
+        return {"nulls": nulls}
+
+
+def _about(column: Mapping[str, Any], rows: int) -> str:
+    said = [_type_name(column["type"])]
+    if column.get("nulls"):
+        said.append(f"{column['nulls']:,} null" if column["nulls"] < rows else "all null")
+    return ", ".join(said)
+
+
+def profile(preview: Mapping[str, Any]) -> Table:
+    """Return one line a column: type, nulls, lowest and highest value."""
+    rows = [(c["name"], _type_name(c["type"]), c.get("nulls"), c.get("low"), c.get("high")) for c in preview["columns"]]
+    return Table(["column", "type", "nulls", "lowest", "highest"], rows)
+
+
+def _cell(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else str(value)
+    text = shown(value) if not isinstance(value, bytes) else value.hex()
+    return text if len(text) <= _CELL else text[: _CELL - 3] + "..."
+
+
+def _type_name(kind: str) -> str:
+    short = {"string": "text", "large_string": "text", "double": "float64", "float": "float32"}
+    return short.get(kind, kind)

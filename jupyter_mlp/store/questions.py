@@ -1,0 +1,212 @@
+"""A question: one query with its parameters, the exact versions it reads, and the key under which its answer is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from jupyter_mlp.core import queries
+from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
+from jupyter_mlp.core.identity import digest
+from jupyter_mlp.core.queries import Query, TableUse
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.core.zone import local_zone
+from jupyter_mlp.store import readings
+from jupyter_mlp.store.lake import is_name
+from jupyter_mlp.store.workspace import Workspace
+
+_FIRST_TABLE = "The lake is empty; make a table first: %mlp_table lake.NAME FILE_OR_FRAME"
+_FORMATS = ("parquet", "csv", "json", "orc", "text", "avro", "delta", "binaryfile", "xml")
+NO_SUCH_TABLE = "TABLE_OR_VIEW_NOT_FOUND"
+
+
+@dataclass(frozen=True)
+class SessionView:
+    """A temporary view that a cell made: what its query read and how its answer is known."""
+
+    key: str | None
+    inputs: tuple[Ref, ...]
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was asked.
+
+    Attributes:
+        pinned: place in the text -> the exact version read there.
+        through: exact versions read through the session's own views.
+        why: why the answer is never reused; empty when it may be.
+        key: 128 bits of everything that can change the answer; None when it is never reused.
+    """
+
+    query: Query
+    parameters: Mapping[str, Any]
+    pinned: Mapping[TableUse, Ref]
+    through: tuple[Ref, ...]
+    why: tuple[str, ...]
+    key: str | None
+
+    @property
+    def inputs(self) -> tuple[Ref, ...]:
+        """Exact references of everything it reads, in the order of the text."""
+        return tuple(dict.fromkeys((*self.pinned.values(), *self.through)))
+
+
+def ask(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Question:
+    """Return the question that `text` asks here and now.
+
+    Raises:
+        InvalidInputError: it is no single query.
+        NotFoundError: a table is unknown; the message names the nearest.
+    """
+    if text.strip() and not queries.is_query(text):
+        raise _no_query(text)
+    query = readings.read(workspace.root, text)
+    values = {name: _plain(value) for name, value in parameters.items()}
+    pinned: dict[TableUse, Ref] = {}
+    through: list[Ref] = []
+    exact: list[tuple[str, str]] = []
+    why = list(query.volatile)
+    for use in _named(query, values):
+        view = _session_view(workspace, use)
+        if view is not None:
+            through += view.inputs
+            why += view.why
+            exact.append((use.name, f"view {view.key}"))
+            continue
+        ref = _input(workspace, use, query, values)
+        if ref is not None:
+            pinned[use] = ref
+        elif use.certain:
+            why.append(f"{use.name} is not versioned here")
+        exact.append((use.name, str(ref)))
+    why += _session_reasons(workspace, query)
+    key = None if why else _key(workspace, query, sorted(exact), values)
+    return Question(query, values, pinned, tuple(through), tuple(dict.fromkeys(why)), key)
+
+
+def _no_query(text: str) -> InvalidInputError:
+    word = text.split(None, 1)[0].upper()
+    if queries.statement(text) is not None:
+        return InvalidInputError(
+            f"{word} changes the session and gives no rows.", "Run it with %%mlp_data alone in a cell, or mlp.statement(sql)."
+        )
+    return InvalidInputError(
+        f"{word} is no query.",
+        "Write one query that gives rows (SELECT, WITH, FROM, VALUES, TABLE); tables are written with %mlp_table.",
+    )
+
+
+def known_tables(workspace: Workspace, query: Query) -> dict[TableUse, Ref]:
+    """Return the exact versions of those tables in a statement that are ours; the others are Spark's to find."""
+    found = {}
+    for use in query.tables:
+        ref = _input(workspace, replace(use, certain=False), query, {}) if use.parameter is None else None
+        if ref is not None:
+            found[use] = ref
+    return found
+
+
+def _named(query: Query, parameters: Mapping[str, Any]) -> Iterator[TableUse]:
+    """The tables with their names, those that a parameter names too."""
+    for use in query.tables:
+        if use.parameter is None:
+            yield use
+        elif isinstance(parameters.get(use.parameter), str):
+            yield replace(use, name=parameters[use.parameter].replace("`", "").lower())
+
+
+def _session_view(workspace: Workspace, use: TableUse) -> SessionView | None:
+    found: SessionView | None = workspace.engine.views.get(use.name)
+    return found
+
+
+def _input(workspace: Workspace, use: TableUse, query: Query, parameters: Mapping[str, Any]) -> Ref | None:
+    """Return the exact version that a table's name means here; None for what only Spark knows (files, views)."""
+    activities, name = workspace.activities, use.name
+    if "." not in name:
+        made = activities.resolve(Ref("dataset", name, use.version)) if use.version else activities.newest("dataset", name)
+        if made is not None:
+            return made
+    full = name if "." in name else f"lake.{name}"
+    snapshot = _version(workspace, full, use) if is_name(full) else None
+    if snapshot is not None:
+        return Ref("table", full, snapshot)
+    if not use.certain or name.split(".")[0] in _FORMATS or _spark_knows(workspace, name):
+        return None
+    _let_spark_speak(workspace, query, parameters)
+    known = sorted({*workspace.lake.names(), *activities.names("dataset")})
+    raise NotFoundError(
+        f"No table or dataset {name} here.", nearest(full if "." in name else name, known) or _FIRST_TABLE, condition=NO_SUCH_TABLE
+    )
+
+
+def _version(workspace: Workspace, full: str, use: TableUse) -> str | None:
+    """The user's own version wins over the pin, and the pin over the newest."""
+    if use.version is not None or use.timestamp is not None:
+        if workspace.lake.current(full) is None:
+            return None
+        return workspace.lake.version(full, use.version, use.timestamp)
+    return workspace.activities.pins.get(f"table:{full}") or workspace.lake.current(full)
+
+
+def _spark_knows(workspace: Workspace, name: str) -> bool:
+    """Whether the name is a temporary view of this kernel's session, or a table of the cluster's own catalog."""
+    remote = workspace.settings.spark.startswith("sc://")
+    if not (workspace.engine.started or remote):
+        return False
+    return bool(workspace.engine.knows(name))
+
+
+def _let_spark_speak(workspace: Workspace, query: Query, parameters: Mapping[str, Any]) -> None:
+    """Raise what Spark finds wrong before it misses a table, such as a syntax error; a server that does not run is not started for it."""
+    if not workspace.engine.started:
+        return
+    try:
+        workspace.engine.analyse(query.text, parameters)
+    except InvalidInputError as refusal:
+        if refusal.condition != NO_SUCH_TABLE:
+            raise
+
+
+def _session_reasons(workspace: Workspace, query: Query) -> list[str]:
+    """Functions that the user registered in this kernel have no version, whatever their names."""
+    own = workspace.engine.user_functions()
+    return [f"{name}() is your own function, so its code has no version" for name in query.functions if name in own]
+
+
+def _key(workspace: Workspace, query: Query, exact: list[tuple[str, str]], parameters: Mapping[str, Any]) -> str:
+    typed = sorted((name, _kind(value), value) for name, value in parameters.items())
+    engine = workspace.engine
+    variables = [(name, engine.variables[name]) for name in sorted(engine.variables) if name in query.words]
+    where = workspace.settings.spark if workspace.settings.spark.startswith("sc://") else ""
+    return digest("query", 2, query.canonical, exact, typed, engine.overrides(), variables, local_zone(), where, _spark_version())
+
+
+@lru_cache
+def _spark_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("pyspark")
+    except PackageNotFoundError:
+        return ""
+
+
+def _plain(value: Any) -> Any:
+    """A numpy scalar as the Python value it holds: Spark binds that, and both are one parameter."""
+    if hasattr(value, "item") and callable(value.item) and not getattr(value, "shape", ()):
+        return value.item()
+    return value
+
+
+def _kind(value: Any) -> str:
+    """The type of a parameter, with the types inside of it: [1] and [1.0] are two."""
+    if isinstance(value, list | tuple):
+        return f"{type(value).__name__}[{','.join(map(_kind, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{k}:{_kind(v)}" for k, v in sorted(value.items(), key=lambda item: str(item[0]))) + "}"
+    return type(value).__name__
