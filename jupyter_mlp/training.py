@@ -391,9 +391,12 @@ def _submit(
         )
         if ours:
             break
-        if jobs.fold(workspace, jobs.run_of(activity)).state in (RUNNING, *((FINISHED,) if reuse else ())):
+        found = jobs.fold(workspace, jobs.run_of(activity))
+        if found.state == RUNNING or (reuse and found.state == FINISHED):
             shutil.rmtree(folder.path, ignore_errors=True)  # somebody else submitted the same a moment before
-            return Run(jobs.run_of(activity), workspace, reused=True)
+            if found.state == FINISHED:
+                workspace.activities.again(found)
+            return Run(found.id, workspace, reused=True)
     try:
         jobs.start(folder)
     except BaseException as error:

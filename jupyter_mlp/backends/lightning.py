@@ -198,7 +198,12 @@ def _arguments(kind: type, settings: Mapping[str, Any], recipe: Recipe) -> dict[
 
 def _trainer(spec: Spec, run: RunFolder, world: int, rank: int, callbacks: list[L.Callback], writer: AsyncCheckpoints) -> L.Trainer:
     # The batches come ready from a thread of their own: worker processes would only copy them once more.
-    for told in ("does not have many workers", "has `__len__` defined", "isinstance.treespec, LeafSpec"):
+    for told in (
+        "does not have many workers",
+        "has `__len__` defined",
+        "isinstance.treespec, LeafSpec",
+        "your dataloader is not resumable",
+    ):
         warnings.filterwarnings("ignore", message=f".*{told}.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
     return L.Trainer(

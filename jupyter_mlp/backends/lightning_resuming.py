@@ -124,7 +124,7 @@ class Checkpointer(L.Callback):
             self._last, self._look = step, step + 1
         elif self._is_due(trainer, step):
             self._last, self._last_at, self._place = step, time.monotonic(), (trainer.current_epoch, batch)
-            trainer.save_checkpoint(self._run.path / "checkpoints")
+            trainer.save_checkpoint(self._run.path / "checkpoints", weights_only=False)
 
     def _step(self, epoch: int, batch: int) -> int:
         return epoch * self._steps + batch
@@ -158,6 +158,7 @@ class Checkpointer(L.Callback):
 
     def _put_back(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         found, self._restored = self._restored, {}
+        trainer.fit_loop._restarting = False  # or it leaves schedulers that look at a metric alone until the epoch has ended
         for name, metric in _metrics(module):
             _set_metric(metric, found["metrics"].get(name))
         self._sums = dict(found["sums"])

@@ -99,6 +99,7 @@ class Ranks:
             late = time.monotonic() - asked_at >= grace_s
             for process in self._processes():
                 process.send(signal.SIGKILL if late else signal.SIGTERM)
+                process.end_orphans()
             self._pause(0.5)
         self._reap()
 
@@ -169,12 +170,9 @@ class Ranks:
         return "pid" in word and word.get("ended") != "well" and not Process.from_dict(word).alive
 
     def _processes(self) -> list[Process]:
+        self._poll()
         words = (self._word(rank) for rank in range(self._world))
-        known = {word["pid"]: Process.from_dict(word) for word in words if "pid" in word}
-        for child in self._children:
-            if child.poll() is None and child.pid not in known:
-                known[child.pid] = identify(child.pid)
-        return list(known.values())
+        return [Process.from_dict(word) for word in words if "pid" in word]
 
     def _killed(self, rank: int) -> str:
         who = "The training process" if self._world == 1 else f"Training process {rank} of {self._world}"
@@ -192,9 +190,12 @@ class Ranks:
     def _pause(self, limit_s: float) -> None:
         deadline = time.monotonic() + limit_s
         while self.alive and time.monotonic() < deadline:
-            for child in self._children:
-                child.poll()
+            self._poll()
             time.sleep(_LOOK_S)
+
+    def _poll(self) -> None:
+        for child in self._children:
+            child.poll()  # a killed child is there as long as nobody asks how it ended
 
     def _reap(self) -> None:
         for child in self._children:

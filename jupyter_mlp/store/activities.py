@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, FORGOTTEN, Activity
+from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, FORGOTTEN, RUNNING, Activity
 from jupyter_mlp.core.errors import ConflictError, NotFoundError, nearest
 from jupyter_mlp.core.identity import canonical, plain
 from jupyter_mlp.core.references import Ref
@@ -138,7 +138,9 @@ class Activities:
         if not rows:
             return None
         seq = int(rows[0]["seq"])
+        _still_known(connection, activity)
         _insert_edges(connection, activity.id, "used", activity.used, seq)
+        counts.before_made(connection, activity.made)
         _insert_edges(connection, activity.id, "made", activity.made, seq)
         self.session.append(activity.id)
         return replace(activity, seq=seq)

@@ -52,6 +52,19 @@ class Process:
         if self._found() is not None:
             self._signal(request)
 
+    def end_orphans(self) -> None:
+        """Kill what this process, the leader of its session, started and left behind when it was killed itself."""
+        import psutil
+
+        if psutil.pid_exists(self.pid):
+            return  # it lives, or another process has its number by now: then its session has ended
+        for process in psutil.process_iter(["create_time"]):
+            try:
+                if os.getsid(process.pid) == self.pid and process.info["create_time"] >= self.started_at - 1.0:
+                    process.kill()
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                continue
+
     def _signal(self, request: signal.Signals) -> None:
         try:
             if os.getpgid(self.pid) == self.pid:

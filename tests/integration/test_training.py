@@ -203,7 +203,7 @@ def test_a_mistake_in_the_model_is_told_with_its_line(notebook: Notebook, worksp
     assert "In validation_step" in error.value.hint or "In forward" in error.value.hint
     assert workspace.activities.names("model") == [] and workspace.activities.recent()[0].state == "failed"
     notebook.cell(NET)
-    with pytest.raises(JobError, match="not a number any more from step [23] on"):
+    with pytest.raises(JobError, match=r"not a number any more from step [23] on"):
         notebook.cell("%mlp_train Net --data rows --target y --set lr=1e30")
 
 

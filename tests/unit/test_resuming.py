@@ -1,0 +1,151 @@
+"""A training that is broken off anywhere and put together again is the training that was never broken off, to the bit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L  # noqa: N812 - how everybody writes it
+import numpy as np
+import pytest
+import torch
+import torchmetrics
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from jupyter_mlp.backends.lightning import Reporter
+from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
+from jupyter_mlp.backends.lightning_resuming import Checkpointer, Pace
+from jupyter_mlp.store import attempts, checkpoints, jobs
+from jupyter_mlp.store.jobs import RunFolder
+
+STEPS, EPOCHS = 4, 3
+
+
+class Killed(Exception):
+    pass
+
+
+class Rows(IterableDataset):
+    """Batches that follow from epoch and number, like those of a plan."""
+
+    epoch = start = 0
+
+    def __len__(self) -> int:
+        return STEPS
+
+    def __iter__(self) -> Iterator[Any]:
+        for number in range(self.start, STEPS):
+            made = torch.Generator().manual_seed(100 * self.epoch + number)
+            x = torch.randn(8, 3, generator=made)
+            yield x, x.sum(1) + torch.randn(8, generator=made)
+
+
+class Net(L.LightningModule):
+    """Everything that has a state: momentum, a scheduler that looks at a metric, dropout, running means, metrics of several kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1))
+        self.mae = torchmetrics.MeanAbsoluteError()
+        self.killed_at = -1
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        x, y = batch
+        if self.trainer.current_epoch * STEPS + index == self.killed_at:
+            raise Killed
+        out = self.net(x).squeeze(-1)
+        loss = nn.functional.mse_loss(out, y) * (1 + random.random() + float(np.random.random()))
+        self.mae.update(out.detach(), y)
+        self.log("mae", self.mae, on_step=False, on_epoch=True)
+        self.log("mean", loss, on_step=False, on_epoch=True)
+        self.log("peak", loss.detach(), on_step=False, on_epoch=True, reduce_fx=torch.max)
+        return loss
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        self.log("val_loss", nn.functional.mse_loss(self.net(batch[0]).squeeze(-1), batch[1]))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), 0.05, momentum=0.9)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+
+
+class Manual(Net):
+    """Steps by itself, every second batch, with two optimisers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        loss = super().training_step(batch, index)
+        self.manual_backward(loss)
+        if index % 2:
+            for optimizer in self.optimizers():
+                optimizer.step()
+                optimizer.zero_grad()
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.net[0].parameters(), 0.05), torch.optim.SGD(self.net[3].parameters(), 0.01, momentum=0.5)
+
+
+def fit(folder: Path, kind: type[Net], killed_at: int = -1, every: int = 1, resume: Path | None = None, **more: Any) -> Net:
+    torch.set_num_threads(1)
+    L.seed_everything(3 if resume is None else 99, verbose=False)  # another process draws other numbers while it starts
+    model, rows, run = kind(), Rows(), RunFolder(folder)
+    model.killed_at = killed_at
+    writer = AsyncCheckpoints(lambda told: run.say({"note": told}))
+    trainer = L.Trainer(
+        max_epochs=EPOCHS,
+        accelerator="cpu",
+        callbacks=[Checkpointer(run, Pace(steps=every), writer, rows, STEPS), Reporter(run, EPOCHS, STEPS, 8)],
+        plugins=[writer],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **more,
+    )
+    held_out = DataLoader(Rows(), batch_size=None, generator=torch.Generator())
+    train = DataLoader(rows, batch_size=None, generator=torch.Generator())
+    try:
+        trainer.fit(model, train, held_out, ckpt_path=resume)
+    finally:
+        writer.wait()
+    return model
+
+
+def bits(model: Net) -> dict[str, bytes]:
+    return {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"), [(Net, {}), (Net, {"accumulate_grad_batches": 3}), (Manual, {})], ids=["plain", "accumulated", "manual"]
+)
+def test_broken_off_at_any_step(tmp_path: Path, kind: type[Net], more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AsyncCheckpoints, "busy", False)  # so that there is one of every step, however slow the disk
+    straight = tmp_path / "straight"
+    straight.mkdir()
+    expected, series = bits(fit(straight, kind, **more)), jobs.metric_series(RunFolder(straight))
+    assert {"mae", "mean", "peak", "val_loss", "train_loss"} == set(series) and len(series["mae"]) == EPOCHS
+    for step in range(2, STEPS * EPOCHS) if kind is Net and not more else (3, STEPS, STEPS + 1, 2 * STEPS - 1):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        with pytest.raises(Killed):
+            fit(folder, kind, killed_at=step, **more)
+        found, said = checkpoints.newest(folder / "checkpoints")
+        assert found is not None and said == [] and found.step == step
+        again = fit(folder, kind, resume=found.path, **more)
+        assert bits(again) == expected, f"other weights after a restart from step {step}"
+        assert jobs.metric_series(RunFolder(folder)) == series, f"other metrics after a restart from step {step}"
+        assert not [event for event in attempts.history(RunFolder(folder)) if "note" in event]
+
+
+def test_without_a_pace_nothing_is_written(tmp_path: Path) -> None:
+    fit(tmp_path, Net, every=0)
+    assert not (tmp_path / "checkpoints").exists()
