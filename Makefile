@@ -46,7 +46,7 @@ lab: setup ## Open JupyterLab on the quick start, in the workspace of `make demo
 bench: setup ## Measure ours beside the peer and the limit, in one run; one row with ARGS=start
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
-proof: setup ## Long proofs that print what they saw: all, or one with ARGS=crash (needs strace) or ARGS=pins
+proof: setup ## Run the long proofs (crashes needs strace); one of them with ARGS=writers, pins ...
 	@$(BIN)/python tests/proofs.py $(ARGS)
 
 lock: setup ## Move constraints.txt to the newest releases that pyproject.toml allows

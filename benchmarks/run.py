@@ -5,6 +5,7 @@ Each file `row_*.py` beside this one is one row. It has
     WHAT            one line
     LIMIT, TARGET   ratios ours/peer: more than LIMIT fails the run; TARGET is where we want to be (either may be None)
     LIMIT_S         seconds that ours may take (or None), where no ratio says it
+    ROUNDS          at most so many rounds, where one takes long (optional); note() says more about the figure (optional)
     sides()         a context manager that gives {"ours": callable, "peer": callable, "floor": callable}; each returns
                     seconds, or None after which it is timed from outside; "peer" and "floor" (the physical limit) are optional
 
@@ -102,8 +103,11 @@ def main() -> int:
     print(COLUMNS.format("what", "ours", "peer", "floor", "ratio", "limit", ""))
     rows = []
     for name in given.rows or known:
-        rows.append(measure(importlib.import_module(known[name]), given.rounds))
+        module = importlib.import_module(known[name])
+        rows.append(measure(module, min(given.rounds, getattr(module, "ROUNDS", given.rounds))))
         print(rows[-1], flush=True)
+        if hasattr(module, "note"):
+            print(f"    {module.note()}")
     return 0 if all(row.ok for row in rows) else 1
 
 

@@ -17,7 +17,7 @@ from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.queries import Query, Statement, TableUse
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.core.spark_functions import VOLATILE
-from jupyter_mlp.store import datasets, modes, previews, questions, readings, turns
+from jupyter_mlp.store import datasets, fingerprints, modes, previews, questions, races, readings, turns
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.questions import Question, SessionView
 from jupyter_mlp.store.workspace import Workspace, current
@@ -180,16 +180,22 @@ def dataset(ref: str) -> DatasetVersion:
     return replace(found, reused=True, seconds=time.perf_counter() - begun)
 
 
-def write_table(name: str, source: Any, *, append: bool = False) -> TableVersion:
+def write_table(name: str, source: Any, *, append: bool = False, in_place: bool = False) -> TableVersion:
     """Write files or a frame into the lake as a table's new version; the same rows again are the same version.
+
+    Others may write the same table meanwhile. What is appended comes behind whatever they wrote. What replaces takes the place of
+    the version that this process last saw as the newest: read in a query, written, or found here; otherwise it is refused.
 
     Args:
         name: `namespace.table`; a name without a dot lives in the namespace `lake`.
-        source: a path, glob or URL of Parquet, CSV or JSON files; a pandas, polars or Spark DataFrame; an Arrow table.
+        source: a path, glob, folder (`year=2013/` folders become columns) or URL of Parquet, CSV or JSON files;
+            a pandas, polars or Spark DataFrame; an Arrow table.
         append: add the rows to the newest version instead of replacing it.
+        in_place: leave Parquet files where they are instead of copying them; whoever reads the table after they changed is told.
 
     Raises:
         InvalidInputError: the source or the name cannot be used, or the columns do not fit the table.
+        ConflictError: somebody wrote the table after this process last looked at it; run again, it replaces that version.
 
     Example:
         >>> mlp.write_table("lake.flights", "data/flights/*.parquet")
@@ -200,24 +206,28 @@ def write_table(name: str, source: Any, *, append: bool = False) -> TableVersion
     full = ".".join(lake.split(name))
     if full.startswith(lake.DATASETS + "."):
         raise InvalidInputError(f"The namespace {lake.DATASETS} belongs to dataset versions.", "Choose another, like lake.flights.")
-    opened = sources.open_source(source)
+    opened = sources.open_source(source, in_place=in_place)
     before = _version_of(workspace, full)
     content = sources.ContentHash()
-    staged = workspace.lake.stage(full, content.over(opened.batches()), opened.schema)
-    key = digest("table", 1, full, content.hexdigest(), before if append else None)
+    staged = list(opened.lying) or workspace.lake.stage(full, content.over(opened.batches()), opened.schema)
+    identity = digest([str(ref) for ref in opened.used]) if opened.lying else content.hexdigest()
+    key = digest("table", 1, full, identity, before if append else None)
     known = _same_table(workspace, key, before, append)
     if known is not None:
-        workspace.lake.discard(staged)
+        workspace.lake.discard([] if opened.lying else staged)
+        workspace.seen[full] = before or ""
         return _table_version(workspace, workspace.activities.again(known), opened.label, reused=True)
-    parameters = {"source": opened.label, "append": append}
-    base = before if append else None
-    used = [*opened.used, *([Ref("table", full, base)] if base else [])]
-    with workspace.activities.recording("table", name=full, key=key, used=used, parameters=parameters) as draft:
-        ref = Ref("table", full, workspace.lake.add(full, opened.schema, staged, append=append, base=base))
+    parameters = {"source": opened.label, "append": append, "in_place": in_place}
+    with workspace.activities.recording("table", name=full, key=key, used=opened.used, parameters=parameters) as draft:
+        made = races.commit(workspace, full, opened, staged, before, append)
+        if append and made.parent:
+            draft.used.append(Ref("table", full, made.parent))  # what it was really added to, whoever wrote in between
+        ref = Ref("table", full, made.snapshot)
         draft.made.append(ref)
-        columns = [[f.name, str(f.type)] for f in lake.storable(workspace.lake.schema(full, str(ref.version)))]
-        draft.facts.update(rows=workspace.lake.rows(full, str(ref.version)), columns=columns, content=content.hexdigest())
-    return _table_version(workspace, draft.activity, opened.label)
+        columns = [[f.name, str(f.type)] for f in lake.storable(made.schema)]
+        draft.facts.update(rows=made.rows, columns=columns, content=identity)
+    workspace.seen[full] = made.snapshot
+    return _table_version(workspace, draft.activity, opened.label, files=staged, schema=made.schema)
 
 
 def _version_of(workspace: Workspace, full: str) -> str | None:
@@ -234,10 +244,13 @@ def _same_table(workspace: Workspace, key: str, before: str | None, append: bool
     return known if same or not modes.reuses() else None
 
 
-def _table_version(workspace: Workspace, activity: Activity, source: str, reused: bool = False) -> TableVersion:
+def _table_version(
+    workspace: Workspace, activity: Activity, source: str, reused: bool = False, files: list[str] | None = None, schema: Any = None
+) -> TableVersion:
     ref = next(ref for ref in activity.made if ref.kind == "table")
     facts, version = activity.facts, str(ref.version)
-    files, schema = workspace.lake.files(ref.name, version), workspace.lake.schema(ref.name, version)
+    if files is None:
+        files, schema = workspace.lake.newest_files(ref.name, version), workspace.lake.schema(ref.name, version)
     sample = previews.table(previews.make(files, schema, facts["rows"]))
     return TableVersion(
         ref, facts["rows"], tuple((name, kind) for name, kind in facts["columns"]), source, reused, facts["content"], sample
@@ -294,6 +307,7 @@ def _rows_of(workspace: Workspace, ref: Ref) -> tuple[list[str], Any]:
         found = datasets.load(workspace, ref)
         return found.files, found.schema
     assert ref.version is not None
+    fingerprints.check(workspace, ref.name, ref.version)
     return workspace.lake.files(ref.name, ref.version), workspace.lake.schema(ref.name, ref.version)
 
 

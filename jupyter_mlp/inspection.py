@@ -16,6 +16,7 @@ from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.core.references import KINDS, Ref
+from jupyter_mlp.store import servers
 from jupyter_mlp.store.workspace import Workspace, current
 
 _LOOKING = ("monitor", "verify", "pin")  # they look at things and make nothing that others build on
@@ -299,7 +300,8 @@ def _gpus() -> Check:
 
 def _settings(workspace: Workspace) -> Check:
     try:
-        shown = ", ".join(f"{k}={v}" for k, v in vars(workspace.settings).items() if v and k != "records_url")
+        values = {**vars(workspace.settings), "database": servers.public(workspace.settings.database)}
+        shown = ", ".join(f"{k}={v}" for k, v in values.items() if v)
     except MLPError as error:
         return Check("settings", error.message, False, error.hint)
     return Check("settings", shown, True)

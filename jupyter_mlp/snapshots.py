@@ -18,7 +18,7 @@ from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import capture, compare, document, record, running
 from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.notebook.verdicts import ADDED, GOOD, CellVerdict, verdicts
-from jupyter_mlp.store import datasets, environment, jobs, modes
+from jupyter_mlp.store import datasets, environment, fingerprints, jobs, modes
 from jupyter_mlp.store import snapshots as stored
 from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.artifacts import publish_bytes
@@ -278,6 +278,8 @@ def _all_there(workspace: Workspace, pins: Mapping[str, str]) -> None:
     for name, version in pins.items():
         ref = Ref.parse(f"{name}@{version}")
         try:
+            if ref.kind == "table":
+                fingerprints.check(workspace, ref.name, version)
             files = workspace.lake.files(ref.name, version) if ref.kind == "table" else datasets.load(workspace, ref).files
         except (NotFoundError, StorageError) as error:
             raise StorageError(f"{ref} is gone, which this snapshot read: {error.message}", _NOTHING_RAN) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from hypothesis import HealthCheck, settings
 
 from jupyter_mlp.store.workspace import Workspace, current
 
+sys.path.insert(0, str(Path(__file__).parent))  # for what tests and proofs share: postgres.py, proof_writers.py
+
 # On a fresh clone the first text strategy builds its table of characters, and a busy machine is no failure.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -20,10 +23,27 @@ settings.load_profile("any machine")
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """An empty workspace that is the current one."""
-    for name in ("MLP_PINS", "MLP_PARENT", "MLP_VERIFY", "MLP_REPLAY", "MLP_NOTEBOOK", "MLP_CONFIG"):
+    for name in ("MLP_PINS", "MLP_PARENT", "MLP_VERIFY", "MLP_REPLAY", "MLP_NOTEBOOK", "MLP_CONFIG", "MLP_DATABASE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLP_WORKSPACE", str(tmp_path / "workspace"))
     return current()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A real Postgres server for all tests."""
+    from postgres import running
+
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_database(request: pytest.FixtureRequest, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test's workspace keeps records and catalog in its folder, then in a new database of a Postgres."""
+    if request.param == "postgres":
+        monkeypatch.setenv("MLP_DATABASE", request.getfixturevalue("postgres").make())
+    return str(request.param)
 
 
 class Notebook:

@@ -1,4 +1,8 @@
-"""The long proofs, by name: `make proof` runs all of them, `make proof ARGS="pins --sequences 50"` one, with its own options."""
+"""The long proofs, by name: what `make test` shows in short.
+
+python tests/proofs.py                     all of them, one after the other
+python tests/proofs.py writers [--commits 20]  one, with its own options
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
 PROOFS = {
-    "crash": "crash_sweep.py",  # every publication killed at every system call
-    "pins": "pins_proof.py",  # random lives of a lake, killed between any two lines
+    "crashes": "crash_sweep.py",  # a publication is killed at every system call
+    "writers": "proof_writers.py",  # 16 processes write one table and one dataset name, on SQLite and on Postgres
+    "pins": "pins_proof.py",  # random lives of a lake, killed between any two lines: nothing held is lost, nothing else stays
 }
 
 
-def main(words: list[str]) -> int:
-    """Run the proof that is named, else all; 1 where one found something."""
-    if words and words[0] not in PROOFS:
-        print(f"There is no proof {words[0]!r}.\nKnown: {', '.join(PROOFS)}.", file=sys.stderr)
+def main(name: str = "", *options: str) -> int:
+    """Run one proof or all; return 1 when one fails."""
+    if name and name not in PROOFS:
+        print(f"There is no proof {name}. Known: {', '.join(PROOFS)}.", file=sys.stderr)
         return 2
-    chosen, options = (words[:1], words[1:]) if words else (list(PROOFS), [])
-    codes = [subprocess.run([sys.executable, HERE / PROOFS[name], *options]).returncode for name in chosen]
-    return max(codes)
+    failed = 0
+    for one in [name] if name else PROOFS:
+        print(f"== {one}", flush=True)
+        failed |= subprocess.run([sys.executable, str(Path(__file__).parent / PROOFS[one]), *options]).returncode != 0
+    return int(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from jupyter_mlp.backends import java
 from jupyter_mlp.core.config import Settings
@@ -100,6 +101,19 @@ class SparkEngine:
             return bool(self.session.catalog.tableExists(table))
         except PySparkException:
             return True
+
+    def files_of(self, table: str) -> list[tuple[str, int, float]]:
+        """Return path, size in bytes and time of the files behind a table or view of the catalog; empty where Spark cannot say."""
+        from pyspark.errors import PySparkException
+
+        try:
+            paths = [unquote(path) for path in self.session.table(table).inputFiles()]
+            if not paths:
+                return []
+            found = self.session.read.format("binaryFile").load(paths).select("path", "length", "modificationTime").collect()
+        except PySparkException:
+            return []
+        return [(row.path, row.length, row.modificationTime.timestamp()) for row in found]
 
     def frame(self, files: Sequence[str], schema: pa.Schema) -> Any:
         """Return a Spark DataFrame over exactly these Parquet files, for the user, who then has the session too."""

@@ -2,21 +2,22 @@
 
 The file is `mlp.toml` in the workspace folder, or the one named by MLP_CONFIG:
 
-    records_url = "postgresql+psycopg://..."   # default: SQLite in the workspace folder
+    database = "postgresql://ann@host/mlp"      # records and lake catalog of a team; default: SQLite files in the workspace
     spark = "local[2]"                          # or "sc://host:15002"
     idle_stop_s = 1800                          # the warm local Spark server stops after this time without a query
     keep_days = 90                              # mlp gc releases unused versions that are older; 0 (default): never
     keep_gb = 500                               # ... and the oldest unused ones above this size of the lake; 0: any size
     gc_grace_s = 3600                           # files younger than this are left alone: somebody may be writing them
 
-Every setting `name` can be given as the environment variable `MLP_NAME`.
+Every setting `name` can be given as the environment variable `MLP_NAME`. A database's password is best left to ~/.pgpass or
+PGPASSWORD, as for every Postgres client; where the URL has one, it is never shown, recorded or logged.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from jupyter_mlp.core.errors import InvalidInputError, nearest
 class Settings:
     """What can be set; the names are those of the file and, in capitals after MLP_, of the environment."""
 
-    records_url: str = ""
+    database: str = field(default="", repr=False)  # it may hold a password
     spark: str = "local[*]"
     spark_memory: str = "2g"
     idle_stop_s: float = 1800.0
@@ -45,10 +46,10 @@ def load(folder: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """
     path = Path(environment.get("MLP_CONFIG") or folder / "mlp.toml")
     given = _read(path) if path.exists() else {}
-    for field in fields(Settings):
-        text = environment.get(f"MLP_{field.name.upper()}")
+    for one in fields(Settings):
+        text = environment.get(f"MLP_{one.name.upper()}")
         if text is not None:
-            given[field.name] = text
+            given[one.name] = text
     return Settings(**{name: _typed(name, value, path) for name, value in given.items()})
 
 
@@ -59,7 +60,7 @@ def _read(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise InvalidInputError(f"{path} is not valid TOML: {error}.", "Correct the line and run it again.") from error
-    known = [field.name for field in fields(Settings)]
+    known = [one.name for one in fields(Settings)]
     for name in values:
         if name not in known:
             raise InvalidInputError(f"{path} sets {name!r}, which is no setting.", nearest(name, known))

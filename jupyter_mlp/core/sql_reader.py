@@ -46,19 +46,31 @@ def read(text: str) -> Query:
     except SqlglotError:
         return Query(text, canonical=text, volatile=(UNREADABLE,), understood=False)
     tokens, text = _one_statement(tokens, text)
+    plain = _without_comments(tokens, text)
+    tokens = sqlglot.tokenize(plain, dialect="spark")
     named = {token.text.lower() for token in tokens if token.token_type is not TokenType.STRING and token.text.isidentifier()}
     words = tuple(sorted(named))
     try:
-        tree = sqlglot.parse(text, dialect="spark")[0]
+        tree = sqlglot.parse(plain, dialect="spark")[0]
         if tree is not None and not tree.find(exp.Command):
             tables = tuple(sorted(_tables(tree, tokens), key=lambda use: use.start))
             volatile = tuple(dict.fromkeys(_volatile(tree, tokens)))
             qualifiers = tuple(_database_qualifiers(tree))
-            return Query(text, tables, _canonical(tree, tokens, text), volatile, _called(tokens), words, True, qualifiers)
+            return Query(text, tables, _canonical(tree, tokens, plain), volatile, _called(tokens), words, True, qualifiers)
     except (SqlglotError, RecursionError, IndexError):
         pass
-    canonical = " ".join(_spelt(tokens, index, text) for index in range(len(tokens)))
+    canonical = " ".join(_spelt(tokens, index, plain) for index in range(len(tokens)))
     return Query(text, tuple(_tables_by_words(tokens)), canonical, (UNREADABLE,), _called(tokens), words, False)
+
+
+def _without_comments(tokens: list[Token], text: str) -> str:
+    """The text with blanks for comments, everything in its place: sqlglot does not read `GROUP /* why */ BY`."""
+    parts, at = [], 0
+    for token in tokens:
+        if token.start >= at:
+            parts += [_COMMENT.sub(lambda found: " " * len(found[0]), text[at : token.start]), text[token.start : token.end + 1]]
+            at = token.end + 1
+    return "".join(parts)
 
 
 def _one_statement(tokens: list[Token], text: str) -> tuple[list[Token], str]:

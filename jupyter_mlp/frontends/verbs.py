@@ -34,7 +34,7 @@ def _data(given: Namespace, context: Context) -> Any:
 def _table(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
-    return mlp.write_table(given.name, context.names.get(given.source, given.source), append=given.append)
+    return mlp.write_table(given.name, context.names.get(given.source, given.source), append=given.append, in_place=given.in_place)
 
 
 def _train(given: Namespace, context: Context) -> Any:
@@ -217,6 +217,7 @@ VERBS: tuple[Verb, ...] = (
             option("name", help="namespace.table", completes="table"),
             option("source", help="a path, glob, URL, or a variable that holds a frame", completes="file"),
             option("--append", action="store_true", help="add the rows instead of replacing them"),
+            option("--in-place", action="store_true", help="leave Parquet files where they are; later changes are noticed"),
         ),
         _table,
         example="%mlp_table lake.flights data/flights.csv",

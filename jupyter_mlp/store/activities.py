@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, FORGOTTEN, RUNNING, Activity
+from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, FORGOTTEN, Activity
 from jupyter_mlp.core.errors import ConflictError, NotFoundError, nearest
 from jupyter_mlp.core.identity import canonical, plain
 from jupyter_mlp.core.references import Ref
@@ -32,6 +32,7 @@ VALUES (:activity, :role, :position, :kind, :name, :version, :seq)
 _UPDATE = """
 UPDATE activities SET state = :state, facts = :facts, error = :error, ended_at = :ended_at
 WHERE id = :id AND state = 'running'
+RETURNING id
 """
 
 PROCESS = "process"  # fact of a running activity: which process does it
@@ -169,11 +170,9 @@ class Activities:
         if state == FINISHED and self._pinned:
             self.pins.update({f"{ref.kind}:{ref.name}": ref.version for ref in made if ref.version})
         with self._database.transaction(write=True) as connection:
-            before = connection.execute("SELECT state FROM activities WHERE id = :id", {"id": activity.id})
-            if not before or before[0]["state"] != RUNNING:
+            if not connection.execute(_UPDATE, _columns(closed)):  # another process closed it: its word stands
                 return self._read(connection, "WHERE id = :id", {"id": activity.id})[0]
             _still_known(connection, closed)
-            connection.execute(_UPDATE, _columns(closed))
             _insert_edges(connection, closed.id, "used", more, closed.seq, start=len(activity.used))
             counts.before_made(connection, closed.made)
             _insert_edges(connection, closed.id, "made", closed.made, closed.seq)

@@ -1,4 +1,4 @@
-"""The newest snapshot of a table, straight from pyiceberg's SQL catalog: a known answer must not wait for its import.
+"""What a table's metadata say, straight from Iceberg's SQL catalog: a known answer must not wait for pyiceberg's import.
 
 The catalog's table and the metadata file are what pyiceberg's `SqlCatalog` and the Iceberg specification say they are;
 a metadata file never changes, so what it says is kept.
@@ -9,27 +9,68 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-_LOCATION = "SELECT metadata_location FROM iceberg_tables WHERE catalog_name = 'mlp' AND table_namespace = ? AND table_name = ?"
+IN_PLACE = "mlp.files-in-place"  # in a version's summary: some of its files lie outside the lake
+_LOCATION = "SELECT metadata_location FROM iceberg_tables WHERE catalog_name = 'mlp' AND table_namespace = :space AND table_name = :table"
+_LOOKS = 20
 
 
-def current_snapshot(root: Path, space: str, table: str) -> str | None:
-    """Return the newest snapshot of a table in the lake at `root`; None when there is no such table or it has none."""
+@dataclass(frozen=True)
+class Facts:
+    """Of a table: its newest version, all it has, and those with files in place."""
+
+    current: str | None = None
+    snapshots: frozenset[str] = frozenset()
+    in_place: frozenset[str] = frozenset()
+
+
+def pointer(place: Path | str, space: str, table: str) -> str | None:
+    """Return where the metadata of a table are now; None when there is no such table.
+
+    Args:
+        place: the lake's folder, or the URL of the Postgres that holds the catalog.
+    """
+    wanted = {"space": space, "table": table}
+    if isinstance(place, str):
+        from jupyter_mlp.store import servers
+
+        rows = servers.rows_if_made(place, "iceberg_tables", _LOCATION, wanted)
+        return str(rows[0][0]) if rows else None
+    if not (place / "catalog.db").exists():
+        return None
     try:
-        with closing(sqlite3.connect(f"{(root / 'catalog.db').as_uri()}?mode=ro", timeout=30, uri=True)) as catalog:
-            rows = catalog.execute(_LOCATION, (space, table)).fetchall()
+        with closing(sqlite3.connect(f"{(place / 'catalog.db').as_uri()}?mode=ro", timeout=30, uri=True)) as catalog:
+            found = catalog.execute(_LOCATION, wanted).fetchall()
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
             return None
         raise
-    return _snapshot_of(rows[0][0]) if rows else None
+    return str(found[0][0]) if found else None
 
 
-@lru_cache(4096)
-def _snapshot_of(location: str) -> str | None:
+def facts(place: Path | str, space: str, table: str) -> Facts:
+    """Return what the metadata of a table say now."""
+    for attempt in range(_LOOKS):
+        location = pointer(place, space, table)
+        try:
+            return _facts(location) if location else Facts()
+        except FileNotFoundError:  # between the pointer and its file a slow reader may be overtaken by many commits
+            if attempt == _LOOKS - 1:
+                raise
+    return Facts()
+
+
+@lru_cache(256)
+def _facts(location: str) -> Facts:
     metadata = json.loads(Path(unquote(urlparse(location).path)).read_text(encoding="utf-8"))
     found = metadata.get("current-snapshot-id")
-    return None if found in (None, -1) else str(found)
+    snapshots = metadata.get("snapshots", [])
+    return Facts(
+        None if found in (None, -1) else str(found),
+        frozenset(str(one["snapshot-id"]) for one in snapshots),
+        frozenset(str(one["snapshot-id"]) for one in snapshots if one.get("summary", {}).get(IN_PLACE) == "true"),
+    )

@@ -65,7 +65,7 @@ def _rewritten(workspace: Workspace, table: Any, base: Ref) -> Ref | None:
     staged = workspace.lake.stage(name, content.over(_rows(table, schema)), schema)
     with workspace.activities.recording("compact", name=name, used=[base]) as draft:
         table_versions.protect(workspace.lake, base)
-        snapshot = workspace.lake.replace_files(name, version, staged)
+        snapshot = workspace.lake.replace_files(name, version, schema, staged)
         if snapshot is not None:
             draft.made.append(Ref("table", name, snapshot))
             columns = [[column.name, str(column.type)] for column in schema]

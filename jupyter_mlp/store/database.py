@@ -39,7 +39,6 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._engine: Any = None
         self._ready = False
 
     @property
@@ -77,9 +76,11 @@ class Database:
                 if "no such table" in str(error):
                     return None
                 raise
-        from jupyter_mlp.store.migrations import current
-
-        return current(self.url)
+        with self._server() as connection:
+            if connection.execute("SELECT to_regclass('alembic_version') AS found")[0]["found"] is None:
+                return None
+            rows = connection.execute("SELECT version_num FROM alembic_version")
+            return str(rows[0]["version_num"]) if rows else None
 
     @contextmanager
     def _sqlite(self, write: bool) -> Iterator[Connection]:
@@ -108,18 +109,10 @@ class Database:
 
     @contextmanager
     def _server(self) -> Iterator[Connection]:
-        import sqlalchemy
+        from jupyter_mlp.store import servers
 
-        if self._engine is None:
-            self._engine = sqlalchemy.create_engine(self.url, pool_pre_ping=True)
-        try:
-            with self._engine.begin() as raw:
-                yield _ServerConnection(raw)
-        except sqlalchemy.exc.OperationalError as error:
-            raise StorageError(
-                f"The records database cannot be reached: {str(error.orig).strip().splitlines()[0]}",
-                "Check `records_url` in the settings (mlp doctor shows them) and that the server runs.",
-            ) from error
+        with servers.plain_errors(), servers.engine(self.url).begin() as raw:
+            yield _ServerConnection(raw)
 
 
 class _SqliteConnection:
@@ -167,7 +160,8 @@ def _sqlite_error(error: sqlite3.Error, path: Path) -> Exception:
         return ConflictError(f"The record is already there: {text}.", "Run it again: the newest record is used.")
     if "locked" in text:
         return StorageError(
-            f"The records database {path} was busy for {_BUSY_S:.0f} s.", "Run it again; a team's records belong in Postgres (records_url)."
+            f"The records database {path} was busy for {_BUSY_S:.0f} s.",
+            "Run it again; a team's records belong in Postgres (setting database).",
         )
     if "readonly" in text or "unable to open" in text:
         return StorageError(

@@ -8,15 +8,16 @@ from __future__ import annotations
 import datetime
 import os
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, MLPError, NotFoundError, nearest, storage_error
-from jupyter_mlp.store import catalog_reads
+from jupyter_mlp.store import catalog_guard, catalog_reads, commits
+from jupyter_mlp.store.catalog import Catalog
+from jupyter_mlp.store.commits import Commit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +27,11 @@ DATASETS = "datasets"
 _ROWS_PER_GROUP = 131_072  # small enough to shuffle by row group, large enough to decode fast
 _ATTEMPTS = 20
 FOR_EVER_MS = 2**63 - 1  # said with every tag, or a table's history.expire.max-ref-age-ms could take it
+_PROPERTIES = {
+    # Every commit writes the list of all versions anew (2 MB at 3,200 of them): without this all these lists would stay.
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "50",
+}
 
 
 class Lake:
@@ -33,33 +39,31 @@ class Lake:
 
     Args:
         parent: a lake whose tables can be read from here but are never written.
+        url: of the Postgres that holds the catalog; empty for a file of the lake.
     """
 
-    def __init__(self, root: Path, parent: Lake | None = None) -> None:
+    def __init__(self, root: Path, parent: Lake | None = None, url: str = "") -> None:
         self.root = root
+        self._book = Catalog(root, url)
         self._parent = parent
         self._leases: dict[str, ExitStack] = {}  # the first staged file of each write -> what keeps a clean-up away
 
-    @cached_property
+    @property
     def _catalog(self) -> Any:
-        from pyiceberg.catalog.sql import SqlCatalog
+        return self._book.iceberg
 
-        try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise storage_error(error, "making the lake") from error
-        # Two kernels may open a new lake at once: the loser's CREATE TABLE fails, and its next look finds the tables.
-        for attempt in range(3):
-            try:
-                return SqlCatalog("mlp", uri=f"sqlite:///{self.root / 'catalog.db'}?timeout=30", warehouse=self.root.as_uri())
-            except Exception as error:
-                if attempt == 2 or "already exists" not in str(error):
-                    raise
-        raise ConflictError("The lake's catalog could not be opened.", "Run it again.")
+    @property
+    def catalog(self) -> Any:
+        """The catalog itself, as pyiceberg sees it."""
+        return self._catalog
+
+    def queue(self, name: str) -> AbstractContextManager[None]:
+        """Wait for the turn to write a table; whoever commits by other ways than `add` takes it too."""
+        return self._book.queue(name)
 
     def names(self) -> list[str]:
         """Return the names of the users' tables, sorted, each with its namespace."""
-        if not (self.root / "catalog.db").exists():
+        if not self._book.made:
             return self._parent.names() if self._parent else []
         mine = {
             ".".join(table)
@@ -69,14 +73,9 @@ class Lake:
         }
         return sorted(mine | set(self._parent.names() if self._parent else ()))
 
-    @property
-    def catalog(self) -> Any:
-        """The catalog itself, for the housekeeping."""
-        return self._catalog
-
     def all_names(self) -> list[str]:
         """Return the names of all tables of this lake alone, those of dataset versions too."""
-        if not (self.root / "catalog.db").exists():
+        if not self._book.made:
             return []
         return sorted(".".join(table) for space in self._catalog.list_namespaces() for table in self._catalog.list_tables(space))
 
@@ -86,7 +85,7 @@ class Lake:
 
     def current(self, name: str) -> str | None:
         """Return the newest snapshot of a table; None when there is no such table."""
-        found = catalog_reads.current_snapshot(self.root, *split(name)) if (self.root / "catalog.db").exists() else None
+        found = catalog_reads.facts(self._book.place, *split(name)).current
         return found or (self._parent.current(name) if self._parent else None)
 
     def version(self, name: str, version: str | None, timestamp: str | None) -> str:
@@ -127,6 +126,22 @@ class Lake:
             )
         return sorted(local_path(task.file.file_path) for task in tasks)
 
+    def outside(self, name: str, snapshot: str) -> list[str]:
+        """Return the files of a snapshot that were taken in place: they are not ours, and may change."""
+        known = catalog_reads.facts(self._book.place, *split(name))
+        if snapshot not in known.in_place:
+            return self._parent.outside(name, snapshot) if self._parent and snapshot not in known.snapshots else []
+        return [path for path in self.files(name, snapshot) if not path.startswith(f"{self.root}/")]
+
+    def ancestors(self, name: str, snapshot: str) -> Iterator[str]:
+        """Yield a snapshot and those it came after, newest first."""
+        scan = self._snapshot(name, snapshot)
+        known = {one.snapshot_id: one.parent_snapshot_id for one in scan.table_metadata.snapshots}
+        at: int | None = int(snapshot)
+        while at in known:
+            yield str(at)
+            at = known[at]
+
     def schema(self, name: str, snapshot: str) -> pa.Schema:
         """Return the columns of a snapshot as an Arrow schema."""
         from pyiceberg.io.pyarrow import schema_to_pyarrow
@@ -134,8 +149,21 @@ class Lake:
         found: pa.Schema = schema_to_pyarrow(self._snapshot(name, snapshot).projection(), include_field_ids=False)
         return found
 
+    def newest_files(self, name: str, snapshot: str) -> list[str]:
+        """Return the files that were added last, enough to show some rows; how many there are does not matter."""
+        scan = self._snapshot(name, snapshot)
+        for manifest in scan.snapshot().manifests(scan.io):
+            files = [entry.data_file for entry in manifest.fetch_manifest_entry(scan.io, discard_deleted=True)]
+            paths = sorted(local_path(file.file_path) for file in files if file.content == 0)
+            if paths:
+                return paths
+        return []
+
     def rows(self, name: str, snapshot: str) -> int:
         """Return the number of rows of a snapshot."""
+        told = self._snapshot(name, snapshot).snapshot().summary
+        if told and told.get("total-delete-files", "0") == "0" and told.get("total-records"):
+            return int(told["total-records"])  # counting its files takes the longer the more there are
         return sum(task.file.record_count for task in self._snapshot(name, snapshot).plan_files())
 
     def stage(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> list[str]:
@@ -168,104 +196,85 @@ class Lake:
     def add(self, name: str, schema: pa.Schema, paths: list[str], append: bool = False, base: str | None = None) -> str:
         """Commit Parquet files that lie in place already as the table's new version; return its snapshot, tagged.
 
+        See `commit`.
+        """
+        return self.commit(name, schema, paths, append=append, base=base).snapshot
+
+    def commit(
+        self,
+        name: str,
+        schema: pa.Schema,
+        paths: Sequence[str],
+        *,
+        append: bool = False,
+        base: str | None = None,
+        replaces: str | None = None,
+        lying: bool = False,
+    ) -> Commit:
+        """Commit Parquet files as the table's new version, behind whoever came first; return what became of it.
+
         Args:
-            append: add them to what is there. `base`: the version to add to where only the parent's lake has the table.
+            paths: of files in the table's place (`stage`), or URLs of files that stay where they are.
+            append: add them to what is there then. `base`: the version to add to where only the parent's lake has the table.
+            replaces: the only version that these files may replace ("" for none); None replaces whatever is there.
+            lying: the files stay where they are, outside the lake.
 
         Raises:
             InvalidInputError: the columns do not fit the table's.
+            MovedError: another version than `replaces` is there.
             ConflictError: other writers were faster every time.
         """
         from pyiceberg.exceptions import CommitFailedException
 
         if append and base and self._parent and self._own(name) is None:
             self.add(name, self._parent.schema(name, base), self._parent.files(name, base))
-        for _ in range(_ATTEMPTS):
-            table = self._create_or_load(name, schema)
-            try:
-                with _plain_errors(name):
-                    return self._commit(table, schema, paths, append)
-            except CommitFailedException:
-                continue  # another writer was faster: start again from what it left
+        uris = [path if "://" in path else Path(path).as_uri() for path in paths]
+        with self._book.queue(name):
+            for _ in range(_ATTEMPTS):
+                table = self._create_or_load(name, schema)
+                try:
+                    with _plain_errors(name):
+                        made = commits.commit(self._book, table, schema, uris, append=append, replaces=replaces, lying=lying)
+                    catalog_guard.hold(self._catalog, *split(name))
+                    self._end_lease(*paths)
+                    return made
+                except CommitFailedException:
+                    continue  # a writer that does not queue was faster: start again from what it left
         raise ConflictError(f"{name} is being written by others: {_ATTEMPTS} attempts lost the race.", "Run it again when they are done.")
 
-    def _commit(self, table: Table, schema: pa.Schema, paths: list[str], append: bool) -> str:
-        with table.transaction() as change:
-            if not append and table.current_snapshot() is not None:
-                from pyiceberg.expressions import AlwaysTrue
-
-                change.delete(AlwaysTrue())
-            _evolve(change, table, schema, append)
-            if paths:
-                change.add_files([Path(path).as_uri() for path in paths], check_duplicate_files=False)
-        snapshot = table.current_snapshot()
-        if snapshot is None:
-            with table.transaction() as change:
-                change.append(schema.empty_table())
-            snapshot = table.current_snapshot()
-        assert snapshot is not None
-        self.tag(table, snapshot.snapshot_id)
-        self._end_lease(*paths)
-        return str(snapshot.snapshot_id)
-
-    def replace_files(self, name: str, base: str, paths: list[str]) -> str | None:
-        """Commit files that hold the rows of version `base` anew; None, and no change, where somebody has written since.
-
-        Raises:
-            NotFoundError: there is no such table here.
-        """
-        from pyiceberg.exceptions import CommitFailedException
-        from pyiceberg.expressions import AlwaysTrue
-
-        table = self._own(name)
-        if table is None:
-            raise NotFoundError(f"No table {name} in the lake.", nearest(name, self.names()))
-        if self.current(name) != base:
+    def replace_files(self, name: str, base: str, schema: pa.Schema, paths: list[str]) -> str | None:
+        """Commit files that hold the rows of version `base` anew; None, and no change, where somebody has written since."""
+        try:
+            return self.commit(name, schema, paths, replaces=base).snapshot
+        except commits.MovedError:
             return None
-        change = table.transaction()
-        with _plain_errors(name):
-            change.delete(AlwaysTrue())
-            change.add_files([Path(path).as_uri() for path in paths], check_duplicate_files=False)
-            made = change.table_metadata.current_snapshot_id
-            assert made is not None
-            change._snapshot_producers = []  # no second try on top of what others wrote: it would lose their rows
-            try:
-                change.commit_transaction()
-            except CommitFailedException:
-                return None
-        self.tag(table, made)
-        self._end_lease(*paths)
-        return str(made)
 
     def tag(self, table: Table, snapshot_id: int) -> None:
         """Protect a version that a record refers to: an expiry can no longer take it, nor a drop its table."""
         from pyiceberg.exceptions import CommitFailedException
 
-        from jupyter_mlp.store import catalog_guard
-
         catalog_guard.hold(self._catalog, *table.name())
-
-        for _ in range(_ATTEMPTS):
-            try:
-                table.manage_snapshots().create_tag(snapshot_id, f"mlp-{snapshot_id}", FOR_EVER_MS).commit()
-                return
-            except CommitFailedException:
-                table.refresh()
+        with self._book.queue(".".join(table.name())):
+            for _ in range(_ATTEMPTS):
+                try:
+                    table.manage_snapshots().create_tag(snapshot_id, f"mlp-{snapshot_id}", FOR_EVER_MS).commit()
+                    return
+                except CommitFailedException:
+                    table.refresh()
         raise ConflictError("The new version could not be tagged: others write the table all the time.", "Run it again.")
 
     def _create_or_load(self, name: str, schema: pa.Schema) -> Table:
-        from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+        from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
 
         space, table_name = split(name)
-        try:
-            found: Table = self._catalog.load_table((space, table_name))
+        found = self._book.load(space, table_name)
+        if found is not None:
             return found
-        except NoSuchTableError:
-            pass
         with suppress(NamespaceAlreadyExistsError):
             self._catalog.create_namespace_if_not_exists(space)
         try:
             with _plain_errors(name):
-                made: Table = self._catalog.create_table((space, table_name), schema)
+                made: Table = self._catalog.create_table((space, table_name), schema, properties=_PROPERTIES)
         except TableAlreadyExistsError:
             made = self._catalog.load_table((space, table_name))
         return made
@@ -313,15 +322,13 @@ class Lake:
         return self._own(name) or (self._parent._find(name) if self._parent else None)
 
     def _own(self, name: str) -> Table | None:
-        from pyiceberg.exceptions import NoSuchTableError
-
-        if (self.root / "catalog.db").exists():
-            try:
-                found: Table = self._catalog.load_table(split(name))
-                return found
-            except (NoSuchTableError, InvalidInputError):
-                pass
-        return None
+        if not self._book.made:
+            return None
+        try:
+            space, table = split(name)
+        except InvalidInputError:
+            return None
+        return self._book.load(space, table)
 
 
 def split(name: str) -> tuple[str, str]:
@@ -382,19 +389,6 @@ def _storable(kind: pa.DataType) -> pa.DataType:
 def snapshot_time(milliseconds: int) -> str:
     """Return a snapshot's time as people read it, UTC."""
     return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _evolve(change: Any, table: Table, schema: pa.Schema, append: bool) -> None:
-    from pyiceberg.io.pyarrow import schema_to_pyarrow
-
-    now = schema_to_pyarrow(table.schema(), include_field_ids=False)
-    if not append and set(now.names) - set(schema.names):
-        with change.update_schema(allow_incompatible_changes=True) as update:
-            for name in set(now.names) - set(schema.names):
-                update.delete_column(name)
-    if now.names != schema.names or now != schema:
-        with change.update_schema(allow_incompatible_changes=not append) as update:
-            update.union_by_name(schema)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.queries import Query, TableUse
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.core.zone import local_zone
-from jupyter_mlp.store import readings
+from jupyter_mlp.store import fingerprints, foreign, readings
 from jupyter_mlp.store.lake import is_name
 from jupyter_mlp.store.workspace import Workspace
 
@@ -81,7 +81,9 @@ def ask(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Quest
         if ref is not None:
             pinned[use] = ref
         elif use.certain:
-            why.append(f"{use.name} is not versioned here")
+            found = foreign.look(workspace, use.name)
+            through += found.refs
+            why.append(found.note)
         exact.append((use.name, str(ref)))
     why += _session_reasons(workspace, query)
     key = None if why else _key(workspace, query, sorted(exact), values)
@@ -134,6 +136,9 @@ def _input(workspace: Workspace, use: TableUse, query: Query, parameters: Mappin
     full = name if "." in name else f"lake.{name}"
     snapshot = _version(workspace, full, use) if is_name(full) else None
     if snapshot is not None:
+        if use.version is None and use.timestamp is None:
+            workspace.seen[full] = snapshot
+        fingerprints.check(workspace, full, snapshot)
         return Ref("table", full, snapshot)
     if not use.certain or name.split(".")[0] in _FORMATS or _spark_knows(workspace, name):
         return None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
-from jupyter_mlp.core.identity import digest
+from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError
 from jupyter_mlp.core.references import Ref
+from jupyter_mlp.store.fingerprints import fingerprint
 from jupyter_mlp.store.lake import storable
 
 if TYPE_CHECKING:
@@ -21,12 +22,17 @@ _FORMATS = {"parquet": "parquet", "pq": "parquet", "csv": "csv", "tsv": "csv", "
 
 @dataclass(frozen=True)
 class Source:
-    """Rows to write: a label for people, the exact files used, the schema as stored, and the rows."""
+    """Rows to write: a label for people, the exact files used, the schema as stored, and the rows.
+
+    Attributes:
+        lying: paths of the Parquet files themselves, where they are to stay where they are.
+    """
 
     label: str
     used: tuple[Ref, ...]
     schema: pa.Schema
     batches: Callable[[], Iterable[pa.RecordBatch]]
+    lying: tuple[str, ...] = ()
 
 
 class ContentHash:
@@ -48,15 +54,20 @@ class ContentHash:
         return self._hash.hexdigest()
 
 
-def open_source(source: Any) -> Source:
-    """Return the rows of a path, glob, URL or data frame.
+def open_source(source: Any, in_place: bool = False) -> Source:
+    """Return the rows of a path, glob, folder, URL or data frame.
+
+    Args:
+        in_place: the files are to stay where they are.
 
     Raises:
         NotFoundError: no file matches.
-        InvalidInputError: the format or type is none we read.
+        InvalidInputError: the format or type is none we read, or the files cannot serve as they lie.
     """
     if isinstance(source, str) or hasattr(source, "__fspath__"):
-        return _files(str(source))
+        return _files(str(source), in_place)
+    if in_place:
+        raise InvalidInputError("A frame lies nowhere: only files can stay in place.", "Leave out --in-place.")
     table = _arrow(source)
     schema = storable(table.schema)
     kind = type(source).__module__.split(".")[0]
@@ -94,34 +105,118 @@ def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
         raise InvalidInputError(f"The rows cannot be stored: {str(error).splitlines()[0]}.", "Cast that column first.") from error
 
 
-def _files(url: str) -> Source:
+def _files(url: str, in_place: bool) -> Source:
     import fsspec
     import pyarrow as pa
-    import pyarrow.dataset as ds
 
     try:
         system, path = fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:
+        paths = _matching(system, path, url)
+    except (ValueError, ImportError, OSError) as error:
+        if isinstance(error, MLPError):
+            raise
         raise InvalidInputError(
             f"{_public(url)} cannot be opened: {error}", "Give a path, or a URL such as s3://bucket/folder/*.parquet."
         ) from error
-    paths = _matching(system, path, url)
-    kind = _format(paths[0])
-    try:
-        dataset = ds.dataset(paths, filesystem=system, format=_reader(kind, paths[0]))
-        schema = storable(dataset.schema)
-    except (pa.ArrowInvalid, OSError) as error:
+    kinds = sorted({_format(one) for one in paths})
+    if len(kinds) > 1:
         raise InvalidInputError(
-            f"{_public(url)} cannot be read as {kind}: {str(error).splitlines()[0]}", "Check the file, or name another."
-        ) from error
-    used = tuple(_fingerprint(system, one) for one in paths)
+            f"{_public(url)} holds files of several formats: {', '.join(kinds)}.", f"Name one kind, like {url.rstrip('/')}/*.{kinds[0]}."
+        )
+    with _unreadable(url, kinds[0]):
+        dataset = _dataset(system, paths, kinds[0], _above(system, path))
+    schema = storable(dataset.schema)
+    used = tuple(fingerprint(system, one, footer=in_place) for one in paths)
     label = _public(url) + (f" ({len(paths)} files)" if len(paths) > 1 else "")
+    if in_place:
+        in_files = dataset.schema.names == next(dataset.get_fragments()).physical_schema.names
+        return Source(label, used, schema, tuple, _lying(system, paths, kinds[0], dataset.schema, in_files))
 
     def batches() -> Iterable[pa.RecordBatch]:
-        for batch in dataset.to_batches():
-            yield from _cast(pa.Table.from_batches([batch]), schema).to_batches()
+        with _unreadable(url, kinds[0]):
+            for batch in dataset.to_batches():
+                yield from _cast(pa.Table.from_batches([batch]), schema).to_batches()
 
     return Source(label, used, schema, batches)
+
+
+def _dataset(system: Any, paths: list[str], kind: str, above: str) -> Any:
+    """The rows of all files, under the columns of all of them; `year=2013/` below `above` is a column."""
+    import pyarrow.dataset as ds
+
+    if kind == "json" and _is_array(system, paths[0]):
+        return ds.dataset([_array(system, path) for path in paths])
+    options = {"format": _reader(kind, paths[0]), "partitioning": ds.partitioning(flavor="hive"), "partition_base_dir": above}
+    first = ds.dataset(paths, filesystem=system, **options)
+    if len(paths) == 1:
+        return first
+    files = ds.FileSystemDatasetFactory(
+        first.filesystem,
+        paths,
+        first.format,
+        ds.FileSystemFactoryOptions(partition_base_dir=above, partitioning=ds.HivePartitioning.discover()),
+    )
+    # Without this the first file's columns would be everyone's: what the others have more would be lost without a word.
+    return files.finish(files.inspect(promote_options="permissive", fragments=None))
+
+
+def _is_array(system: Any, path: str) -> bool:
+    """Whether a JSON file is one array of objects and not an object a line."""
+    with system.open(path, "rb", compression="infer") as file:
+        return bool(file.read(4096).lstrip()[:1] == b"[")
+
+
+def _array(system: Any, path: str) -> Any:
+    import json
+
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    with system.open(path, "rb", compression="infer") as file:
+        return ds.dataset(pa.Table.from_pylist(json.load(file)))
+
+
+@contextmanager
+def _unreadable(url: str, kind: str) -> Iterator[None]:
+    """Say in one sentence why files cannot be read."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        if isinstance(error, MLPError):
+            raise
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise InvalidInputError(f"{_public(url)} cannot be read as {kind}: {reason}.", "Check the file, or name another.") from error
+
+
+def _lying(system: Any, paths: list[str], kind: str, schema: pa.Schema, in_files: bool) -> tuple[str, ...]:
+    """The paths themselves, if Iceberg and Spark can read these files as they are."""
+    import pyarrow.types as is_
+
+    copied = "Leave out --in-place: then they are copied into the lake."
+    if system.protocol not in ("file", ("file", "local")):
+        raise InvalidInputError("Only files of this machine's own folders can stay in place.", copied)
+    if kind != "parquet":
+        raise InvalidInputError(f"Only Parquet files can stay in place, these are {kind}.", copied)
+    if not in_files:
+        raise InvalidInputError("Columns that only the folders' names say cannot stay in place.", copied)
+    for column in schema:
+        type_ = column.type
+        if (
+            is_.is_unsigned_integer(type_)
+            or is_.is_duration(type_)
+            or is_.is_null(type_)
+            or (is_.is_timestamp(type_) and type_.unit == "ns")
+        ):
+            raise InvalidInputError(f"The column {column.name} is {type_}, which a lake table cannot read in place.", copied)
+    return tuple(paths)
+
+
+def _above(system: Any, path: str) -> str:
+    """The folder that was named: what lies below it is told apart by the names of folders."""
+    fixed = path.split("*")[0].split("?")[0].split("[")[0]
+    return fixed.rstrip("/") if fixed == path and system.isdir(path) else fixed.rpartition("/")[0]
 
 
 def _matching(system: Any, path: str, url: str) -> list[str]:
@@ -161,12 +256,6 @@ def _reader(kind: str, path: str) -> Any:
     return ds.CsvFileFormat(
         parse_options=pc.ParseOptions(delimiter=delimiter, newlines_in_values=True), read_options=pc.ReadOptions(block_size=64 * 2**20)
     )
-
-
-def _fingerprint(system: Any, path: str) -> Ref:
-    info = system.info(path)
-    version = digest(info.get("size"), str(info.get("mtime") or info.get("LastModified") or info.get("etag") or ""))
-    return Ref("file", quote(path, safe="/:._-"), version)
 
 
 def _public(url: str) -> str:

@@ -111,7 +111,7 @@ class TableVersions:
         if not change.changes:
             return True
         try:
-            with self.table.transaction() as work:
+            with lake.queue(self.name), self.table.transaction() as work:
                 work._requirements += (AssertRefSnapshotId.model_validate({"ref": _MAIN, "snapshot-id": self.head}),)
                 refs = ManageSnapshots(work)
                 for one in change.tag:

@@ -1,8 +1,8 @@
 """The workspace: records, lake and artifacts in one folder, and the kernel's one current workspace.
 
 <workspace>/
-  records.db            activities (or a Postgres, by the setting records_url)
-  lake/                 Iceberg catalog and tables, dataset versions among them
+  records.db            activities (or a Postgres, by the setting database)
+  lake/                 Iceberg catalog (or the same Postgres) and tables, dataset versions among them
   artifacts/            immutable bytes named by content
   runs/<id>/            a training run: spec, code, log, events, checkpoints
   models/<uuid>/        a model: weights, exported graph, recipe, card
@@ -45,6 +45,7 @@ class Workspace:
         self.root = Path(root).expanduser().absolute()
         self.parent = parent
         self._pins = pins
+        self.seen: dict[str, str] = {}  # table -> the version this process last saw as its newest ("" for none)
 
     @cached_property
     def settings(self) -> config.Settings:
@@ -54,8 +55,11 @@ class Workspace:
     @cached_property
     def database(self) -> Database:
         """The records database; a scratch workspace always has its own SQLite file."""
-        url = "" if self.parent else self.settings.records_url
-        return Database(url or f"sqlite:///{self.root / 'records.db'}")
+        return Database(self._server or f"sqlite:///{self.root / 'records.db'}")
+
+    @property
+    def _server(self) -> str:
+        return "" if self.parent else self.settings.database
 
     @cached_property
     def activities(self) -> Activities:
@@ -72,7 +76,7 @@ class Workspace:
         """The Iceberg tables."""
         from jupyter_mlp.store.lake import Lake
 
-        return Lake(self.root / "lake", self.parent.lake if self.parent else None)
+        return Lake(self.root / "lake", self.parent.lake if self.parent else None, self._server)
 
     @cached_property
     def engine(self) -> Any:

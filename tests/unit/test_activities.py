@@ -1,4 +1,4 @@
-"""The activity record on SQLite."""
+"""The activity record, on SQLite and on Postgres: the same tests, the same answers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_mlp.core.errors import NotFoundError, StorageError
+from jupyter_mlp.core.errors import NotFoundError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store.workspace import Workspace
+
+pytestmark = pytest.mark.usefixtures("any_database")
 
 A, B = Ref("dataset", "trips", "aaaa1111"), Ref("dataset", "trips", "bbbb2222")
 
@@ -104,9 +106,10 @@ def test_many_processes_write_at_once(workspace: Workspace) -> None:
     assert seqs == list(range(1, 101))
 
 
-def test_a_workspace_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("not a folder")
-    with pytest.raises(StorageError) as error:
-        Workspace(blocked / "ws").activities.recent()
-    assert error.value.hint
+def test_the_first_word_about_an_end_stands(workspace: Workspace) -> None:
+    activity = workspace.activities.begin("query", key="k")
+    elsewhere = Workspace(workspace.root)
+    assert elsewhere.activities.fail(activity, "killed").state == "failed"
+    late = workspace.activities.finish(activity, made=[A])
+    assert late.state == "failed" and late.error == "killed" and late.made == ()
+    assert workspace.activities.names("dataset") == []

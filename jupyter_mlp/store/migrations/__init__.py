@@ -19,11 +19,16 @@ def upgrade(url: str) -> None:
     from sqlalchemy.exc import OperationalError
 
     from jupyter_mlp.core.errors import StorageError
+    from jupyter_mlp.store import servers
 
     deadline = time.monotonic() + _BUSY_S
     while True:
         try:
-            command.upgrade(_config(url), "head")
+            if url.startswith("sqlite"):
+                command.upgrade(_config(url), "head")
+            else:
+                with servers.plain_errors():
+                    command.upgrade(_config(servers.normal(url)), "head")
             return
         except CommandError as error:
             raise StorageError(
@@ -37,27 +42,6 @@ def upgrade(url: str) -> None:
                 f"The records database cannot be opened: {str(error.orig).strip().splitlines()[0]}.",
                 "Name a writable folder in the environment variable MLP_WORKSPACE, or free some space.",
             ) from error
-
-
-def current(url: str) -> str | None:
-    """Return the migration the database is at; None for an empty one."""
-    from alembic.runtime.migration import MigrationContext
-    from sqlalchemy import create_engine
-    from sqlalchemy.exc import OperationalError
-
-    from jupyter_mlp.core.errors import StorageError
-
-    engine = create_engine(url)
-    try:
-        with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
-    except OperationalError as error:
-        raise StorageError(
-            f"The records database cannot be reached: {str(error.orig).strip().splitlines()[0]}",
-            "Check `records_url` in the settings (mlp doctor shows them) and that the server runs.",
-        ) from error
-    finally:
-        engine.dispose()
 
 
 def heads() -> tuple[str, ...]:

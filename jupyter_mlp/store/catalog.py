@@ -1,0 +1,198 @@
+"""Where the lake's tables are looked up: Iceberg's SQL catalog, in a file of the lake or in the team's Postgres.
+
+The catalog swaps one pointer a commit (compare-and-swap), so a history is linear whoever writes. But a loser of that race has
+read and written the table's metadata for nothing, and with many writers some lose every time. So our own writers queue up
+before they begin: for a file of this machine with a lock file, for Postgres with an advisory lock, which the server hands on
+in order of arrival. Both are let go by the system when their holder dies. Writers that do not know of the queue (another
+tool on the same catalog) still meet the compare-and-swap.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jupyter_mlp.core.errors import ConflictError, StorageError, storage_error
+from jupyter_mlp.core.identity import digest
+from jupyter_mlp.store import catalog_reads, servers
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+    from pyiceberg.table.metadata import TableMetadata
+
+_LOOKS = 20
+_PATIENCE_S = 300.0  # 16 writers that each commit in a second wait 15 s; whoever waits this long waits for a stuck one
+
+
+class Catalog:
+    """The catalog of the lake at `root`.
+
+    Args:
+        url: of the Postgres that holds it; empty for the file `catalog.db` of the lake.
+    """
+
+    def __init__(self, root: Path, url: str = "") -> None:
+        self._root = root
+        self._url = url
+        self._tables: dict[tuple[str, str], Table] = {}
+
+    @property
+    def place(self) -> Path | str:
+        """The lake's folder, or the server's URL."""
+        return self._url or self._root
+
+    @property
+    def made(self) -> bool:
+        """Whether there is one; a server's is made when it is first looked at."""
+        return bool(self._url) or (self._root / "catalog.db").exists()
+
+    @cached_property
+    def iceberg(self) -> Any:
+        """Pyiceberg's own object."""
+        from pyiceberg.catalog.sql import SqlCatalog
+
+        try:
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise storage_error(error, "making the lake") from error
+        options = {"warehouse": self._root.as_uri(), "pool_pre_ping": "true"}
+        if self._url:
+            with self.queue("the catalog itself"), servers.plain_errors():
+                return SqlCatalog("mlp", uri=servers.normal(self._url), **options)
+        # Two kernels may open a new lake at once: the loser's CREATE TABLE fails, and its next look finds the tables.
+        for attempt in range(3):
+            try:
+                return SqlCatalog("mlp", uri=f"sqlite:///{self._root / 'catalog.db'}?timeout=30", **options)
+            except Exception as error:
+                if attempt == 2 or "already exists" not in str(error):
+                    raise
+        raise ConflictError("The lake's catalog could not be opened.", "Run it again.")
+
+    def load(self, space: str, name: str) -> Table | None:
+        """Return a table as it is now; None when there is none. Its list of versions is read again only when it changed."""
+        from pyiceberg.exceptions import NoSuchTableError
+
+        for attempt in range(_LOOKS):
+            try:
+                with self._plain_errors():
+                    known = self._tables.get((space, name))
+                    if known is None or known.metadata_location != catalog_reads.pointer(self.place, space, name):
+                        known = self._tables[space, name] = self.iceberg.load_table((space, name))
+                return known
+            except NoSuchTableError:
+                self._tables.pop((space, name), None)
+                return None
+            except FileNotFoundError:  # between the pointer and its file a slow reader may be overtaken by many commits
+                if attempt == _LOOKS - 1:
+                    raise
+        return None
+
+    def swap(self, table: Table, metadata: TableMetadata) -> None:
+        """Let the catalog point to new metadata, if it still points to those that `table` was loaded with.
+
+        Raises:
+            CommitFailedException: it does not.
+        """
+        from pyiceberg.exceptions import CommitFailedException
+        from pyiceberg.serializers import ToOutputFile
+        from sqlalchemy import update
+
+        old = table.metadata_location
+        version = int(old.rsplit("/", 1)[-1].split("-", 1)[0]) + 1
+        new = table.location_provider().new_table_metadata_file_location(version)
+        ToOutputFile.table_metadata(metadata, table.io.new_output(new))
+        space, name = table.name()
+        rows, which = self._rows(space, name)
+        values = {"metadata_location": new, "previous_metadata_location": old}
+        try:
+            with self._plain_errors(), self.iceberg.engine.begin() as connection:
+                moved = connection.execute(update(rows).where(*which, rows.metadata_location == old).values(values)).rowcount == 1
+        except StorageError:
+            if catalog_reads.pointer(self.place, space, name) != new:  # a server may have swapped although its answer was lost
+                raise
+            moved = True
+        if not moved:
+            table.io.delete(new)
+            raise CommitFailedException(f"{space}.{name} has been updated by another process")
+        if metadata.properties.get("write.metadata.delete-after-commit.enabled") == "true":
+            kept = {entry.metadata_file for entry in metadata.metadata_log}
+            for entry in table.metadata.metadata_log:
+                if entry.metadata_file not in kept:
+                    with suppress(OSError):
+                        table.io.delete(entry.metadata_file)
+
+    def _rows(self, space: str, name: str) -> tuple[Any, tuple[Any, ...]]:
+        """The catalog's table of pointers, and what selects one of them."""
+        from pyiceberg.catalog.sql import IcebergTables as Rows
+
+        return Rows, (Rows.catalog_name == self.iceberg.name, Rows.table_namespace == space, Rows.table_name == name)
+
+    def _plain_errors(self) -> AbstractContextManager[None]:
+        return servers.plain_errors() if self._url else nullcontext()
+
+    @contextmanager
+    def queue(self, name: str) -> Iterator[None]:
+        """Wait for the turn to write the table `name`; one holder at a time, over all processes.
+
+        Raises:
+            ConflictError: another writer did not let go for five minutes.
+        """
+        with self._server_lock(name) if self._url else self._file_lock(name):
+            yield
+
+    @contextmanager
+    def _file_lock(self, name: str) -> Iterator[None]:
+        folder = self._root / ".queues"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle = os.open(folder / digest(name)[:32], os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise storage_error(error, f"writing {name}") from error
+        try:
+            _take(handle, name)
+            os.pwrite(handle, f"{os.getpid():<20}".encode(), 0)
+            yield
+        finally:
+            os.close(handle)  # which lets go
+
+    @contextmanager
+    def _server_lock(self, name: str) -> Iterator[None]:
+        from sqlalchemy import text
+
+        number = int(digest("mlp queue", name)[:15], 16)
+        with servers.plain_errors(), servers.engine(self._url).begin() as connection:
+            connection.execute(text(f"SET LOCAL lock_timeout = {int(_PATIENCE_S * 1000)}"))
+            try:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+            except Exception as error:
+                if "lock timeout" in str(error):
+                    raise _stuck(name, "") from error
+                raise
+            yield
+
+
+def _take(handle: int, name: str) -> None:
+    """Poll instead of waiting in the kernel: Ctrl-C works, and whoever waits too long is told for whom."""
+    deadline, pause = time.monotonic() + _PATIENCE_S, 0.001
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise _stuck(name, f" (process {os.pread(handle, 20, 0).decode().strip()})") from None
+            time.sleep(pause * random.uniform(0.5, 1.5))  # nobody is to guess it, only to differ
+            pause = min(pause * 1.5, 0.02)
+
+
+def _stuck(name: str, who: str) -> ConflictError:
+    return ConflictError(
+        f"{name} has been held by another writer{who} for {_PATIENCE_S / 60:.0f} minutes.", "End that one, then run the cell again."
+    )

@@ -1,0 +1,88 @@
+"""The database of a workspace: where it may be, what is said when it cannot be used, and that no password is ever shown."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import jupyter_mlp as mlp
+from jupyter_mlp.core import config
+from jupyter_mlp.core.errors import InvalidInputError, StorageError
+from jupyter_mlp.store import servers
+from jupyter_mlp.store.workspace import Workspace
+
+
+def test_a_workspace_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(StorageError) as error:
+        Workspace(blocked / "ws").activities.recent()
+    assert error.value.hint
+
+
+def test_records_and_catalog_are_in_the_database_and_not_in_the_folder(
+    workspace: Workspace, postgres: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLP_DATABASE", postgres.make())
+    table = mlp.write_table("lake.numbers", pa.table({"n": [1, 2, 3]}))
+    assert not list(workspace.root.rglob("*.db"))
+    elsewhere = Workspace(workspace.root)
+    assert elsewhere.lake.names() == ["lake.numbers"]
+    assert f"table:lake.numbers@{elsewhere.lake.current('lake.numbers')}" == table.ref
+    assert [activity.kind for activity in elsewhere.activities.recent()] == ["table"]
+
+
+def test_no_password_in_files_records_messages_or_logs(
+    workspace: Workspace, postgres: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from postgres import PASSWORD
+
+    caplog.set_level(logging.DEBUG)
+    url = postgres.make()
+    monkeypatch.setenv("MLP_DATABASE", url)
+    mlp.write_table("lake.numbers", pa.table({"n": [1, 2, 3]}))
+    said = [repr(workspace.settings), repr(mlp.doctor()), str(mlp.doctor().to_dict()), caplog.text]
+    said += [str(activity.to_dict()) for activity in workspace.activities.recent()]
+    for wrong in (
+        url.replace(PASSWORD, PASSWORD + "-old"),
+        url + "_gone",
+        url.replace("postgresql", "mysql"),
+        url.replace("@127", "@127:x"),
+    ):
+        monkeypatch.setenv("MLP_DATABASE", wrong)
+        with pytest.raises((StorageError, InvalidInputError)) as error:
+            Workspace(workspace.root).activities.recent()
+        said += [str(error.value), error.value.hint]
+    assert "127.0.0.1" in said[1] and "mlp@" in said[1]
+    assert not [text for text in said if PASSWORD in text]
+    assert not [path for path in workspace.root.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
+
+
+def test_a_server_that_is_gone_is_said_in_two_lines(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLP_DATABASE", "postgresql://ann@127.0.0.1:9/mlp")
+    with pytest.raises(StorageError) as error:
+        mlp.write_table("lake.numbers", pa.table({"n": [1]}))
+    assert "cannot be reached" in error.value.message and "`database`" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ann:pw@host:5432/mlp?sslmode=require", "postgresql://ann@host:5432/mlp"),
+        ("postgresql://ann:p@w@host/mlp", "postgresql://ann@host/mlp"),
+        ("postgres:///mlp", "postgres:///mlp"),
+        ("", ""),
+    ],
+)
+def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
+    assert servers.public(url) == shown
+
+
+def test_the_setting_comes_from_file_or_environment(tmp_path: Path) -> None:
+    (tmp_path / "mlp.toml").write_text('database = "postgresql://file/mlp"\n')
+    assert config.load(tmp_path, {}).database == "postgresql://file/mlp"
+    assert config.load(tmp_path, {"MLP_DATABASE": "postgresql://env/mlp"}).database == "postgresql://env/mlp"
