@@ -302,7 +302,7 @@ def files(root: Path) -> dict[str, int]:
         for name in names:
             path = os.path.join(folder, name)
             parts = Path(path).relative_to(root).parts
-            if parts[0] in ("lake", "artifacts", "runs", "models") and not parts[-1].startswith("catalog.db"):
+            if parts[0] in ("lake", "artifacts", "runs", "models") and not parts[-1].startswith("catalog.db") and ".queues" not in parts:
                 found[path] = os.path.getsize(path)
     return found
 

@@ -42,7 +42,8 @@ def compact(workspace: Workspace, name: str) -> Compaction:
         table = workspace.lake.open(name)
         snapshot = table.current_snapshot() if table is not None else None
         if table is None or snapshot is None:
-            raise NotFoundError(f"No table {name} in the lake.", nearest(name, workspace.lake.names()))
+            hint = nearest(name, workspace.lake.names()) or "The lake is empty; make a table first: %mlp_table lake.NAME FILE_OR_FRAME"
+            raise NotFoundError(f"No table {name} in the lake.", hint)
         base = Ref("table", name, str(snapshot.snapshot_id))
         tasks = list(table.scan().plan_files())
         small = [task for task in tasks if task.file.file_size_in_bytes < _ENOUGH]

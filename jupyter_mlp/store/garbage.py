@@ -163,7 +163,9 @@ def _why(workspace: Workspace, path: str, reached: Reach) -> str | None:
         return LEFT_OVER
     if parts[0] == "lake":
         folder = os.path.dirname(path)
-        if len(parts) == 2 or path in reached.files or folder in reached.folders:  # directly in lake/ lies the catalog
+        if (
+            len(parts) == 2 or parts[1].startswith(".") or path in reached.files or folder in reached.folders
+        ):  # the catalog, and what its writers queue at
             return None
         if path in reached.released_files or folder in reached.released_folders:
             return RELEASED

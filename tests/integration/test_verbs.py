@@ -153,7 +153,7 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         (["forget", "nothing@1f3c"], 1, "No dataset nothing@1f3c", ""),
         (["pin", "lake.nothing"], 1, "No table lake.nothing", ""),
         (["compact", "nothing"], 1, "No table lake.nothing", ""),
-        (["gc", "--now"], 2, "--now", "Did you mean"),
+        (["gc", "--now"], 2, "--now", "--yes"),
     ],
 )
 def test_what_is_typed_wrong_gets_two_lines(
