@@ -163,9 +163,9 @@ def _why(workspace: Workspace, path: str, reached: Reach) -> str | None:
         return LEFT_OVER
     if parts[0] == "lake":
         folder = os.path.dirname(path)
-        if (
-            len(parts) == 2 or parts[1].startswith(".") or path in reached.files or folder in reached.folders
-        ):  # the catalog, and what its writers queue at
+        if len(parts) == 2 or parts[1].startswith("."):
+            return None  # the catalog, and what its writers queue at
+        if path in reached.files or folder in reached.folders:
             return None
         if path in reached.released_files or folder in reached.released_folders:
             return RELEASED
