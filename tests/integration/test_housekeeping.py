@@ -110,7 +110,7 @@ def test_a_version_that_others_wrote_is_held_once_it_is_used(workspace: Workspac
     workspace.lake.catalog.load_table("lake.t").append(frame(2))
     theirs = Ref("table", "lake.t", workspace.lake.current("lake.t"))
     mlp.pin(str(theirs), reason="used in the paper")
-    mlp.write_table("lake.t", frame(3))
+    workspace.lake.catalog.load_table("lake.t").append(frame(3))
     table = workspace.lake.catalog.load_table("lake.t")
     import datetime
 
