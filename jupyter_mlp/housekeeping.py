@@ -301,6 +301,7 @@ def _drop_table(workspace: Workspace, name: str) -> None:
     from jupyter_mlp.store import catalog_guard, lake
 
     table = workspace.lake.open(name)
+    workspace.seen.pop(name, None)  # what is written under that name next replaces nothing
     if table is not None:
         catalog_guard.drop(workspace.lake.catalog, *lake.split(name), table.metadata_location)
 

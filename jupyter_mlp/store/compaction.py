@@ -74,6 +74,7 @@ def _rewritten(workspace: Workspace, table: Any, base: Ref) -> Ref | None:
     if snapshot is None:
         workspace.lake.discard(staged)
         return None
+    workspace.seen[name] = snapshot
     return draft.made[0]
 
 
