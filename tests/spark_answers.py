@@ -158,8 +158,10 @@ class Lake:
 
     def forget(self, name: str) -> None:
         """Take the table out of the lake again."""
+        from jupyter_mlp import housekeeping
+
         if name in self.made:
-            self.workspace.lake._catalog.drop_table(("lake", name))
+            housekeeping._drop_table(self.workspace, f"lake.{name}")
             self.made.discard(name)
 
     def clean(self) -> None:

@@ -384,6 +384,8 @@ def _storable(kind: pa.DataType) -> pa.DataType:
         return pa.date32()
     if is_.is_large_list(kind) or is_.is_list(kind):
         return pa.list_(_storable(kind.value_type))
+    if is_.is_map(kind):
+        return pa.map_(_storable(kind.key_type), _storable(kind.item_type))
     if is_.is_struct(kind):
         return pa.struct([pa.field(f.name, _storable(f.type)) for f in kind])
     return kind

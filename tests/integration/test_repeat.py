@@ -72,6 +72,7 @@ def test_a_notebook_runs_with_typed_parameters(workspace: Workspace, tmp_path: P
 
 def test_a_run_reads_one_cut_of_the_lake_and_its_own_writes(workspace: Workspace, tmp_path: Path) -> None:
     mlp.write_table("lake.t", ROWS)
+    mlp.write_table("lake.u", ROWS)
     outside = (
         "import subprocess, sys, os\n"
         "env = {k: v for k, v in os.environ.items() if k != 'MLP_PINS'}\n"
@@ -79,12 +80,15 @@ def test_a_run_reads_one_cut_of_the_lake_and_its_own_writes(workspace: Workspace
         "print(subprocess.run([sys.executable, '-c', code], env=env, check=True).returncode)"
     )
     count = "%%mlp_data counted\nSELECT count(*) AS n FROM lake.t"
-    own = "%mlp_table lake.t frame"
+    own, again = "%mlp_table lake.u frame", "%%mlp_data counted\nSELECT count(*) AS n FROM lake.u"
     path = write(
         tmp_path / "cut.ipynb", SETUP, outside, count, "print('first', counted.to_pandas().n[0])",
-        "frame = pd.DataFrame({'month': [1, 2], 'value': [0.0, 0.0]})", own, count, "print('then', counted.to_pandas().n[0])",
+        "frame = pd.DataFrame({'month': [1, 2], 'value': [0.0, 0.0]})", own, again, "print('then', counted.to_pandas().n[0])",
+        "%mlp_table lake.t frame",
     )  # fmt: skip
-    text = shown(mlp.run_notebook(path).notebook)
+    with pytest.raises(JobError, match=r"written by .* after you last looked"):  # never over what the run has not seen
+        mlp.run_notebook(path)
+    text = shown(next(workspace.pipelines.rglob("*.ipynb")))
     assert "first 3" in text and "then 2" in text
 
 

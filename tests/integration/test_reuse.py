@@ -161,7 +161,7 @@ def test_changed_data_is_a_miss(lake: Workspace, change: Callable[[pa.Table, ran
 
 def test_a_table_dropped_and_made_again_is_another(lake: Workspace) -> None:
     before = key(BASES[0].format(n=1))
-    lake.lake._catalog.drop_table("lake.facts")
+    mlp.forget("table:lake.facts", all=True, cascade=True)
     mlp.write_table("lake.facts", facts(9))
     assert key(BASES[0].format(n=1)) != before
 
