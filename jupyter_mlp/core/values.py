@@ -153,7 +153,7 @@ def reader(kind: str, form: str) -> Callable[[Any], Any]:
 
 
 def json_ready(value: Any) -> Any:
-    """Return a value as a request carries it: text for times, base64 for bytes, null for NaN, plain Python for the rest."""
+    """Return a value as a request carries it: text for times, base64 for bytes, null for what is missing, plain Python for the rest."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if hasattr(value, "isoformat"):
@@ -162,7 +162,7 @@ def json_ready(value: Any) -> Any:
         value = value.item()
     if isinstance(value, decimal.Decimal):
         value = float(value)
-    if isinstance(value, float) and not math.isfinite(value):
+    if type(value) in (int, float) and not -LARGEST <= value <= LARGEST:
         return None
     return value
 
@@ -170,12 +170,9 @@ def json_ready(value: Any) -> Any:
 def _number(value: Any) -> float:
     if value is None:
         return math.nan
-    if type(value) in (int, float):
-        if -LARGEST <= value <= LARGEST:
-            return float(value)
-        if value - value == 0:  # neither NaN nor an infinity, which no JSON can hold
-            return math.nan
-    raise ValueError
+    if type(value) in (int, float) and -LARGEST <= value <= LARGEST:
+        return float(value)
+    raise ValueError  # too large too: who asks is told, while a table's is missing
 
 
 def _flag(value: Any) -> float:
