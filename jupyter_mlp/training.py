@@ -289,6 +289,7 @@ def _learnable(
     from jupyter_mlp.core.fitting import prepared
     from jupyter_mlp.core.recipe import DEFAULT
     from jupyter_mlp.core.recipe_text import parse
+    from jupyter_mlp.core.values import kind_of, same_kind
 
     chosen = prepared(recipe.definition if recipe else parse(DEFAULT), dataset.schema, target, task)
     for column in [need.column for need in chosen.needs] if held else ():
@@ -296,6 +297,11 @@ def _learnable(
             raise InvalidInputError(
                 f"{held.reference.short} has no column {column}, which {dataset.reference.short} has.",
                 nearest(column, held.schema.names),
+            )
+        if held is not None and not same_kind(held.schema.field(column), kind_of(dataset.schema.field(column))):
+            was, now = dataset.schema.field(column).type, held.schema.field(column).type
+            raise InvalidInputError(
+                f"{column} is {was} in {dataset.reference.short} and {now} in {held.reference.short}.", "Cast it in one of the queries."
             )
 
 

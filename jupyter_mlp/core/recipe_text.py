@@ -51,7 +51,7 @@ class Said:
         return self.word.text
 
     def __str__(self) -> str:
-        return " ".join([self.name, *(quoted(one.text) for one in self.arguments)])
+        return " ".join([self.name, *(quoted(one.text, one.quoted) for one in self.arguments)])
 
 
 @dataclass(frozen=True)

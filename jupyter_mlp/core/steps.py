@@ -113,7 +113,7 @@ def pixels(data: bytes, step: Step) -> np.ndarray:
     import numpy as np
 
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ImportError as error:
         raise MissingPackageError("Pillow is not installed, which decodes pictures.", "pip install pillow") from error
     try:
@@ -121,7 +121,7 @@ def pixels(data: bytes, step: Step) -> np.ndarray:
             picture = opened.convert("RGB" if step["channels"] == 3 else "L").resize(
                 (step["width"], step["height"]), Image.Resampling.BILINEAR
             )
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises all four for bad bytes
         raise InvalidInputError(f"The picture cannot be decoded: {error}", "Give the bytes of a PNG or JPEG file.") from error
     return (np.asarray(picture, dtype=np.float32) / np.float32(255)).ravel()
 

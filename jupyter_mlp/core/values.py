@@ -82,6 +82,12 @@ def kind_of(column: pa.Field) -> str:
     )
 
 
+def same_kind(one: pa.Field, kind: str) -> bool:
+    """Whether a column can be read as one of `kind` was: whole and other numbers pass for each other."""
+    found = kind_of(one)
+    return found == kind or {found, kind} == {"whole", "number"}
+
+
 _TESTS = {
     "whole": ("integer",),
     "number": ("floating", "decimal"),
@@ -97,6 +103,8 @@ def numbers(column: Any) -> np.ndarray:
     import numpy as np
     import pyarrow as pa
 
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         whole = column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).cast(pa.int64())

@@ -24,6 +24,7 @@ from jupyter_mlp.core.recipe import DEFAULT, Recipe
 from jupyter_mlp.core.recipe_text import Definition, parse
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.core.statistics import Facts, measure
+from jupyter_mlp.core.values import same_kind
 from jupyter_mlp.store import modes
 from jupyter_mlp.store.artifacts import Artifacts
 from jupyter_mlp.store.datasets import DatasetVersion, check_name
@@ -177,6 +178,13 @@ def for_training(
         if column not in dataset.schema.names:
             told = f"{dataset.reference.short} has no column {column}, which {found.reference.short} reads."
             raise NotFoundError(told, nearest(column, dataset.schema.names))
+    for read in learned.inputs:
+        field = dataset.schema.field(read.column)
+        if not same_kind(field, read.kind):
+            raise InvalidInputError(
+                f"{read.column} is {field.type} in {dataset.reference.short}; {found.reference.short} was fitted on another kind ({read.kind}).",
+                "Cast the column in the query, or fit the recipe on this data: name it without @.",
+            )
     return found
 
 
