@@ -163,8 +163,9 @@ def _make_view(workspace: Workspace, found: Statement, params: Mapping[str, Any]
         names,
         lambda: workspace.engine.statement(whole, question.parameters),
     )
-    key = digest("view", " ".join(found.head.split()), question.key) if question.key else None
-    workspace.engine.views[found.name] = SessionView(key, question.inputs, question.why)
+    # As it was asked: what it reads through other views is looked up again each time.
+    own = replace(question, through=(), why=question.query.volatile, key=None)
+    workspace.engine.views[found.name] = SessionView(found.head, own)
     return SessionChange(f"temporary view {found.name}", question.inputs)
 
 

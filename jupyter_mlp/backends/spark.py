@@ -197,6 +197,7 @@ class SparkEngine:
         Raises:
             InvalidInputError: Spark refuses it.
         """
+        self._handed_out |= "function" in sql.lower()
         with self._interruptible(None):
             try:
                 self.session.sql(sql, args=dict(parameters) or None)

@@ -54,7 +54,7 @@ def read(text: str) -> Query:
         tree = sqlglot.parse(plain, dialect="spark")[0]
         if tree is not None and not tree.find(exp.Command):
             tables = tuple(sorted(_tables(tree, tokens), key=lambda use: use.start))
-            volatile = tuple(dict.fromkeys(_volatile(tree, tokens)))
+            volatile = tuple(dict.fromkeys([*_volatile(tree, tokens), *_substituted(plain)]))
             qualifiers = tuple(_database_qualifiers(tree))
             return Query(text, tables, _canonical(tree, tokens, plain), volatile, _called(tokens), words, True, qualifiers)
     except (SqlglotError, RecursionError, IndexError):
@@ -335,6 +335,10 @@ def _database_qualifiers(tree: exp.Expr) -> Iterator[tuple[int, int]]:
 
 
 # -- what may differ each time
+
+
+def _substituted(text: str) -> list[str]:
+    return ["${...} stands for a setting or variable of the moment"] if "${" in text else []
 
 
 def _called(tokens: Sequence[Token]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,13 @@ def mapped(folder: Path, version: str, files: Sequence[str]) -> pa.Table | None:
     path = folder / f"{version}.arrow"
     if not path.exists() and not _make(path, files):
         return None
-    os.utime(path)
-    with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
+    with suppress(OSError):  # a read-only disk, or somebody else's file
+        os.utime(path)
+    try:
+        with pa.memory_map(str(path)) as source:
+            return pa.ipc.open_file(source).read_all()
+    except FileNotFoundError:  # removed this moment, to make room
+        return None
 
 
 def _make(path: Path, files: Sequence[str]) -> bool:

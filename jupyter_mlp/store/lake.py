@@ -94,6 +94,8 @@ class Lake:
             NotFoundError: there is none.
             InvalidInputError: the timestamp cannot be read.
         """
+        if version in catalog_reads.facts(self._book.place, *split(name)).snapshots:
+            return str(version)
         table = self._find(name)
         if table is None:
             raise NotFoundError(f"No table {name} in the lake.", nearest(name, self.names()))

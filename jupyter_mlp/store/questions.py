@@ -23,21 +23,14 @@ NO_SUCH_TABLE = "TABLE_OR_VIEW_NOT_FOUND"
 
 
 @dataclass(frozen=True)
-class SessionView:
-    """A temporary view that a cell made: what its query read and how its answer is known."""
-
-    key: str | None
-    inputs: tuple[Ref, ...]
-    why: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Question:
     """What was asked.
 
     Attributes:
         pinned: place in the text -> the exact version read there.
-        through: exact versions read through the session's own views.
+        views: names of the session's own views that it reads.
+        exact: what every other name means.
+        through: exact versions read otherwise: through views, or where another catalog keeps them.
         why: why the answer is never reused; empty when it may be.
         key: 128 bits of everything that can change the answer; None when it is never reused.
     """
@@ -45,14 +38,27 @@ class Question:
     query: Query
     parameters: Mapping[str, Any]
     pinned: Mapping[TableUse, Ref]
-    through: tuple[Ref, ...]
-    why: tuple[str, ...]
-    key: str | None
+    views: tuple[str, ...] = ()
+    exact: tuple[tuple[str, str], ...] = ()
+    through: tuple[Ref, ...] = ()
+    why: tuple[str, ...] = ()
+    key: str | None = None
 
     @property
     def inputs(self) -> tuple[Ref, ...]:
         """Exact references of everything it reads, in the order of the text."""
         return tuple(dict.fromkeys((*self.pinned.values(), *self.through)))
+
+
+@dataclass(frozen=True)
+class SessionView:
+    """A temporary view that a cell made: the text before its query, and what its query asked when it was made.
+
+    Spark looks up views and variables in it each time it is read; so does whoever asks for its meaning.
+    """
+
+    head: str
+    question: Question
 
 
 def ask(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Question:
@@ -67,15 +73,13 @@ def ask(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Quest
     query = readings.read(workspace.root, text)
     values = {name: _plain(value) for name, value in parameters.items()}
     pinned: dict[TableUse, Ref] = {}
+    views: list[str] = []
     through: list[Ref] = []
     exact: list[tuple[str, str]] = []
     why = list(query.volatile)
     for use in _named(query, values):
-        view = _session_view(workspace, use)
-        if view is not None:
-            through += view.inputs
-            why += view.why
-            exact.append((use.name, f"view {view.key}"))
+        if use.name in workspace.engine.views:
+            views.append(use.name)
             continue
         ref = _input(workspace, use, query, values)
         if ref is not None:
@@ -85,9 +89,29 @@ def ask(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Quest
             through += found.refs
             why.append(found.note)
         exact.append((use.name, str(ref)))
-    why += _session_reasons(workspace, query)
-    key = None if why else _key(workspace, query, sorted(exact), values)
-    return Question(query, values, pinned, tuple(through), tuple(dict.fromkeys(why)), key)
+    asked = Question(query, values, pinned, tuple(views), tuple(sorted(exact)), tuple(through), tuple(why))
+    return meaning(workspace, asked)
+
+
+def meaning(workspace: Workspace, asked: Question, within: tuple[str, ...] = ()) -> Question:
+    """Return the question with its key, its reasons and what it reads through views, as the session stands now.
+
+    Args:
+        within: the views it stands in.
+    """
+    why, through, exact = list(asked.why), list(asked.through), list(asked.exact)
+    for name in asked.views:
+        view: SessionView | None = workspace.engine.views.get(name)
+        if view is None or name in within:
+            why.append(f"the view {name} is not known any more")
+            continue
+        inner = meaning(workspace, view.question, (*within, name))
+        why += inner.why
+        through += inner.inputs
+        exact.append((name, digest("view", " ".join(view.head.split()), inner.key)))
+    why += _session_reasons(workspace, asked.query)
+    key = None if why else _key(workspace, asked.query, sorted(exact), asked.parameters)
+    return replace(asked, through=tuple(through), why=tuple(dict.fromkeys(why)), key=key)
 
 
 def _no_query(text: str) -> InvalidInputError:
@@ -121,18 +145,13 @@ def _named(query: Query, parameters: Mapping[str, Any]) -> Iterator[TableUse]:
             yield replace(use, name=parameters[use.parameter].replace("`", "").lower())
 
 
-def _session_view(workspace: Workspace, use: TableUse) -> SessionView | None:
-    found: SessionView | None = workspace.engine.views.get(use.name)
-    return found
-
-
 def _input(workspace: Workspace, use: TableUse, query: Query, parameters: Mapping[str, Any]) -> Ref | None:
     """Return the exact version that a table's name means here; None for what only Spark knows (files, views)."""
     activities, name = workspace.activities, use.name
     if "." not in name:
-        made = activities.resolve(Ref("dataset", name, use.version)) if use.version else activities.newest("dataset", name)
+        made = activities.newest("dataset", name)
         if made is not None:
-            return made
+            return activities.resolve(Ref("dataset", name, use.version)) if use.version else made
     full = name if "." in name else f"lake.{name}"
     snapshot = _version(workspace, full, use) if is_name(full) else None
     if snapshot is not None:

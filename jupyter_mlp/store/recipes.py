@@ -182,7 +182,7 @@ def for_training(
         field = dataset.schema.field(read.column)
         if not same_kind(field, read.kind):
             raise InvalidInputError(
-                f"{read.column} is {field.type} in {dataset.reference.short}; {found.reference.short} was fitted on another kind ({read.kind}).",
+                f"{read.column} is {field.type} in {dataset.reference.short}; {found.reference.short} was fitted on a {read.kind} column.",
                 "Cast the column in the query, or fit the recipe on this data: name it without @.",
             )
     return found

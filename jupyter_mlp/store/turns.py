@@ -20,8 +20,12 @@ def turn(root: Path, key: str | None) -> Iterator[bool]:
         yield False
         return
     path = root / "cache" / "turns" / key
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, waited = _held(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, waited = _held(path)
+    except OSError:  # a full or read-only disk: the work itself says so, in its own words
+        yield False
+        return
     try:
         yield waited
     finally:

@@ -107,6 +107,33 @@ def test_a_temporary_view_reads_pinned_versions_and_is_known(numbers: Workspace)
     assert mlp.query("SELECT k FROM bigger ORDER BY k", name="answer").to_pandas()["k"].tolist() == [7, 8, 9]
 
 
+def test_a_view_is_what_it_reads_today(workspace: Workspace) -> None:
+    mlp.statement("CREATE OR REPLACE TEMP VIEW a AS SELECT 1 AS n")
+    mlp.statement("CREATE OR REPLACE TEMP VIEW b AS SELECT n FROM a")
+    assert mlp.query("SELECT n FROM b", name="seen").to_pandas()["n"].tolist() == [1]
+    mlp.statement("CREATE OR REPLACE TEMP VIEW a AS SELECT 2 AS n")
+    assert mlp.query("SELECT n FROM b", name="seen").to_pandas()["n"].tolist() == [2]
+    mlp.statement("DECLARE OR REPLACE VARIABLE lim INT DEFAULT 1")
+    mlp.statement("CREATE OR REPLACE TEMP VIEW c AS SELECT id FROM range(5) WHERE id < lim")
+    assert mlp.query("SELECT count(*) AS n FROM c", name="seen").to_pandas()["n"].tolist() == [1]
+    mlp.statement("SET VAR lim = 3")
+    assert mlp.query("SELECT count(*) AS n FROM c", name="seen").to_pandas()["n"].tolist() == [3]
+
+
+def test_a_setting_in_the_text_is_not_reused(workspace: Workspace) -> None:
+    mlp.statement("SET n = 5")
+    assert mlp.query("SELECT ${n} AS n", name="set").to_pandas()["n"].tolist() == [5]
+    mlp.statement("SET n = 6")
+    assert mlp.query("SELECT ${n} AS n", name="set").to_pandas()["n"].tolist() == [6]
+
+
+def test_a_short_name_takes_a_version_too(numbers: Workspace) -> None:
+    version = numbers.lake.current("lake.numbers")
+    mlp.write_table("lake.numbers", NUMBERS.head(1))
+    found = mlp.query(f"SELECT count(*) AS n FROM numbers VERSION AS OF {version}", name="counted")
+    assert found.to_pandas()["n"].tolist() == [3]
+
+
 def test_session_variables_and_settings_are_part_of_the_question(workspace: Workspace) -> None:
     mlp.statement("DECLARE OR REPLACE VARIABLE low INT DEFAULT 1")
     assert mlp.query("SELECT low AS l", name="answer").to_pandas()["l"].tolist() == [1]
