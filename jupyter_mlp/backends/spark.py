@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -40,6 +41,7 @@ SESSION = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
 }
 _starting = threading.Lock()
+_SETS = re.compile(r"\b(declare|variable|var|execute)\b", re.I)
 
 
 class SparkEngine:
@@ -59,6 +61,7 @@ class SparkEngine:
         self._pinned: set[str] = set()
         self._defaults: dict[str, str] = {}
         self._handed_out = False
+        self._run: Callable[..., Any]
         self.views: dict[str, Any] = {}
         self.variables: dict[str, str] = {}
 
@@ -81,6 +84,7 @@ class SparkEngine:
             for kept in (self._pinned, self.views, self.variables):
                 kept.clear()
             self._handed_out = False
+            self._watch(self._session)
             self._defaults = _sql_settings(self._session)
         return self._session
 
@@ -200,7 +204,8 @@ class SparkEngine:
         self._handed_out |= "function" in sql.lower()
         with self._interruptible(None):
             try:
-                self.session.sql(sql, args=dict(parameters) or None)
+                _ = self.session
+                self._run(sql, args=dict(parameters) or None)
             except Exception as error:
                 raise self._refused(error, sql, parameters) from error
 
@@ -236,6 +241,18 @@ class SparkEngine:
             session.removeTag(tag)
             if handler:
                 session.removeProgressHandler(handler)
+
+    def _watch(self, session: Any) -> None:
+        """What the user declares or sets in the session that was handed out changes what its variables mean."""
+        run = self._run = session.sql
+
+        def watched(text: str, *rest: Any, **more: Any) -> Any:
+            if _SETS.search(text):
+                for word in set(re.findall(r"\w+", text.lower())):
+                    self.variables[word] = uuid.uuid4().hex
+            return run(text, *rest, **more)
+
+        session.sql = watched
 
     def _connect(self) -> Any:
         try:
@@ -383,8 +400,6 @@ def _refusal(error: Exception, sql: str = "") -> Exception:
 
     if not isinstance(error, PySparkException):
         return error
-    import re
-
     sentence = re.split(r"\s*SQLSTATE:|\n\s*\n|\n==|\nJVM stacktrace|;\n", str(error).strip())[0].strip()
     sentence = re.sub(r"\s+", " ", re.sub(r"^\([\w.]+\)\s*", "", sentence))
     return InvalidInputError(sentence, condition=error.getCondition() or type(error).__name__, position=_position(error, sql))
@@ -392,8 +407,6 @@ def _refusal(error: Exception, sql: str = "") -> Exception:
 
 def _position(error: Any, sql: str) -> tuple[int, int] | None:
     """Where in the text the matter lies; Spark's own "line, pos" is of the text after values took the place of their marks."""
-    import re
-
     units = sql.encode("utf-16-le")  # Java counts these
     for context in error.getQueryContext():
         start, stop = context.startIndex(), context.stopIndex()

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 UNREADABLE = "the text could not be read"
-READER = 2  # counts up when the same text is read differently; what was kept of older readers is not used
+READER = 3  # counts up when the same text is read differently; what was kept of older readers is not used
 
 _BLANK = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
 _QUERY = re.compile(_BLANK + r"(?:\(|(?:select|with|values|table|from|map|reduce|show|describe|desc|explain)\b)", re.I | re.S)

@@ -30,7 +30,6 @@ _KEYWORDS = frozenset(
     "ASC DESC CAST LATERAL VIEW VALUES TRUE FALSE INTERVAL FILTER WINDOW".split()
 )
 _MOMENT = re.compile(r"\s*(now|today|tomorrow|yesterday)\b", re.I)  # TIMESTAMP 'now' is another one each time
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.S)
 _SIGNS = frozenset("<>=!|&^~*/%+-:?@#$")
 _READS = frozenset(("FROM", "JOIN", "TABLE", ","))
 
@@ -68,7 +67,7 @@ def _without_comments(tokens: list[Token], text: str) -> str:
     parts, at = [], 0
     for token in tokens:
         if token.start >= at:
-            parts += [_COMMENT.sub(lambda found: " " * len(found[0]), text[at : token.start]), text[token.start : token.end + 1]]
+            parts += [" " * (token.start - at), text[token.start : token.end + 1]]
             at = token.end + 1
     return "".join(parts)
 
@@ -119,14 +118,13 @@ def _canonical(tree: exp.Expr, tokens: list[Token], text: str) -> str:
 
 
 def _spelt(tokens: list[Token], index: int, text: str) -> str:
-    """A token as it counts, with what the tokenizer passed over in front of it, and whether two signs are one operator."""
+    """A token as it counts, and whether two signs are one operator."""
     token = tokens[index]
     if index == 0:
         return _normal(token, text)
     before = tokens[index - 1]
-    between = _COMMENT.sub(" ", text[before.end + 1 : token.start])
-    joined = not text[before.end + 1 : token.start] and before.text[-1:] in _SIGNS and token.text[:1] in _SIGNS  # >> is not > >
-    return ("+" if joined else "") + "".join(between.split()) + _normal(token, text)
+    joined = token.start == before.end + 1 and before.text[-1:] in _SIGNS and token.text[:1] in _SIGNS  # >> is not > >
+    return ("+" if joined else "") + _normal(token, text)
 
 
 def _sortable(tree: exp.Expr, tokens: list[Token]) -> Iterator[list[tuple[int, int]]]:

@@ -121,6 +121,16 @@ def _has_files_in_place(snapshot: Snapshot | None) -> bool:
     return bool(snapshot and snapshot.summary and snapshot.summary.get(IN_PLACE) == "true")
 
 
+def _data_file(io: Any, metadata: TableMetadata, uri: str) -> DataFile:
+    from pyiceberg.io.pyarrow import parquet_file_to_data_file
+
+    try:
+        return parquet_file_to_data_file(io, metadata, uri)
+    except OverflowError:  # the year 99999 is no date of Python's: that file goes without lowest and highest values
+        counted = {**metadata.properties, "write.metadata.metrics.default": "counts"}
+        return parquet_file_to_data_file(io, metadata.model_copy(update={"properties": counted}), uri)
+
+
 class _Pieces:
     """The files that make up a snapshot, written before the swap."""
 
@@ -133,14 +143,13 @@ class _Pieces:
 
     def snapshot(self, uris: Sequence[str], append: bool, lying: bool) -> Snapshot:
         """Write manifests and their list; return the snapshot that names them."""
-        from pyiceberg.io.pyarrow import parquet_file_to_data_file
         from pyiceberg.manifest import write_manifest_list
         from pyiceberg.table.snapshots import Operation, Snapshot, SnapshotSummaryCollector, Summary, update_snapshot_summaries
 
         metadata, io = self._metadata, self._table.io
         schema, spec = metadata.schema(), metadata.spec()
         parent = metadata.current_snapshot()
-        added = [parquet_file_to_data_file(io, metadata, uri) for uri in uris]
+        added = [_data_file(io, metadata, uri) for uri in uris]
         summary = SnapshotSummaryCollector()
         for file in added:
             summary.add_file(file, schema, spec)

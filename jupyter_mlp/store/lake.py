@@ -279,7 +279,7 @@ class Lake:
             self._catalog.create_namespace_if_not_exists(space)
         try:
             with _plain_errors(name):
-                made: Table = self._catalog.create_table((space, table_name), schema, properties=_PROPERTIES)
+                made: Table = self._catalog.create_table((space, table_name), storable(schema), properties=_PROPERTIES)
         except TableAlreadyExistsError:
             made = self._catalog.load_table((space, table_name))
         return made

@@ -22,7 +22,7 @@ def make(files: Sequence[str], schema: pa.Schema, rows: int) -> dict[str, Any]:
     """Return the preview of some Parquet files as JSON types: `columns` (name, type, nulls, low, high) and `first` rows."""
     first = first_rows(files, schema)
     columns = [{"name": f.name, "type": str(f.type), **_profile(files, f.name)} for f in schema]
-    cells = [[_cell(value) for value in row] for row in zip(*(c.to_pylist() for c in first.columns), strict=True)]
+    cells = [[_cell(value) for value in row] for row in zip(*map(_values, first.columns), strict=True)]
     return {"rows": rows, "columns": columns, "first": cells or []}
 
 
@@ -63,7 +63,7 @@ def sorted_rows(batches: Iterable[pa.RecordBatch], schema: pa.Schema, column: st
 
 def as_table(rows: pa.Table) -> Table:
     """Return rows as the table that a card shows, types in the header."""
-    cells = [[_cell(value) for value in row] for row in zip(*(c.to_pylist() for c in rows.columns), strict=True)]
+    cells = [[_cell(value) for value in row] for row in zip(*map(_values, rows.columns), strict=True)]
     return Table([f"{f.name}\t{_type_name(str(f.type))}" for f in rows.schema], cells)
 
 
@@ -82,13 +82,29 @@ def _profile(files: Sequence[str], name: str) -> dict[str, Any]:
             if found is None or not found.has_null_count:
                 return {}
             nulls += found.null_count
-            if found.has_min_max:
-                lows.append(found.min)
-                highs.append(found.max)
+            try:
+                if found.has_min_max:
+                    lows.append(found.min)
+                    highs.append(found.max)
+            except OverflowError:  # the year 99999 is no date of Python's
+                return {"nulls": nulls}
     try:
         return {"nulls": nulls, **({"low": _cell(min(lows)), "high": _cell(max(highs))} if lows else {})}
     except TypeError:
         return {"nulls": nulls}
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """The values as Python has them, or as text where it has none for them, like the year 99999."""
+    import pyarrow as pa
+
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        try:
+            return list(column.cast(pa.string()).to_pylist())
+        except pa.ArrowNotImplementedError:
+            return ["..."] * len(column)
 
 
 def _about(column: Mapping[str, Any], rows: int) -> str:
