@@ -41,9 +41,9 @@ def main(folder: Path, root: Path, lease: int) -> int:
         except Exception as error:  # noqa: BLE001 - a run that cannot be supervised has failed, and says so
             traceback.print_exc()
             supervisor.stop()
-            run.end(
-                FAILED, f"The job's supervisor failed: {type(error).__name__}: {error}", "supervisor.log in the run's folder has all of it."
-            )
+            if not run.has_result:  # what is trained is not lost because it could not be registered now: the next look does it
+                why = f"The job's supervisor failed: {type(error).__name__}: {error}"
+                run.end(FAILED, why, "supervisor.log in the run's folder has all of it.")
     jobs.fold(workspace, folder.name)
     return 0
 

@@ -1,0 +1,56 @@
+"""What a supervisor may say and do when something goes wrong around a training that does not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jupyter_mlp import training
+from jupyter_mlp.backends import supervisor
+from jupyter_mlp.backends.supervisor import Supervisor
+from jupyter_mlp.core.entities import FAILED
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.store import jobs
+from jupyter_mlp.store.jobs import RunFolder
+from jupyter_mlp.store.leases import Lease
+from jupyter_mlp.store.workspace import Workspace
+
+
+def job(workspace: Workspace, run_id: str = "one", **spec: Any) -> RunFolder:
+    """A job that is recorded and written, and not started."""
+    folder = RunFolder(workspace.runs / run_id)
+    told = {"gpus": 1, "priority": 0, "retries": 1, "cluster": "local", "model": "m", "max_epochs": 1, **spec}
+    folder.write("spec.json", told)
+    workspace.activities.claim("train", name="Net", key=run_id, activity_id=run_id, reuse=False)
+    return folder
+
+
+def test_a_full_disk_while_a_model_is_registered_does_not_lose_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = job(workspace)
+    folder.write("handle.json", {"cluster": "local", "folder": str(folder.path)})
+    (folder.path / "result").mkdir()
+
+    def full(self: Supervisor) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Supervisor, "run", full)
+    held = Lease(folder.path / "supervisor.lock").take()
+    assert held is not None
+    supervisor.main(folder.path, workspace.root, held)
+    assert folder.read("exit.json") is None, "the model is there, and the next look registers it"
+
+
+def test_a_start_that_is_broken_off_takes_back_what_may_be_running(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken_off(folder: RunFolder) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "start", broken_off)
+    captured: Any = SimpleNamespace(source="", modules={}, class_name="Net", names=[])
+    data: Any = SimpleNamespace(ref="dataset:rows", files=[], reference=Ref("dataset", "rows"))
+    fitted: Any = SimpleNamespace(fitted=SimpleNamespace(to_dict=dict), reference=Ref("recipe", "rows"))
+    with pytest.raises(KeyboardInterrupt):
+        training._submit(workspace, captured, data, None, fitted, {"cluster": "local"}, "key", False)
+    recorded = workspace.activities.recent(["train"])[0]
+    assert recorded.state == FAILED and (workspace.runs / recorded.id / jobs.CANCEL).exists()
