@@ -54,6 +54,11 @@ class Queue:
             os.close(held)
 
     @property
+    def state(self) -> str:
+        """What this job was told last, by whichever supervisor of it asked."""
+        return str((self._run.read(_TICKET) or {}).get("state", WAITS))
+
+    @property
     def devices(self) -> list[int]:
         """The numbers of the GPUs, or of the cores, that are this job's while it may run."""
         return list((self._run.read(_TICKET) or {}).get("devices", ()))

@@ -11,10 +11,12 @@ from jupyter_mlp import training
 from jupyter_mlp.backends import supervisor
 from jupyter_mlp.backends.supervisor import Supervisor
 from jupyter_mlp.core.entities import FAILED
+from jupyter_mlp.core.queueing import FILLS, RUNS, WAITS
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import jobs
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.leases import Lease
+from jupyter_mlp.store.queue import Queue
 from jupyter_mlp.store.workspace import Workspace
 
 
@@ -54,3 +56,14 @@ def test_a_start_that_is_broken_off_takes_back_what_may_be_running(workspace: Wo
         training._submit(workspace, captured, data, None, fitted, {"cluster": "local"}, "key", False)
     recorded = workspace.activities.recent(["train"])[0]
     assert recorded.state == FAILED and (workspace.runs / recorded.id / jobs.CANCEL).exists()
+
+
+def test_who_does_not_get_to_ask_keeps_what_it_was_told(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crowded(self: Queue) -> tuple[str, int]:
+        raise TimeoutError
+
+    monkeypatch.setattr(Queue, "ask", crowded)
+    for number, state in enumerate((WAITS, FILLS, RUNS)):
+        folder = job(workspace, f"job{number}")
+        folder.write("ticket.json", {"state": state, "devices": []})
+        assert Supervisor(folder, workspace)._asked() is (state != WAITS)
