@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from jupyter_mlp import training
-from jupyter_mlp.backends import supervisor
+from jupyter_mlp.backends import local, supervisor
 from jupyter_mlp.backends.supervisor import Supervisor
-from jupyter_mlp.core.entities import FAILED
+from jupyter_mlp.core.entities import FAILED, RUNNING
 from jupyter_mlp.core.queueing import FILLS, RUNS, WAITS
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import jobs
@@ -67,3 +68,21 @@ def test_who_does_not_get_to_ask_keeps_what_it_was_told(workspace: Workspace, mo
         folder = job(workspace, f"job{number}")
         folder.write("ticket.json", {"state": state, "devices": []})
         assert Supervisor(folder, workspace)._asked() is (state != WAITS)
+
+
+def test_a_training_that_goes_on_is_not_failed_by_supervisors_that_do_not_come_up(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, started = job(workspace), []
+    monkeypatch.setattr(local, "spawn", lambda *told: started.append(told))
+    for _ in range(5):
+        folder.say({"supervisor": "started", "at": 0})
+    ranks = Lease(folder.path / "ranks.lock").take()
+    assert ranks is not None
+    assert [jobs.state_of(folder)[0] for _ in range(3)] == [RUNNING] * 3
+    assert len(started) == 1, "the next start is given time"
+    os.close(ranks)
+    assert jobs.state_of(folder)[0] == RUNNING, "and may yet come up"
+    monkeypatch.setattr(local, "_BETWEEN_S", 0)
+    state, why = jobs.state_of(folder)
+    assert state == FAILED and "never came up" in why
