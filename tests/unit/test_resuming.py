@@ -62,6 +62,9 @@ class Net(L.LightningModule):
         self.log("mae", self.mae, on_step=False, on_epoch=True)
         self.log("mean", loss, on_step=False, on_epoch=True)
         self.log("peak", loss.detach(), on_step=False, on_epoch=True, reduce_fx=torch.max)
+        self.log("least", loss.detach(), on_step=True, on_epoch=True, reduce_fx=min)
+        if index == 0:  # and never again in this epoch
+            self.log("first", loss.detach(), on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: Any, index: int) -> None:
@@ -132,7 +135,8 @@ def test_broken_off_at_any_step(tmp_path: Path, kind: type[Net], more: dict[str,
     straight = tmp_path / "straight"
     straight.mkdir()
     expected, series = bits(fit(straight, kind, **more)), jobs.metric_series(RunFolder(straight))
-    assert {"mae", "mean", "peak", "val_loss", "train_loss"} == set(series) and len(series["mae"]) == EPOCHS
+    logged = {"mae", "mean", "peak", "least", "least_step", "least_epoch", "first", "val_loss", "train_loss"}
+    assert set(series) == logged and len(series["mae"]) == EPOCHS
     for step in range(2, STEPS * EPOCHS) if kind is Net and not more else (3, STEPS, STEPS + 1, 2 * STEPS - 1):
         folder = tmp_path / str(step)
         folder.mkdir()
