@@ -138,6 +138,7 @@ class Supervisor:
         """Wait for a place among the machine's processes; False when the job was cancelled meanwhile."""
         said = 0
         while not self._asked():
+            self._queue.leave()
             if self._is_cancelled:
                 return False
             if self._place != said:

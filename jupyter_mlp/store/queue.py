@@ -35,7 +35,10 @@ class Queue:
         self._id, self._spec = run.path.name, run.read("spec.json") or {}
 
     def ask(self) -> tuple[str, int]:
-        """Return what this job may do now, written down before anybody else can ask, and its place among those who wait."""
+        """Return what this job may do now, written down before anybody else can ask, and its place among those who wait.
+
+        Room that is to be given back is written down as free by `leave`, once it is; until then nobody is let into it.
+        """
         held = self._locked()
         try:
             told = self._run.read(_TICKET) or {"state": WAITS, "devices": []}
@@ -43,15 +46,25 @@ class Queue:
             others = [found for found in _tickets(self._workspace) if found[0].job != self._id]
             tickets = [mine, *(ticket for ticket, _ in others)]
             states = queueing.decided(tickets, self._capacity)
+            used = sum(min(ticket.needs, self._capacity) for ticket in tickets[1:] if ticket.state != WAITS)
+            if told["state"] == WAITS and used + min(mine.needs, self._capacity) > self._capacity:
+                states[self._id] = WAITS  # those who have to make room for it are still there
             state = states[self._id]
+            leaves = state == WAITS and told["state"] != WAITS
             taken = {device for ticket, devices in others if ticket.state != WAITS for device in devices}
             devices = [] if state == WAITS else told["devices"] or self._devices(mine.needs, taken)
-            if {**told, "state": state, "devices": devices} != told or "host" not in told:
+            if not leaves and ({**told, "state": state, "devices": devices} != told or "host" not in told):
                 here = {"host": socket.gethostname(), "needs": mine.needs, "priority": mine.priority}
                 self._run.write(_TICKET, {**here, "state": state, "devices": devices})
             return state, queueing.places(tickets, [job for job, now in states.items() if now == WAITS]).get(self._id, 0)
         finally:
             os.close(held)
+
+    def leave(self) -> None:
+        """Say that none of this job's processes runs any more; it waits for its next turn."""
+        told = self._run.read(_TICKET)
+        if told is not None and told["state"] != WAITS:
+            self._run.write(_TICKET, {**told, "state": WAITS, "devices": []})
 
     @property
     def state(self) -> str:

@@ -86,3 +86,17 @@ def test_a_training_that_goes_on_is_not_failed_by_supervisors_that_do_not_come_u
     monkeypatch.setattr(local, "_BETWEEN_S", 0)
     state, why = jobs.state_of(folder)
     assert state == FAILED and "never came up" in why
+
+
+def test_room_is_given_away_once_it_is_empty(workspace: Workspace) -> None:
+    first, big, small = (Queue(workspace, job(workspace, name, gpus=gpus), 2) for name, gpus in (("a", 1), ("b", 2), ("c", 1)))
+    for folder in (workspace.runs / name for name in "abc"):
+        RunFolder(folder).write("handle.json", {"cluster": "local", "folder": str(folder)})
+        assert Lease(folder / "supervisor.lock").take() is not None
+    assert [first.ask(), big.ask(), small.ask()] == [(RUNS, 0), (WAITS, 1), (FILLS, 0)]
+    RunFolder(workspace.runs / "a").end(FAILED)
+    assert big.ask() == (WAITS, 1) and small.ask()[0] == WAITS  # it has to stop, and has not yet
+    assert big.ask() == (WAITS, 1) and small.devices
+    small.leave()
+    assert small.ask()[0] == WAITS and big.ask() == (RUNS, 0)
+    assert big.devices == [0, 1]
