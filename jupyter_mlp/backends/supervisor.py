@@ -58,7 +58,8 @@ class Supervisor:
         self._run, self._workspace = run, workspace
         self._world, self._retries = int(spec["gpus"]), int(spec["retries"])
         self._ranks = Ranks(run, self._world)
-        self._queue = Queue(workspace, run, workspace.settings.processes or gpu_count() or os.cpu_count() or 1)
+        devices = gpu_count() or os.cpu_count() or 1
+        self._queue = Queue(workspace, run, workspace.settings.processes or devices, devices)
         self._state, self._place = self._queue.state, 0
 
     def run(self) -> None:

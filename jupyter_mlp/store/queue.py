@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import Counter
+from collections.abc import Mapping
 
 from jupyter_mlp.core import queueing
 from jupyter_mlp.core.entities import RUNNING
@@ -27,11 +29,12 @@ class Queue:
     """A job's view of the queue of its machine.
 
     Args:
-        capacity: processes that the machine runs at the same time: one a GPU, or one a core.
+        capacity: processes that the machine runs at the same time: one a GPU, or one a core, unless the settings say another number.
+        devices: how many GPUs there are, or cores; as many as `capacity` where it is not told.
     """
 
-    def __init__(self, workspace: Workspace, run: RunFolder, capacity: int) -> None:
-        self._workspace, self._run, self._capacity = workspace, run, capacity
+    def __init__(self, workspace: Workspace, run: RunFolder, capacity: int, devices: int = 0) -> None:
+        self._workspace, self._run, self._capacity, self._count = workspace, run, capacity, devices or capacity
         self._id, self._spec = run.path.name, run.read("spec.json") or {}
 
     def ask(self) -> tuple[str, int]:
@@ -51,7 +54,7 @@ class Queue:
                 states[self._id] = WAITS  # those who have to make room for it are still there
             state = states[self._id]
             leaves = state == WAITS and told["state"] != WAITS
-            taken = {device for ticket, devices in others if ticket.state != WAITS for device in devices}
+            taken = Counter(device for ticket, devices in others if ticket.state != WAITS for device in devices)
             devices = [] if state == WAITS else told["devices"] or self._devices(mine.needs, taken)
             if not leaves and ({**told, "state": state, "devices": devices} != told or "host" not in told):
                 here = {"host": socket.gethostname(), "needs": mine.needs, "priority": mine.priority}
@@ -76,8 +79,9 @@ class Queue:
         """The numbers of the GPUs, or of the cores, that are this job's while it may run."""
         return list((self._run.read(_TICKET) or {}).get("devices", ()))
 
-    def _devices(self, needs: int, taken: set[int]) -> list[int]:
-        return [number for number in range(self._capacity) if number not in taken][:needs]
+    def _devices(self, needs: int, taken: Mapping[int, int]) -> list[int]:
+        """Return the least used ones: the setting `processes` may let more of them run than there are devices, or fewer."""
+        return sorted(range(max(self._count, needs)), key=lambda number: (taken.get(number, 0), number))[:needs]
 
     def _order(self) -> int:
         return self._workspace.activities.get(self._id).seq

@@ -100,3 +100,19 @@ def test_room_is_given_away_once_it_is_empty(workspace: Workspace) -> None:
     small.leave()
     assert small.ask()[0] == WAITS and big.ask() == (RUNS, 0)
     assert big.devices == [0, 1]
+
+
+def test_every_process_gets_a_device_of_its_own(workspace: Workspace) -> None:
+    """However many processes the settings allow: more than there are devices, or fewer than one job needs."""
+
+    def asked(name: str, needs: int, capacity: int) -> list[int]:
+        queue = Queue(workspace, folder := job(workspace, name, gpus=needs), capacity, 2)
+        folder.write("handle.json", {"cluster": "local", "folder": str(folder.path)})
+        assert Lease(folder.path / "supervisor.lock").take() is not None
+        assert queue.ask()[0] == RUNS
+        return queue.devices
+
+    assert [asked("a", 1, 4), asked("b", 2, 4), asked("c", 1, 4)] == [[0], [1, 0], [1]]
+    for name in "abc":
+        RunFolder(workspace.runs / name).end(FAILED)
+    assert asked("d", 2, 1) == [0, 1]
