@@ -121,6 +121,21 @@ def test_a_version_that_others_wrote_is_held_once_it_is_used(workspace: Workspac
         mlp.forget(str(theirs))
 
 
+def test_a_table_is_not_dropped_while_a_version_that_others_wrote_is_held(workspace: Workspace) -> None:
+    mlp.write_table("lake.t", frame(1))
+    workspace.lake.catalog.load_table("lake.t").append(frame(2))
+    theirs = Ref("table", "lake.t", workspace.lake.current("lake.t"))
+    pin = mlp.pin(str(theirs))
+    workspace.seen["lake.t"] = str(theirs.version)
+    mlp.write_table("lake.t", frame(3))
+    with pytest.raises(ConflictError, match=f"{pin.reference.short}"):
+        mlp.forget("lake.t", all=True)
+    collected()
+    assert workspace.lake.rows("lake.t", str(theirs.version)) == 2000
+    assert pin.reference in mlp.forget("lake.t", all=True, cascade=True).refs
+    assert workspace.lake.names() == []
+
+
 def test_the_newest_version_of_a_table_is_what_its_name_means(workspace: Workspace) -> None:
     first, second = (mlp.write_table("lake.t", frame(number)).reference for number in (1, 2))
     with pytest.raises(ConflictError, match=r"what the name lake\.t means"):
