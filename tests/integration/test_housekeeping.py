@@ -280,6 +280,24 @@ def test_rules_by_age_and_by_size(workspace: Workspace, monkeypatch: pytest.Monk
     assert workspace.lake.rows("lake.t", str(tables[1].version)) == 1000
 
 
+def test_what_was_given_again_stands_by_its_young_record(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = derived(workspace, "old")
+    derived(workspace, "old", number=2)
+    known = workspace.activities.find("old1")
+    assert known is not None
+    long_ago = {"id": known.id, "at": time.time() - 100 * 86_400}
+    with workspace.database.transaction(write=True) as connection:
+        connection.execute("UPDATE activities SET started_at = :at, ended_at = :at WHERE id = :id", long_ago)
+    today = workspace.activities.again(known)
+    derived(workspace, "old", number=3)
+    monkeypatch.setenv("MLP_KEEP_DAYS", "90")
+    workspace.__dict__.pop("settings", None)
+    assert mlp.gc().found.expired == collected().found.expired == ()
+    assert workspace.activities.get(today.id).state == "finished"
+    assert workspace.activities.get(known.id).state == "forgotten"
+    assert mlp.dataset(str(first)).to_arrow().num_rows == 1000
+
+
 def test_one_clean_up_at_a_time(workspace: Workspace) -> None:
     mlp.write_table("lake.t", frame(1))
     with writers.alone(workspace.root), pytest.raises(ConflictError, match="Another clean-up"):
