@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote
@@ -16,6 +17,12 @@ from jupyter_mlp.store.workspace import Workspace
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "etag", "ETag", "created", "date_time", "CRC", "md5Hash")
 
 
+def public(text: str) -> str:
+    """A URL, or a text with URLs in it, without users, passwords and queries: what records and messages may say."""
+    links = re.sub(r"(?<=://)[^/?#\s'\"]*@", "", text)
+    return re.sub(r"(\w+://[^?\s'\"]*)\?[^\s'\"]*", r"\1", links)
+
+
 def fingerprint(system: Any, path: str, footer: bool = False) -> Ref:
     """Return the exact reference of a file on an fsspec filesystem: its size and time, or what the filesystem has instead.
 
@@ -24,10 +31,14 @@ def fingerprint(system: Any, path: str, footer: bool = False) -> Ref:
             other rows of the same length, written with the old time, are noticed.
     """
     info = system.info(path)
-    version = digest(info.get("size"), [str(info[name]) for name in _TIMES if name in info], _footer(system, path) if footer else "")
+    told = [info.get("size"), [str(info[name]) for name in _TIMES if name in info], _footer(system, path) if footer else ""]
     protocol = system.protocol if isinstance(system.protocol, str) else system.protocol[0]
-    where = path if protocol in ("file", "local") or "://" in path else f"{protocol}://{path.lstrip('/')}"
-    return Ref("file", quote(where, safe="/:._-"), version)
+    if protocol not in ("file", "local"):
+        path = path if "://" in path else f"{protocol}://{path.lstrip('/')}"
+        _, asked, query = path.partition("?")
+        told += [query] if asked else []  # it may hold a key, and may choose the rows too: only its digest is kept
+        path = public(path)
+    return Ref("file", quote(path, safe="/:._-"), digest(*told))
 
 
 def check(workspace: Workspace, name: str, version: str) -> None:

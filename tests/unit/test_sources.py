@@ -9,6 +9,7 @@ import uuid
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import fsspec
 import pandas as pd
@@ -119,6 +120,31 @@ def test_places_that_are_none(workspace: Workspace, tmp_path: Path) -> None:
         with pytest.raises(kind) as error:
             mlp.write_table("t", place)
         assert error.value.hint  # type: ignore[attr-defined]
+
+
+class Web:
+    """A filesystem whose paths are URLs, as fsspec's http is."""
+
+    protocol = ("http", "https")
+
+    def info(self, path: str) -> dict[str, Any]:
+        return {"size": 1, "name": path}
+
+
+def test_no_record_holds_a_password_or_a_key(workspace: Workspace) -> None:
+    urls = [f"https://{who}host/a/x.csv{query}" for who in ("", "ann:secret@") for query in ("", "?sig=TOKEN")]
+    made = {fingerprints.fingerprint(Web(), url) for url in urls}
+    assert {unquote(ref.name) for ref in made} == {"https://host/a/x.csv"}
+    assert len(made) == 2  # another query may be other rows
+    for text, said in (
+        ("zip://x.csv::https://ann:secret@host/a.zip?sig=TOKEN", "zip://x.csv::https://host/a.zip"),
+        ("404, url='https://ann@host/a.csv?sig=TOKEN' of https://b:c@host", "404, url='https://host/a.csv' of https://host"),
+        ("data/a?.csv", "data/a?.csv"),
+    ):
+        assert fingerprints.public(text) == said
+    with pytest.raises(MLPError) as error:
+        mlp.write_table("t", "memory://ann:secret@host/none.csv?sig=TOKEN")
+    assert "secret" not in str(error.value) and "TOKEN" not in str(error.value)
 
 
 def test_files_in_place_are_not_copied(workspace: Workspace, tmp_path: Path) -> None:
