@@ -222,6 +222,7 @@ def write_table(name: str, source: Any, *, append: bool = False, in_place: bool 
         made = races.commit(workspace, full, opened, staged, before, append)
         if append and made.parent:
             draft.used.append(Ref("table", full, made.parent))  # what it was really added to, whoever wrote in between
+            draft.used += [ref for ref in fingerprints.carried(workspace, full, made.parent) if ref not in draft.used]
         ref = Ref("table", full, made.snapshot)
         draft.made.append(ref)
         columns = [[f.name, str(f.type)] for f in lake.storable(made.schema)]

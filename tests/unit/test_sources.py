@@ -191,6 +191,26 @@ def test_a_later_change_is_named_at_the_next_read(workspace: Workspace, tmp_path
         assert rows(workspace, again.ref) == pq.read_table(path).to_pydict()
 
 
+def test_a_change_is_named_when_the_version_that_took_the_file_is_forgotten(workspace: Workspace, tmp_path: Path) -> None:
+    for name in "ab":
+        pq.write_table(ROWS, tmp_path / f"{name}.parquet")
+    first = mlp.write_table("t", str(tmp_path / "a.parquet"), in_place=True)
+    second = mlp.write_table("t", str(tmp_path / "b.parquet"), in_place=True, append=True)
+    mlp.forget(first.ref)
+    fingerprints.check(workspace, "lake.t", str(second.reference.version))
+    pq.write_table(ROWS.slice(1), tmp_path / "a.parquet")
+    with pytest.raises(StorageError, match=r"a\.parquet changed since"):
+        fingerprints.check(workspace, "lake.t", str(second.reference.version))
+
+
+def test_a_file_in_place_that_no_record_knows_is_not_trusted(workspace: Workspace, tmp_path: Path) -> None:
+    pq.write_table(ROWS, tmp_path / "a.parquet")
+    paths = [str(tmp_path / "a.parquet")]
+    version = workspace.lake.commit("lake.t", ROWS.schema, paths, lying=True).snapshot
+    with pytest.raises(StorageError, match="no record says what it was"):
+        fingerprints.check(workspace, "lake.t", version)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
