@@ -142,7 +142,7 @@ class _Files:
 
     def _found(self, ref: Ref) -> Iterator[str]:
         if ref.kind == "dataset":
-            yield from garbage.dataset_files(self._workspace, self._records, ref)
+            yield from garbage.dataset_files(self._workspace, self._records.describers(ref))
         elif ref.kind == "table" and ref.name in self._tables and ref.version:
             yield from self._tables[ref.name].files({int(ref.version)}, data_only=True)
         elif ref.kind in ("run", "model", "pipeline"):

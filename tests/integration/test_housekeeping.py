@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.exceptions import TableAlreadyExistsError
 from sqlalchemy.exc import IntegrityError
@@ -347,6 +348,33 @@ def test_an_answer_is_not_given_again_from_what_was_forgotten_this_moment(worksp
     mlp.forget(str(first))
     with pytest.raises(MLPError, match="forgotten this moment"):
         workspace.activities.again(known, "other", [Ref("dataset", "other", first.version)])
+
+
+def answered(workspace: Workspace) -> Ref:
+    """An answer as a question has it: the same question has the same version."""
+
+    def write(folder: Path) -> list[str]:
+        folder.mkdir(parents=True)
+        pq.write_table(frame(1), folder / "part-0.parquet")
+        return []
+
+    with workspace.activities.recording("query", name="trips", key="trips") as draft:
+        return datasets.publish(workspace, draft, "trips", write, version="ab" * 16)
+
+
+def test_an_answer_that_was_forgotten_and_asked_again_has_new_bytes(workspace: Workspace) -> None:
+    def files() -> int:
+        return len(list((workspace.root / "lake").rglob("*.parquet")))
+
+    for cleaned in (False, True):
+        mlp.forget(str(answered(workspace)))
+        if cleaned:
+            collected()
+            assert files() == 0
+        again = answered(workspace)
+        done = collected()
+        assert files() == 1 and done.found.missing == ()  # those of the first answer go at once
+        assert mlp.dataset(str(again)).to_arrow().num_rows == 1000
 
 
 def test_running_endpoints_stay(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
