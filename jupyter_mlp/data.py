@@ -211,24 +211,26 @@ def write_table(name: str, source: Any, *, append: bool = False, in_place: bool 
     before = _version_of(workspace, full)
     content = sources.ContentHash()
     staged = list(opened.lying) or workspace.lake.stage(full, content.over(opened.batches()), opened.schema)
-    identity = digest([str(ref) for ref in opened.used]) if opened.lying else content.hexdigest()
-    key = digest("table", 1, full, identity, before if append else None)
-    known = _same_table(workspace, key, before, append)
-    if known is not None:
-        workspace.lake.discard([] if opened.lying else staged)
-        workspace.seen[full] = before or ""
-        return _table_version(workspace, workspace.activities.again(known), opened.label, reused=True)
-    parameters = {"source": opened.label, "append": append, "in_place": in_place}
-    with workspace.activities.recording("table", name=full, key=key, used=opened.used, parameters=parameters) as draft:
-        made = races.commit(workspace, full, opened, staged, before, append)
-        if append and made.parent:
-            draft.used.append(Ref("table", full, made.parent))  # what it was really added to, whoever wrote in between
-        ref = Ref("table", full, made.snapshot)
-        draft.made.append(ref)
-        columns = [[f.name, str(f.type)] for f in lake.storable(made.schema)]
-        draft.facts.update(rows=made.rows, columns=columns, content=identity)
-    workspace.seen[full] = made.snapshot
-    return _table_version(workspace, draft.activity, opened.label, files=staged, schema=made.schema)
+    with workspace.lake.leased(staged):
+        identity = digest([str(ref) for ref in opened.used]) if opened.lying else content.hexdigest()
+        key = digest("table", 1, full, identity, before if append else None)
+        known = _same_table(workspace, key, before, append)
+        if known is not None:
+            workspace.lake.discard([] if opened.lying else staged)
+            workspace.seen[full] = before or ""
+            return _table_version(workspace, workspace.activities.again(known), opened.label, reused=True)
+        parameters = {"source": opened.label, "append": append, "in_place": in_place}
+        with workspace.activities.recording("table", name=full, key=key, used=opened.used, parameters=parameters) as draft:
+            made = races.commit(workspace, full, opened, staged, before, append)
+            if append and made.parent:
+                draft.used.append(Ref("table", full, made.parent))  # what it was really added to, whoever wrote in between
+                draft.used += [ref for ref in fingerprints.carried(workspace, full, made.parent) if ref not in draft.used]
+            ref = Ref("table", full, made.snapshot)
+            draft.made.append(ref)
+            columns = [[f.name, str(f.type)] for f in lake.storable(made.schema)]
+            draft.facts.update(rows=made.rows, columns=columns, content=identity)
+        workspace.seen[full] = made.snapshot
+        return _table_version(workspace, draft.activity, opened.label, files=staged, schema=made.schema)
 
 
 def _version_of(workspace: Workspace, full: str) -> str | None:

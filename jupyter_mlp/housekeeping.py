@@ -269,8 +269,11 @@ def _exact(workspace: Workspace, ref: Ref) -> Ref:
 
 
 def _every_version(workspace: Workspace, ref: Ref) -> list[Ref]:
-    found = list(dict.fromkeys(workspace.activities.versions(ref.kind, ref.name, limit=1_000_000)))
-    return found or [_exact(workspace, ref)]
+    found = dict.fromkeys(workspace.activities.versions(ref.kind, ref.name, limit=1_000_000))
+    table = workspace.lake.open(ref.name) if ref.kind == "table" else None
+    if table is not None:  # dropping it takes the versions that other tools wrote too, which our records may need
+        found |= dict.fromkeys(Ref("table", ref.name, str(one.snapshot_id)) for one in table.metadata.snapshots)
+    return list(found) or [_exact(workspace, ref)]
 
 
 def _ended_badly(workspace: Workspace, ref: Ref) -> bool:

@@ -406,6 +406,9 @@ def _submit(
     try:
         jobs.start(folder)
     except BaseException as error:
+        # The supervisor may be up already: it ends by this wish. Where even that cannot be written, the record stays as it
+        # is, and whoever looks next starts the job or finds it running.
+        folder.write(jobs.CANCEL, {"at": time.time()})
         workspace.activities.fail(activity, f"The job could not be started: {error}")
         raise
     return Run(folder.path.name, workspace)

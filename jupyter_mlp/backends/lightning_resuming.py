@@ -7,6 +7,7 @@ the random generators and printed.
 
 from __future__ import annotations
 
+import builtins
 import random
 import time
 from collections.abc import Mapping
@@ -17,12 +18,18 @@ import lightning as L  # noqa: N812 - how everybody writes it
 import numpy as np
 import torch
 import torchmetrics
+from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric, _Sync
 
 from jupyter_mlp.backends.lightning_checkpoints import PLACE, AsyncCheckpoints
 from jupyter_mlp.store.attempts import log_of, size_of, taken_over
 from jupyter_mlp.store.jobs import RunFolder
 
 _STATE = "mlp"  # our part of a checkpoint
+_LOGGED = (  # what self.log was told of a metric
+    *("fx", "name", "prog_bar", "logger", "on_step", "on_epoch"),
+    *("enable_graph", "add_dataloader_idx", "dataloader_idx", "metric_attribute"),
+)
 
 
 class Positioned(Protocol):
@@ -57,7 +64,6 @@ class Checkpointer(L.Callback):
         self._run, self._pace, self._writer = run, pace, writer
         self._loader, self._steps = loader, steps
         self._restored: dict[str, Any] = {}  # our part of the checkpoint, until it is put back
-        self._sums: dict[str, dict[str, torch.Tensor]] = {}  # of epoch means, until their metric is logged again
         self._place = (0, 0)  # epoch and batch of the checkpoint under way
         self._last, self._last_at = 0, time.monotonic()
         self._look = 1  # the step at which the ranks agree on the next checkpoint
@@ -81,25 +87,26 @@ class Checkpointer(L.Callback):
         if batch_idx > 0:
             self._between(trainer, pl_module, batch_idx)
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Add what an epoch's mean had summed up before the kill, once its metric is there again."""
-        for name in [name for name in self._sums if name in trainer.fit_loop.epoch_loop._results]:
-            _add(trainer.fit_loop.epoch_loop._results[name], self._sums.pop(name))
-
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Complete what Lightning saves; every rank comes here, and the first one writes."""
         for name in [name for name in checkpoint if "hyper_parameters" in name or "hparams" in name]:
             del checkpoint[name]  # arguments come from the run's spec, and may be objects
         epoch, batch = self._place
-        ranks = _gathered(trainer, {"random": _random_state(trainer), "log": _log_size(self._run, trainer)})
+        mine = {
+            "random": _random_state(trainer),
+            "log": _log_size(self._run, trainer),
+            "sums": _sums(trainer),
+            "metrics": {name: _metric_state(metric) for name, metric in _metrics(pl_module)},
+        }
+        ranks = _gathered(trainer, mine)
         checkpoint["loops"] = {"fit_loop": _between_batches(trainer.fit_loop.state_dict(), epoch, batch)}
         checkpoint[_STATE] = {
             "epoch": epoch,
             "batch": batch,
             "stepped": trainer.fit_loop.epoch_loop._batches_that_stepped,
             "random": [rank["random"] for rank in ranks],
-            "sums": _sums(trainer),
-            "metrics": {name: _metric_state(metric) for name, metric in _metrics(pl_module)},
+            "sums": [rank["sums"] for rank in ranks],
+            "metrics": [rank["metrics"] for rank in ranks],
             "gradients": _gradients(trainer, pl_module),
             "events": size_of(self._run.path / "events.jsonl"),
             "logs": [rank["log"] for rank in ranks],
@@ -160,8 +167,11 @@ class Checkpointer(L.Callback):
         found, self._restored = self._restored, {}
         trainer.fit_loop._restarting = False  # or it leaves schedulers that look at a metric alone until the epoch has ended
         for name, metric in _metrics(module):
-            _set_metric(metric, found["metrics"].get(name))
-        self._sums = dict(found["sums"])
+            _set_metric(metric, found["metrics"][trainer.global_rank].get(name))
+        for name, one in found["sums"][trainer.global_rank].items():
+            trainer.fit_loop.epoch_loop._results[name] = _logged(trainer, one)
+        if found["batch"] > 0:
+            trainer._logger_connector._first_loop_iter = False  # at the first batch of an epoch, log() begins its sums again
         parameters = dict(module.named_parameters())
         for name, gradient in found["gradients"].items():
             parameters[name].grad = gradient.to(parameters[name].device)
@@ -193,7 +203,7 @@ def _gathered(trainer: L.Trainer, mine: dict[str, Any]) -> list[dict[str, Any]]:
     if trainer.world_size == 1:
         return [mine]
     found: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(found, mine)
+    torch.distributed.all_gather_object(found, move_data_to_device(mine, "cpu"))  # no rank can read another's device
     return found
 
 
@@ -220,26 +230,36 @@ def _set_random_state(trainer: L.Trainer, state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state(state["cuda"], trainer.strategy.root_device)
 
 
-def _sums(trainer: L.Trainer) -> dict[str, dict[str, torch.Tensor]]:
-    """What `self.log(..., on_epoch=True)` has summed up in this epoch, which Lightning does not save."""
+def _sums(trainer: L.Trainer) -> dict[str, dict[str, Any]]:
+    """What `self.log(..., on_epoch=True)` has summed up in this epoch, which Lightning does not save.
+
+    All but what is reduced within a sync_dist_group: a group cannot be written down, and is another after a restart.
+    """
     results = trainer.fit_loop.epoch_loop._results
-    return {name: _states(one) for name, one in results.items() if one.is_tensor and one.meta.on_epoch and not one.has_reset}
+    logged = {name: one for name, one in results.items() if one.is_tensor and one.meta.on_epoch and not one.has_reset}
+    return {name: _sum(one) for name, one in logged.items() if one.meta.sync.group is None}
 
 
-def _states(metric: Any) -> dict[str, torch.Tensor]:
-    return {name: getattr(metric, name) for name in ("value", "cumulated_batch_size") if hasattr(metric, name)}
+def _sum(metric: _ResultMetric) -> dict[str, Any]:
+    meta = metric.meta
+    return {
+        "states": {name: getattr(metric, name) for name in metric._defaults},
+        "meta": {name: getattr(meta, name) for name in _LOGGED},
+        "reduce": [meta.reduce_fx.__name__, meta.reduce_fx in (sum, min, max)],
+        "sync": [meta.sync.should, meta.sync.rank_zero_only],
+    }
 
 
-def _add(metric: Any, before: Mapping[str, torch.Tensor]) -> None:
-    """Add earlier batches to a metric that holds one batch: the same bits, because a sum of two knows no order."""
-    for name, value in before.items():
-        now = getattr(metric, name)
-        value = value.to(now.device)
-        if metric.meta.is_max_reduction or metric.meta.is_min_reduction:
-            setattr(metric, name, metric.meta.reduce_fx(value, now))
-        else:
-            setattr(metric, name, value + now)
-    metric._computed = None
+def _logged(trainer: L.Trainer, found: Mapping[str, Any]) -> _ResultMetric:
+    """Return what `self.log` had made of the batches before the kill, so that it goes on with it, or the epoch ends with it."""
+    (reduce, is_builtin), (should, only_first) = found["reduce"], found["sync"]
+    meta = _Metadata(**found["meta"], reduce_fx=getattr(builtins if is_builtin else torch, reduce))
+    meta.sync = _Sync(fn=trainer.strategy.reduce, _should=should, rank_zero_only=only_first)  # log() refuses one that is not the same
+    metric = _ResultMetric(meta, is_tensor=True)
+    for name, value in found["states"].items():
+        setattr(metric, name, value.to(trainer.strategy.root_device))
+    metric._update_count = 1  # or it warns that nothing was logged
+    return metric
 
 
 def _metrics(module: L.LightningModule) -> list[tuple[str, torchmetrics.Metric]]:

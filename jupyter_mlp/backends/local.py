@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import sys
@@ -25,6 +26,7 @@ RANK_VARIABLES = (
 )
 _LOG = "supervisor.log"
 _STARTS = 5  # in vain, before the run is called failed
+_BETWEEN_S = 0.25  # twice as long after each start in vain: what keeps it from coming up may pass
 _CANCEL_S = 30.0
 _PROCESSES_A_CORE = 4  # more only slow each other down
 
@@ -60,7 +62,8 @@ class LocalLauncher:
             return handle
         try:
             run = RunFolder(folder)
-            _not_in_vain(run)
+            if not _is_due(run):
+                return handle
             run.say({SUPERVISOR: "started"})
             python = (run.read("spec.json") or {}).get("python") or sys.executable  # whoever revives it may be in another environment
             command = [python, "-m", "jupyter_mlp.backends.supervisor", str(folder), str(workspace), str(held)]
@@ -85,14 +88,19 @@ def _lease(folder: Path) -> Lease:
     return Lease(folder / "supervisor.lock")
 
 
-def _not_in_vain(run: RunFolder) -> None:
-    words = [event[SUPERVISOR] for event in run.events()[0] if event.get(SUPERVISOR) in ("started", "up")]
-    if words[-_STARTS:] == ["started"] * _STARTS:
+def _is_due(run: RunFolder) -> bool:
+    """Whether to start a supervisor now: one that does not come up is given longer and longer to do so."""
+    starts = [event for event in run.events()[0] if event.get(SUPERVISOR) in ("started", "up")]
+    in_vain = len(list(itertools.takewhile(lambda event: event[SUPERVISOR] == "started", reversed(starts[-_STARTS:]))))
+    if in_vain and 0 <= time.time() - starts[-1]["at"] < _BETWEEN_S * 2**in_vain:
+        return False
+    if in_vain == _STARTS and not Lease(run.path / "ranks.lock").held:  # a training that goes on has not failed
         log = run.path / _LOG
         said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if log.exists() else []
         raise JobError(
             f"The job's supervisor was started {_STARTS} times and never came up.", f"Its last words: {' '.join(said) or 'none'}"
         )
+    return True
 
 
 def gpu_count() -> int:

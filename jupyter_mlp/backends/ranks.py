@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.leases import Lease
 from jupyter_mlp.store.processes import Process, identify
 
+HELD = "MLP_HELD"  # the number of the open ranks.lock
 _GRACE_S = 5.0
 _LOOK_S = 0.03
+_LEFT_S = 5.0  # for what the ranks left behind to end, once they have
 _ROOM = 2**20  # bytes: with less, a rank cannot even say why it ended
 
 
@@ -70,7 +72,7 @@ class Ranks:
         try:
             port = _free_port()
             for rank in range(self._world):
-                self._children.append(self._spawn(rank, held, {**self._told(rank, port), **environment}))
+                self._children.append(self._spawn(rank, held, {**self._told(rank, port), **environment, HELD: str(held)}))
         finally:
             os.close(held)  # from here on the ranks hold it, and nobody else
         known = [identify(child.pid).to_dict() for child in self._children]
@@ -89,15 +91,23 @@ class Ranks:
         broken = [rank for rank in range(self._world) if self._is_broken(rank)]
         if broken:
             self._first = self._first or broken
+        if broken or self._are_gone(self._processes()):  # all ended well, and what holds their lock is what they left behind
             self.stop(grace_s=0)
+            return False
         return True
 
     def stop(self, grace_s: float = _GRACE_S) -> None:
-        """End all processes of the attempt, with what they started; return when none is left."""
+        """End all processes of the attempt, with what they started; return when none is left.
+
+        What has put itself into another session cannot be told from other people's processes, and is left alone.
+        """
         asked_at = time.monotonic()
         while self.alive:
-            late = time.monotonic() - asked_at >= grace_s
-            for process in self._processes():
+            waited = time.monotonic() - asked_at
+            late, processes = waited >= grace_s, self._processes()
+            if waited >= grace_s + _LEFT_S and self._are_gone(processes):
+                break
+            for process in processes:
                 process.send(signal.SIGKILL if late else signal.SIGTERM)
                 process.end_orphans()
             self._pause(0.5)
@@ -173,6 +183,10 @@ class Ranks:
         self._poll()
         words = (self._word(rank) for rank in range(self._world))
         return [Process.from_dict(word) for word in words if "pid" in word]
+
+    def _are_gone(self, processes: Sequence[Process]) -> bool:
+        """Whether every rank has ended; one that has not said who it is may be about to."""
+        return len(processes) == self._world and not any(process.alive for process in processes)
 
     def _killed(self, rank: int) -> str:
         who = "The training process" if self._world == 1 else f"Training process {rank} of {self._world}"

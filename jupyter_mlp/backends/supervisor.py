@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from jupyter_mlp.backends.local import ALL_GPUS, gpu_count, visible_gpus
@@ -27,6 +28,7 @@ from jupyter_mlp.store.workspace import Workspace
 
 _LOOK_S = 0.05
 _ASK_EVERY = 6  # looks
+_FARTHEST = 20  # times that: who is far back in the queue asks less often, so that those in front get to ask
 
 
 def main(folder: Path, root: Path, lease: int) -> int:
@@ -41,9 +43,9 @@ def main(folder: Path, root: Path, lease: int) -> int:
         except Exception as error:  # noqa: BLE001 - a run that cannot be supervised has failed, and says so
             traceback.print_exc()
             supervisor.stop()
-            run.end(
-                FAILED, f"The job's supervisor failed: {type(error).__name__}: {error}", "supervisor.log in the run's folder has all of it."
-            )
+            if not run.has_result:  # what is trained is not lost because it could not be registered now: the next look does it
+                why = f"The job's supervisor failed: {type(error).__name__}: {error}"
+                run.end(FAILED, why, "supervisor.log in the run's folder has all of it.")
     jobs.fold(workspace, folder.name)
     return 0
 
@@ -56,8 +58,9 @@ class Supervisor:
         self._run, self._workspace = run, workspace
         self._world, self._retries = int(spec["gpus"]), int(spec["retries"])
         self._ranks = Ranks(run, self._world)
-        self._queue = Queue(workspace, run, workspace.settings.processes or gpu_count() or os.cpu_count() or 1)
-        self._state, self._place = WAITS, 0
+        devices = gpu_count() or os.cpu_count() or 1
+        self._queue = Queue(workspace, run, workspace.settings.processes or devices, devices)
+        self._state, self._place = self._queue.state, 0
 
     def run(self) -> None:
         """Go on from whatever is there: nothing yet, ranks of a killed supervisor, or what is left of a killed attempt."""
@@ -67,8 +70,6 @@ class Supervisor:
             return
         if done:
             self._ranks.adopt(done[-1].number)
-            if self._ranks.alive:
-                self._asked()  # with its place it was found again
             ending = self._watched()
         else:
             ending = self._attempt(None, Ending(False), [])
@@ -138,16 +139,25 @@ class Supervisor:
         """Wait for a place among the machine's processes; False when the job was cancelled meanwhile."""
         said = 0
         while not self._asked():
+            self._queue.leave()
             if self._is_cancelled:
                 return False
             if self._place != said:
                 said = self._place
                 self._run.say({SUPERVISOR: "note", "note": f"queued: place {said}, for {self._world} of the machine's processes"})
-            time.sleep(_LOOK_S * _ASK_EVERY)
+            self._pause()
         return not self._is_cancelled
 
+    def _pause(self) -> None:
+        """Wait until it is time to ask again, or the job is cancelled."""
+        for _ in range(max(1, min(self._place, _FARTHEST))):
+            time.sleep(_LOOK_S * _ASK_EVERY)
+            if self._is_cancelled:
+                return
+
     def _asked(self) -> bool:
-        self._state, self._place = self._queue.ask()
+        with suppress(TimeoutError):  # very many ask: what this job was told last holds until it gets to ask again
+            self._state, self._place = self._queue.ask()
         return self._state != WAITS
 
     @property

@@ -22,6 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from jupyter_mlp.backends.ranks import HELD
 from jupyter_mlp.core.errors import JobError, MLPError, storage_error
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.store import batches, jobs
@@ -36,6 +37,8 @@ _LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer"
 def main(folder: Path) -> int:
     """Train; return the exit status. How it ended, and why, stands in rank.<n>.json."""
     run = RunFolder(folder)
+    if held := os.environ.pop(HELD, ""):
+        os.set_inheritable(int(held), False)  # no program that the user's code starts may hold it longer than we live
     rank = int(os.environ.get("RANK", "0"))
     me = {**this_process().to_dict(), "attempt": int(os.environ.get("MLP_ATTEMPT", "1"))}
     word = f"rank.{rank}.json"

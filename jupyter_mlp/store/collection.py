@@ -63,10 +63,12 @@ def collect(workspace: Workspace, dry: bool = True) -> Collection:
         since = garbage.since(workspace)
         records = holders.read(workspace)
         gone = _expired(workspace, records)
-        expired = tuple(sorted({ref for record in gone for ref in record.made}))
+        left = _without(records, gone)
+        # What was given again since stands by that younger record: only the old one goes.
+        expired = tuple(sorted({ref for record in gone for ref in record.made} - set(left.makers)))
         if not dry:
             _release(workspace, gone)
-        records = _without(records, gone) if dry else holders.read(workspace)
+        records = left if dry else holders.read(workspace)
         planned = garbage.changes(workspace, records, since)
         reached = garbage.reach(workspace, records, planned)
         if not dry:
@@ -94,11 +96,13 @@ def _expired(workspace: Workspace, records: Records) -> list[Record]:
 
 
 def _release(workspace: Workspace, gone: list[Record]) -> None:
+    """Release what the rules let go, and nothing else: a record that the rules keep stands, whatever it has in common with these."""
+    ids = {record.id for record in gone}
     with workspace.database.transaction(write=True) as connection:
         for record in gone:
             closed, _, needed = holders.closure(connection, record.made)
             if not needed:  # somebody may have begun to use it since the records were read
-                holders.forget(connection, closed or [record.id])
+                holders.forget(connection, closed if closed and ids.issuperset(closed) else [record.id])
 
 
 def _without(records: Records, gone: list[Record]) -> Records:
@@ -138,7 +142,7 @@ class _Files:
 
     def _found(self, ref: Ref) -> Iterator[str]:
         if ref.kind == "dataset":
-            yield from garbage.dataset_files(self._workspace, self._records, ref)
+            yield from garbage.dataset_files(self._workspace, self._records.describers(ref))
         elif ref.kind == "table" and ref.name in self._tables and ref.version:
             yield from self._tables[ref.name].files({int(ref.version)}, data_only=True)
         elif ref.kind in ("run", "model", "pipeline"):

@@ -64,16 +64,17 @@ def _rewritten(workspace: Workspace, table: Any, base: Ref) -> Ref | None:
     schema = lake.storable(workspace.lake.schema(name, version))
     content = ContentHash()
     staged = workspace.lake.stage(name, content.over(_rows(table, schema)), schema)
-    with workspace.activities.recording("compact", name=name, used=[base]) as draft:
-        table_versions.protect(workspace.lake, base)
-        snapshot = workspace.lake.replace_files(name, version, staged)
-        if snapshot is not None:
-            draft.made.append(Ref("table", name, snapshot))
-            columns = [[column.name, str(column.type)] for column in schema]
-            draft.facts.update(rows=workspace.lake.rows(name, snapshot), columns=columns, content=content.hexdigest())
-    if snapshot is None:
-        workspace.lake.discard(staged)
-        return None
+    with workspace.lake.leased(staged):
+        with workspace.activities.recording("compact", name=name, used=[base]) as draft:
+            table_versions.protect(workspace.lake, base)
+            snapshot = workspace.lake.replace_files(name, version, staged)
+            if snapshot is not None:
+                draft.made.append(Ref("table", name, snapshot))
+                columns = [[column.name, str(column.type)] for column in schema]
+                draft.facts.update(rows=workspace.lake.rows(name, snapshot), columns=columns, content=content.hexdigest())
+        if snapshot is None:
+            workspace.lake.discard(staged)
+            return None
     workspace.seen[name] = snapshot
     return draft.made[0]
 

@@ -16,7 +16,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def since(workspace: Workspace) -> Since:
 
 def changes(workspace: Workspace, records: Records, since: Since) -> list[tuple[TableVersions, Change]]:
     """Return what is to be done to each table of the lake."""
-    held, released = versions(records.held, records), versions(records.released, records)
+    held, released = versions(_held(records)), versions(records.releasers)
     found = []
     for table in table_versions.every(workspace.lake):
         mine = held.get(table.name, set())
@@ -83,23 +83,27 @@ def changes(workspace: Workspace, records: Records, since: Since) -> list[tuple[
     return found
 
 
-def versions(refs: Iterable[Ref], records: Records) -> dict[str, set[int]]:
-    """Return the Iceberg snapshots behind some references, by table."""
+def versions(described: Mapping[Ref, list[Record]]) -> dict[str, set[int]]:
+    """Return the Iceberg snapshots behind some references, by table; with each come the records that tell where it is."""
     found: dict[str, set[int]] = {}
-    for ref in refs:
+    for ref, records in described.items():
         if ref.kind == "table" and ref.version and ref.version.isdigit():
             found.setdefault(ref.name, set()).add(int(ref.version))
         elif ref.kind == "dataset":
-            for record in records.describers(ref):
+            for record in records:
                 told = record.facts.get("dataset") or {}
                 if str(told.get("snapshot", "")).isdigit():
                     found.setdefault(told["table"], set()).add(int(told["snapshot"]))
     return found
 
 
+def _held(records: Records) -> dict[Ref, list[Record]]:
+    return {ref: records.describers(ref) for ref in records.held}
+
+
 def commit(workspace: Workspace, planned: list[tuple[TableVersions, Change]], records: Records) -> None:
     """Carry out what was planned for the tables; where somebody committed meanwhile, that table waits for the next time."""
-    held = versions(records.held, records)
+    held = versions(_held(records))
     for table, change in planned:
         table.apply(workspace.lake, change)
         if not change.drop and not held.get(table.name):
@@ -115,8 +119,8 @@ def reach(workspace: Workspace, records: Records, planned: list[tuple[TableVersi
         found.released_files |= table.files(set(table.all) - kept) | (table.own_files() if change.drop else set())
     there = {table.name for table, change in planned if not change.drop}
     found.dropped = {"/".join(["lake", *split(ref.name)]) for ref in records.released if ref.kind == "table" and ref.name not in there}
-    found.folders = _dataset_folders(workspace, records, records.held)
-    found.released_folders = _dataset_folders(workspace, records, records.released) - found.folders
+    found.folders = _dataset_folders(workspace, _held(records))
+    found.released_folders = _dataset_folders(workspace, records.releasers) - found.folders
     living = [record for record in records.records if record.state != FORGOTTEN]
     gone = [record for record in records.records if record.state == FORGOTTEN]
     found.trees = _trees(workspace, records.held, living) | _endpoints(workspace, records.held)
@@ -178,13 +182,14 @@ def _why(workspace: Workspace, path: str, reached: Reach) -> str | None:
     return RELEASED if tree in reached.released_trees else LEFT_OVER
 
 
-def _dataset_folders(workspace: Workspace, records: Records, refs: Iterable[Ref]) -> set[str]:
-    return {os.path.dirname(path) for ref in refs if ref.kind == "dataset" for path in dataset_files(workspace, records, ref)}
+def _dataset_folders(workspace: Workspace, described: Mapping[Ref, list[Record]]) -> set[str]:
+    told = (dataset_files(workspace, records) for ref, records in described.items() if ref.kind == "dataset")
+    return {os.path.dirname(path) for paths in told for path in paths}
 
 
-def dataset_files(workspace: Workspace, records: Records, ref: Ref) -> set[str]:
-    """Return the paths of a dataset version's files."""
-    told = (record.facts.get("dataset") or {} for record in records.describers(ref))
+def dataset_files(workspace: Workspace, records: Iterable[Record]) -> set[str]:
+    """Return the paths of a dataset version's files, as the records that made it tell them."""
+    told = (record.facts.get("dataset") or {} for record in records)
     return {str(workspace.root / name) for one in told for name in one.get("files", ())}
 
 

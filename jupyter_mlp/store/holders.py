@@ -102,12 +102,16 @@ class Records:
         return {ref for record in self.records for ref in record.released} - self.held
 
     def describers(self, ref: Ref) -> list[Record]:
-        """Return the records that say where a thing's bytes are, released or not."""
-        return self._describers.get(ref, [])
+        """Return the records that say where a thing's bytes are: released ones only where none stands.
+
+        A question asked again after its answer was forgotten has the same version, but its bytes are new ones.
+        """
+        return self.makers.get(ref) or self.releasers.get(ref, [])
 
     @cached_property
-    def _describers(self) -> dict[Ref, list[Record]]:
-        return _grouped((ref, record) for record in self.records for ref in (*record.made, *record.released))
+    def releasers(self) -> dict[Ref, list[Record]]:
+        """Which records made a thing and released it; others may have made it again since."""
+        return _grouped((ref, record) for record in self.records for ref in record.released)
 
 
 def read(workspace: Workspace) -> Records:

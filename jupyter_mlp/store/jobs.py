@@ -212,6 +212,8 @@ def settled(workspace: Workspace, activity: Activity) -> Activity:
             return fold(workspace, activity.id)
         except NotFoundError:
             return workspace.activities.fail(activity, "It was killed before the job was written.")
+        except OSError:
+            return activity  # on a full disk no model is registered: a later look does it, and this one shows the others
     told = activity.facts.get(PROCESS)
     if activity.host == socket.gethostname() and told and not Process.from_dict(told).alive:
         return workspace.activities.fail(activity, "The process that did this was killed.")

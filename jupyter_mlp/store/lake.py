@@ -188,6 +188,17 @@ class Lake:
             Path(path).unlink(missing_ok=True)
             self._end_lease(path)
 
+    @contextmanager
+    def leased(self, paths: Sequence[str]) -> Iterator[None]:
+        """Keep a clean-up away from staged files until the block ends, however it ends.
+
+        An error leaves the files: whether a version has them may not be known. If none has, a clean-up takes them later.
+        """
+        try:
+            yield
+        finally:
+            self._end_lease(*paths)
+
     def _end_lease(self, *paths: str) -> None:
         for path in paths:
             self._leases.pop(path, ExitStack()).close()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import Counter
+from collections.abc import Mapping
 
 from jupyter_mlp.core import queueing
 from jupyter_mlp.core.entities import RUNNING
@@ -27,15 +29,19 @@ class Queue:
     """A job's view of the queue of its machine.
 
     Args:
-        capacity: processes that the machine runs at the same time: one a GPU, or one a core.
+        capacity: processes that the machine runs at the same time: one a GPU, or one a core, unless the settings say another number.
+        devices: how many GPUs there are, or cores; as many as `capacity` where it is not told.
     """
 
-    def __init__(self, workspace: Workspace, run: RunFolder, capacity: int) -> None:
-        self._workspace, self._run, self._capacity = workspace, run, capacity
+    def __init__(self, workspace: Workspace, run: RunFolder, capacity: int, devices: int = 0) -> None:
+        self._workspace, self._run, self._capacity, self._count = workspace, run, capacity, devices or capacity
         self._id, self._spec = run.path.name, run.read("spec.json") or {}
 
     def ask(self) -> tuple[str, int]:
-        """Return what this job may do now, written down before anybody else can ask, and its place among those who wait."""
+        """Return what this job may do now, written down before anybody else can ask, and its place among those who wait.
+
+        Room that is to be given back is written down as free by `leave`, once it is; until then nobody is let into it.
+        """
         held = self._locked()
         try:
             told = self._run.read(_TICKET) or {"state": WAITS, "devices": []}
@@ -43,23 +49,39 @@ class Queue:
             others = [found for found in _tickets(self._workspace) if found[0].job != self._id]
             tickets = [mine, *(ticket for ticket, _ in others)]
             states = queueing.decided(tickets, self._capacity)
+            used = sum(min(ticket.needs, self._capacity) for ticket in tickets[1:] if ticket.state != WAITS)
+            if told["state"] == WAITS and used + min(mine.needs, self._capacity) > self._capacity:
+                states[self._id] = WAITS  # those who have to make room for it are still there
             state = states[self._id]
-            taken = {device for ticket, devices in others if ticket.state != WAITS for device in devices}
+            leaves = state == WAITS and told["state"] != WAITS
+            taken = Counter(device for ticket, devices in others if ticket.state != WAITS for device in devices)
             devices = [] if state == WAITS else told["devices"] or self._devices(mine.needs, taken)
-            if {**told, "state": state, "devices": devices} != told or "host" not in told:
+            if not leaves and ({**told, "state": state, "devices": devices} != told or "host" not in told):
                 here = {"host": socket.gethostname(), "needs": mine.needs, "priority": mine.priority}
                 self._run.write(_TICKET, {**here, "state": state, "devices": devices})
             return state, queueing.places(tickets, [job for job, now in states.items() if now == WAITS]).get(self._id, 0)
         finally:
             os.close(held)
 
+    def leave(self) -> None:
+        """Say that none of this job's processes runs any more; it waits for its next turn."""
+        told = self._run.read(_TICKET)
+        if told is not None and told["state"] != WAITS:
+            self._run.write(_TICKET, {**told, "state": WAITS, "devices": []})
+
+    @property
+    def state(self) -> str:
+        """What this job was told last, by whichever supervisor of it asked."""
+        return str((self._run.read(_TICKET) or {}).get("state", WAITS))
+
     @property
     def devices(self) -> list[int]:
         """The numbers of the GPUs, or of the cores, that are this job's while it may run."""
         return list((self._run.read(_TICKET) or {}).get("devices", ()))
 
-    def _devices(self, needs: int, taken: set[int]) -> list[int]:
-        return [number for number in range(self._capacity) if number not in taken][:needs]
+    def _devices(self, needs: int, taken: Mapping[int, int]) -> list[int]:
+        """Return the least used ones: the setting `processes` may let more of them run than there are devices, or fewer."""
+        return sorted(range(max(self._count, needs)), key=lambda number: (taken.get(number, 0), number))[:needs]
 
     def _order(self) -> int:
         return self._workspace.activities.get(self._id).seq

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store.fingerprints import fingerprint
+from jupyter_mlp.store.fingerprints import fingerprint, public
 from jupyter_mlp.store.lake import storable
 
 if TYPE_CHECKING:
@@ -116,18 +115,19 @@ def _files(url: str, in_place: bool) -> Source:
         if isinstance(error, MLPError):
             raise
         raise InvalidInputError(
-            f"{_public(url)} cannot be opened: {error}", "Give a path, or a URL such as s3://bucket/folder/*.parquet."
+            f"{public(url)} cannot be opened: {public(str(error))}", "Give a path, or a URL such as s3://bucket/folder/*.parquet."
         ) from error
     kinds = sorted({_format(one) for one in paths})
     if len(kinds) > 1:
         raise InvalidInputError(
-            f"{_public(url)} holds files of several formats: {', '.join(kinds)}.", f"Name one kind, like {url.rstrip('/')}/*.{kinds[0]}."
+            f"{public(url)} holds files of several formats: {', '.join(kinds)}.",
+            f"Name one kind, like {public(url).rstrip('/')}/*.{kinds[0]}.",
         )
     with _unreadable(url, kinds[0]):
         dataset = _dataset(system, paths, kinds[0], _above(system, path))
     schema = storable(dataset.schema)
     used = tuple(fingerprint(system, one, footer=in_place) for one in paths)
-    label = _public(url) + (f" ({len(paths)} files)" if len(paths) > 1 else "")
+    label = public(url) + (f" ({len(paths)} files)" if len(paths) > 1 else "")
     if in_place:
         in_files = dataset.schema.names == next(dataset.get_fragments()).physical_schema.names
         return Source(label, used, schema, tuple, _lying(system, paths, kinds[0], dataset.schema, in_files))
@@ -187,7 +187,7 @@ def _unreadable(url: str, kind: str) -> Iterator[None]:
         if isinstance(error, MLPError):
             raise
         reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise InvalidInputError(f"{_public(url)} cannot be read as {kind}: {reason}.", "Check the file, or name another.") from error
+        raise InvalidInputError(f"{public(url)} cannot be read as {kind}: {public(reason)}.", "Check the file, or name another.") from error
 
 
 def _lying(system: Any, paths: list[str], kind: str, schema: pa.Schema, in_files: bool) -> tuple[str, ...]:
@@ -231,7 +231,7 @@ def _matching(system: Any, path: str, url: str) -> list[str]:
     found = sorted(one for one in found if _format_or_none(one))
     if not found:
         raise NotFoundError(
-            f"No Parquet, CSV or JSON file at {_public(url)}.", "Check the path; a folder or a glob such as data/*.csv works too."
+            f"No Parquet, CSV or JSON file at {public(url)}.", "Check the path; a folder or a glob such as data/*.csv works too."
         )
     return found
 
@@ -258,11 +258,3 @@ def _reader(kind: str, path: str) -> Any:
     return ds.CsvFileFormat(
         parse_options=pc.ParseOptions(delimiter=delimiter, newlines_in_values=True), read_options=pc.ReadOptions(block_size=64 * 2**20)
     )
-
-
-def _public(url: str) -> str:
-    """The URL without user and password."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[1]).geturl()

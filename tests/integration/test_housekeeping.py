@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.exceptions import TableAlreadyExistsError
 from sqlalchemy.exc import IntegrityError
@@ -119,6 +120,21 @@ def test_a_version_that_others_wrote_is_held_once_it_is_used(workspace: Workspac
     assert workspace.lake.rows("lake.t", str(theirs.version)) == 2000
     with pytest.raises(ConflictError, match="needs it: pin:"):
         mlp.forget(str(theirs))
+
+
+def test_a_table_is_not_dropped_while_a_version_that_others_wrote_is_held(workspace: Workspace) -> None:
+    mlp.write_table("lake.t", frame(1))
+    workspace.lake.catalog.load_table("lake.t").append(frame(2))
+    theirs = Ref("table", "lake.t", workspace.lake.current("lake.t"))
+    pin = mlp.pin(str(theirs))
+    workspace.seen["lake.t"] = str(theirs.version)
+    mlp.write_table("lake.t", frame(3))
+    with pytest.raises(ConflictError, match=f"{pin.reference.short}"):
+        mlp.forget("lake.t", all=True)
+    collected()
+    assert workspace.lake.rows("lake.t", str(theirs.version)) == 2000
+    assert pin.reference in mlp.forget("lake.t", all=True, cascade=True).refs
+    assert workspace.lake.names() == []
 
 
 def test_the_newest_version_of_a_table_is_what_its_name_means(workspace: Workspace) -> None:
@@ -265,6 +281,24 @@ def test_rules_by_age_and_by_size(workspace: Workspace, monkeypatch: pytest.Monk
     assert workspace.lake.rows("lake.t", str(tables[1].version)) == 1000
 
 
+def test_what_was_given_again_stands_by_its_young_record(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = derived(workspace, "old")
+    derived(workspace, "old", number=2)
+    known = workspace.activities.find("old1")
+    assert known is not None
+    long_ago = {"id": known.id, "at": time.time() - 100 * 86_400}
+    with workspace.database.transaction(write=True) as connection:
+        connection.execute("UPDATE activities SET started_at = :at, ended_at = :at WHERE id = :id", long_ago)
+    today = workspace.activities.again(known)
+    derived(workspace, "old", number=3)
+    monkeypatch.setenv("MLP_KEEP_DAYS", "90")
+    workspace.__dict__.pop("settings", None)
+    assert mlp.gc().found.expired == collected().found.expired == ()
+    assert workspace.activities.get(today.id).state == "finished"
+    assert workspace.activities.get(known.id).state == "forgotten"
+    assert mlp.dataset(str(first)).to_arrow().num_rows == 1000
+
+
 def test_one_clean_up_at_a_time(workspace: Workspace) -> None:
     mlp.write_table("lake.t", frame(1))
     with writers.alone(workspace.root), pytest.raises(ConflictError, match="Another clean-up"):
@@ -314,6 +348,33 @@ def test_an_answer_is_not_given_again_from_what_was_forgotten_this_moment(worksp
     mlp.forget(str(first))
     with pytest.raises(MLPError, match="forgotten this moment"):
         workspace.activities.again(known, "other", [Ref("dataset", "other", first.version)])
+
+
+def answered(workspace: Workspace) -> Ref:
+    """An answer as a question has it: the same question has the same version."""
+
+    def write(folder: Path) -> list[str]:
+        folder.mkdir(parents=True)
+        pq.write_table(frame(1), folder / "part-0.parquet")
+        return []
+
+    with workspace.activities.recording("query", name="trips", key="trips") as draft:
+        return datasets.publish(workspace, draft, "trips", write, version="ab" * 16)
+
+
+def test_an_answer_that_was_forgotten_and_asked_again_has_new_bytes(workspace: Workspace) -> None:
+    def files() -> int:
+        return len(list((workspace.root / "lake").rglob("*.parquet")))
+
+    for cleaned in (False, True):
+        mlp.forget(str(answered(workspace)))
+        if cleaned:
+            collected()
+            assert files() == 0
+        again = answered(workspace)
+        done = collected()
+        assert files() == 1 and done.found.missing == ()  # those of the first answer go at once
+        assert mlp.dataset(str(again)).to_arrow().num_rows == 1000
 
 
 def test_running_endpoints_stay(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

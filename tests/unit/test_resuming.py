@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,7 @@ from jupyter_mlp.store import attempts, checkpoints, jobs
 from jupyter_mlp.store.jobs import RunFolder
 
 STEPS, EPOCHS = 4, 3
+RANK = int(os.environ.get("RANK", "0"))
 
 
 class Killed(Exception):
@@ -38,7 +44,7 @@ class Rows(IterableDataset):
 
     def __iter__(self) -> Iterator[Any]:
         for number in range(self.start, STEPS):
-            made = torch.Generator().manual_seed(100 * self.epoch + number)
+            made = torch.Generator().manual_seed(100 * self.epoch + number + 10_000 * RANK)
             x = torch.randn(8, 3, generator=made)
             yield x, x.sum(1) + torch.randn(8, generator=made)
 
@@ -60,8 +66,11 @@ class Net(L.LightningModule):
         loss = nn.functional.mse_loss(out, y) * (1 + random.random() + float(np.random.random()))
         self.mae.update(out.detach(), y)
         self.log("mae", self.mae, on_step=False, on_epoch=True)
-        self.log("mean", loss, on_step=False, on_epoch=True)
+        self.log("mean", loss, on_step=False, on_epoch=True, sync_dist=True)
         self.log("peak", loss.detach(), on_step=False, on_epoch=True, reduce_fx=torch.max)
+        self.log("least", loss.detach(), on_step=True, on_epoch=True, reduce_fx=min)
+        if index == 0:  # and never again in this epoch
+            self.log("first", loss.detach(), on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: Any, index: int) -> None:
@@ -102,7 +111,7 @@ def fit(folder: Path, kind: type[Net], killed_at: int = -1, every: int = 1, resu
     trainer = L.Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
-        callbacks=[Checkpointer(run, Pace(steps=every), writer, rows, STEPS), Reporter(run, EPOCHS, STEPS, 8)],
+        callbacks=[Checkpointer(run, Pace(steps=every), writer, rows, STEPS), *([Reporter(run, EPOCHS, STEPS, 8)] if RANK == 0 else [])],
         plugins=[writer],
         logger=False,
         enable_checkpointing=False,
@@ -132,7 +141,8 @@ def test_broken_off_at_any_step(tmp_path: Path, kind: type[Net], more: dict[str,
     straight = tmp_path / "straight"
     straight.mkdir()
     expected, series = bits(fit(straight, kind, **more)), jobs.metric_series(RunFolder(straight))
-    assert {"mae", "mean", "peak", "val_loss", "train_loss"} == set(series) and len(series["mae"]) == EPOCHS
+    logged = {"mae", "mean", "peak", "least", "least_step", "least_epoch", "first", "val_loss", "train_loss"}
+    assert set(series) == logged and len(series["mae"]) == EPOCHS
     for step in range(2, STEPS * EPOCHS) if kind is Net and not more else (3, STEPS, STEPS + 1, 2 * STEPS - 1):
         folder = tmp_path / str(step)
         folder.mkdir()
@@ -149,3 +159,35 @@ def test_broken_off_at_any_step(tmp_path: Path, kind: type[Net], more: dict[str,
 def test_without_a_pace_nothing_is_written(tmp_path: Path) -> None:
     fit(tmp_path, Net, every=0)
     assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_every_rank_goes_on_with_its_own_sums(tmp_path: Path) -> None:
+    """Metrics over both ranks are the same with and without a kill in the middle of an epoch."""
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    in_two(straight)
+    in_two(killed, killed_at=STEPS + 2)
+    found, _ = checkpoints.newest(killed / "checkpoints")
+    assert found is not None and found.step == STEPS + 2
+    in_two(killed, resume=found.path)
+    series = jobs.metric_series(RunFolder(straight))
+    assert series["mean"] and series["mae"] and jobs.metric_series(RunFolder(killed)) == series
+
+
+def in_two(folder: Path, killed_at: int = -1, resume: Path | None = None) -> None:
+    """Fit in two processes."""
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, __file__, str(folder), str(killed_at), str(resume or "")]
+    told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    told |= {"TORCHELASTIC_RUN_ID": "two", "GLOO_SOCKET_IFNAME": "lo"}
+    ranks = [subprocess.Popen(command, env={**os.environ, **told, "RANK": str(one), "LOCAL_RANK": str(one)}) for one in range(2)]
+    assert [rank.wait(120) for rank in ranks] == [0, 0]
+
+
+if __name__ == "__main__":
+    AsyncCheckpoints.busy = False  # type: ignore[assignment, method-assign]
+    with suppress(Killed):
+        fit(Path(sys.argv[1]), Net, int(sys.argv[2]), resume=Path(sys.argv[3]) if sys.argv[3] else None, devices=2, strategy="ddp")

@@ -9,6 +9,7 @@ import uuid
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import fsspec
 import pandas as pd
@@ -121,6 +122,31 @@ def test_places_that_are_none(workspace: Workspace, tmp_path: Path) -> None:
         assert error.value.hint  # type: ignore[attr-defined]
 
 
+class Web:
+    """A filesystem whose paths are URLs, as fsspec's http is."""
+
+    protocol = ("http", "https")
+
+    def info(self, path: str) -> dict[str, Any]:
+        return {"size": 1, "name": path}
+
+
+def test_no_record_holds_a_password_or_a_key(workspace: Workspace) -> None:
+    urls = [f"https://{who}host/a/x.csv{query}" for who in ("", "ann:secret@") for query in ("", "?sig=TOKEN")]
+    made = {fingerprints.fingerprint(Web(), url) for url in urls}
+    assert {unquote(ref.name) for ref in made} == {"https://host/a/x.csv"}
+    assert len(made) == 2  # another query may be other rows
+    for text, said in (
+        ("zip://x.csv::https://ann:secret@host/a.zip?sig=TOKEN", "zip://x.csv::https://host/a.zip"),
+        ("404, url='https://ann@host/a.csv?sig=TOKEN' of https://b:c@host", "404, url='https://host/a.csv' of https://host"),
+        ("data/a?.csv", "data/a?.csv"),
+    ):
+        assert fingerprints.public(text) == said
+    with pytest.raises(MLPError) as error:
+        mlp.write_table("t", "memory://ann:secret@host/none.csv?sig=TOKEN")
+    assert "secret" not in str(error.value) and "TOKEN" not in str(error.value)
+
+
 def test_files_in_place_are_not_copied(workspace: Workspace, tmp_path: Path) -> None:
     pq.write_table(ROWS, tmp_path / "a.parquet")
     made = mlp.write_table("t", str(tmp_path / "a.parquet"), in_place=True)
@@ -163,6 +189,26 @@ def test_a_later_change_is_named_at_the_next_read(workspace: Workspace, tmp_path
         again = mlp.write_table("t", str(path), in_place=True)
         questions.ask(workspace, "SELECT * FROM lake.t", {})
         assert rows(workspace, again.ref) == pq.read_table(path).to_pydict()
+
+
+def test_a_change_is_named_when_the_version_that_took_the_file_is_forgotten(workspace: Workspace, tmp_path: Path) -> None:
+    for name in "ab":
+        pq.write_table(ROWS, tmp_path / f"{name}.parquet")
+    first = mlp.write_table("t", str(tmp_path / "a.parquet"), in_place=True)
+    second = mlp.write_table("t", str(tmp_path / "b.parquet"), in_place=True, append=True)
+    mlp.forget(first.ref)
+    fingerprints.check(workspace, "lake.t", str(second.reference.version))
+    pq.write_table(ROWS.slice(1), tmp_path / "a.parquet")
+    with pytest.raises(StorageError, match=r"a\.parquet changed since"):
+        fingerprints.check(workspace, "lake.t", str(second.reference.version))
+
+
+def test_a_file_in_place_that_no_record_knows_is_not_trusted(workspace: Workspace, tmp_path: Path) -> None:
+    pq.write_table(ROWS, tmp_path / "a.parquet")
+    paths = [str(tmp_path / "a.parquet")]
+    version = workspace.lake.commit("lake.t", ROWS.schema, paths, lying=True).snapshot
+    with pytest.raises(StorageError, match="no record says what it was"):
+        fingerprints.check(workspace, "lake.t", version)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from proof_writers import prove
 
 import jupyter_mlp as mlp
-from jupyter_mlp.core.errors import ConflictError
+from jupyter_mlp.core.errors import ConflictError, MLPError
 from jupyter_mlp.store import commits, datasets
 from jupyter_mlp.store.workspace import Workspace
 
@@ -158,3 +158,19 @@ def test_a_broken_queue_is_no_failed_commit(workspace: Workspace, postgres: Any,
     monkeypatch.setattr(workspace.lake._book, "swap", cut)
     found = mlp.write_table("lake.t", pa.table({"a": [2]}), append=True)
     assert found.rows == 2 and workspace.activities.recent()[0].state == "finished"
+
+
+def test_no_lease_outlives_a_write_that_fails(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlp.write_table("lake.t", pa.table({"a": [1]}))
+    mlp.write_table("lake.t", pa.table({"a": [2]}), append=True)
+    failing = (KeyboardInterrupt, ConflictError("lake.t is being written by others.", "Later."), OSError(28, "disk full"))
+    for error in failing:
+        monkeypatch.setattr(commits, "commit", lambda *_args, error=error, **_options: (_ for _ in ()).throw(error))
+        for write in (lambda: mlp.write_table("lake.t", pa.table({"a": [3]})), lambda: mlp.compact("lake.t")):
+            with pytest.raises((KeyboardInterrupt, MLPError)):
+                write()
+            assert workspace.lake._leases == {} and not list((workspace.root / "writers").iterdir())
+    monkeypatch.setattr(workspace.activities, "find", lambda *_: 1 / 0)  # before anything is committed
+    with pytest.raises(ZeroDivisionError):
+        mlp.write_table("lake.t", pa.table({"a": [3]}))
+    assert workspace.lake._leases == {}
