@@ -209,7 +209,7 @@ def write_table(name: str, source: Any, *, append: bool = False, in_place: bool 
         raise InvalidInputError(f"The namespace {lake.DATASETS} belongs to dataset versions.", "Choose another, like lake.flights.")
     opened = sources.open_source(source, in_place=in_place)
     before = _version_of(workspace, full)
-    content = sources.ContentHash()
+    content = sources.ContentHash(opened.schema)
     staged = list(opened.lying) or workspace.lake.stage(full, content.over(opened.batches()), opened.schema)
     with workspace.lake.leased(staged):
         identity = digest([str(ref) for ref in opened.used]) if opened.lying else content.hexdigest()

@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jupyter_mlp.core.errors import StorageError, storage_error
@@ -86,6 +86,8 @@ class Artifacts:
         """Store `data` once; return its sha256, which is its name. A `suffix` such as .html is for those who open the file."""
         digest = hashlib.sha256(data).hexdigest()
         target = self.path(digest, suffix)
+        with suppress(OSError):  # it is not there, or another user's, or on a read-only disk
+            os.utime(target)  # a clean-up leaves young ones alone: no record of ours names it yet
         if not target.exists():
             publish_bytes(target, data)
         return digest

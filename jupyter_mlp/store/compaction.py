@@ -62,7 +62,7 @@ def _rewritten(workspace: Workspace, table: Any, base: Ref) -> Ref | None:
     """The new version with the rows of `base`; None where somebody wrote the table meanwhile."""
     name, version = base.name, str(base.version)
     schema = lake.storable(workspace.lake.schema(name, version))
-    content = ContentHash()
+    content = ContentHash(schema)
     staged = workspace.lake.stage(name, content.over(_rows(table, schema)), schema)
     with workspace.lake.leased(staged):
         with workspace.activities.recording("compact", name=name, used=[base]) as draft:

@@ -53,7 +53,7 @@ class Database:
         if not self._ready:
             self._migrate_if_old()
             self._ready = True
-        with self._sqlite(write) if self.path else self._server() as connection:
+        with self._sqlite(write) if self.path else self._server(write) as connection:
             yield connection
 
     def _migrate_if_old(self) -> None:
@@ -77,7 +77,7 @@ class Database:
                 if "no such table" in str(error):
                     return None
                 raise
-        with self._server() as connection:
+        with self._server(False) as connection:
             if connection.execute("SELECT to_regclass('alembic_version') AS found")[0]["found"] is None:
                 return None
             rows = connection.execute("SELECT version_num FROM alembic_version")
@@ -109,10 +109,13 @@ class Database:
             raw.close()
 
     @contextmanager
-    def _server(self) -> Iterator[Connection]:
+    def _server(self, write: bool) -> Iterator[Connection]:
         from jupyter_mlp.store import servers
 
-        with servers.plain_errors(), servers.engine(self.url).begin() as raw:
+        engine = servers.engine(self.url)
+        if not write:  # all that is read together is of one moment, as it is in SQLite
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with servers.plain_errors(), engine.begin() as raw:
             yield _ServerConnection(raw)
 
 

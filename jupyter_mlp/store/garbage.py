@@ -141,7 +141,9 @@ def walk(workspace: Workspace, reached: Reach, since: Since) -> Iterator[Item]:
                     found = os.stat(path, follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                if why and found.st_ctime < {RELEASED: math.inf, DROPPED: since.living, LEFT_OVER: since.old}[why]:
+                # An artifact that was released may be put again, by somebody whose record does not name it yet.
+                released = since.living if top == "artifacts" else math.inf
+                if why and found.st_ctime < {RELEASED: released, DROPPED: since.living, LEFT_OVER: since.old}[why]:
                     yield Item(path, found.st_size, why)
 
 

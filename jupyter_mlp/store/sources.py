@@ -35,21 +35,26 @@ class Source:
 
 
 class ContentHash:
-    """Identity of rows that stream by: the same rows in the same order have the same one."""
+    """Identity of rows that stream by: the same rows in the same order under the same columns have the same one."""
 
-    def __init__(self) -> None:
+    def __init__(self, schema: pa.Schema) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
+        self._schema = schema
+        self._empty = True
 
     def over(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield the batches unchanged."""
-        for number, batch in enumerate(batches):
-            if number == 0:
+        for batch in batches:
+            if self._empty:
                 self._hash.update(batch.schema.serialize())
+                self._empty = False
             self._hash.update(batch.serialize())
             yield batch
 
     def hexdigest(self) -> str:
         """Return the identity of what passed."""
+        if self._empty:  # no rows have columns too
+            return hashlib.blake2b(self._schema.serialize(), digest_size=16).hexdigest()
         return self._hash.hexdigest()
 
 

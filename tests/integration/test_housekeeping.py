@@ -377,6 +377,21 @@ def test_an_answer_that_was_forgotten_and_asked_again_has_new_bytes(workspace: W
         assert mlp.dataset(str(again)).to_arrow().num_rows == 1000
 
 
+def test_a_released_artifact_that_is_put_again_waits_for_its_record(workspace: Workspace) -> None:
+    with workspace.activities.recording("report", name="r") as draft:
+        draft.facts["page"] = workspace.artifacts.put(b"page")
+        draft.made.append(Ref("report", "ab" * 16))
+    page = str(draft.facts["page"])
+    mlp.forget(str(draft.made[0]))
+    time.sleep(0.06)
+    with writers.at_work(workspace.root):  # somebody is about to record it
+        assert workspace.artifacts.put(b"page") == page
+        mlp.gc(yes=True)
+        assert workspace.artifacts.get(page) == b"page"
+    collected()
+    assert not workspace.artifacts.path(page).exists()
+
+
 def test_running_endpoints_stay(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from jupyter_mlp.store import deployments
 

@@ -36,6 +36,17 @@ def test_records_and_catalog_are_in_the_database_and_not_in_the_folder(
     assert [activity.kind for activity in elsewhere.activities.recent()] == ["table"]
 
 
+@pytest.mark.usefixtures("any_database")
+def test_what_is_read_together_is_of_one_moment(workspace: Workspace) -> None:
+    mlp.write_table("lake.numbers", pa.table({"n": [1]}))
+    with workspace.database.transaction() as connection:
+        before = connection.execute("SELECT id FROM activities")
+        mlp.write_table("lake.numbers", pa.table({"n": [2]}))  # by another connection
+        edges = connection.execute("SELECT DISTINCT activity FROM edges")
+    assert {row["id"] for row in before} == {row["activity"] for row in edges}
+    assert len(workspace.activities.recent()) == 2
+
+
 def test_no_password_in_files_records_messages_or_logs(
     workspace: Workspace, postgres: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

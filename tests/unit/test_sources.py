@@ -51,6 +51,14 @@ def test_frames(workspace: Workspace, frame: Any) -> None:
     assert rows(workspace, mlp.write_table("t", frame).ref) == ROWS.to_pydict()
 
 
+def test_frames_without_rows_differ_by_their_columns(workspace: Workspace) -> None:
+    first = mlp.write_table("t", pa.table({"k": pa.array([], pa.int64())}))
+    other = mlp.write_table("t", pa.table({"v": pa.array([], pa.string())}))
+    assert not other.reused and [name for name, _ in other.columns] == ["v"]
+    assert mlp.write_table("t", pa.table({"v": pa.array([], pa.string())})).reused
+    assert first.content != other.content
+
+
 def years(folder: Path) -> None:
     for year in (2012, 2013):
         place = folder / f"year={year}" / "carrier=UA"
