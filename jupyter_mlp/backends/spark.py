@@ -6,6 +6,7 @@ and stops by itself when idle. Every query runs in this kernel's session under a
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import re
@@ -268,6 +269,8 @@ class SparkEngine:
             warnings.simplefilter("ignore")
             try:
                 session = SparkSession.builder.remote(address).create()
+                # At exit it would try for minutes to tidy up on a server that has stopped since.
+                atexit.unregister(session.client._on_exit)
                 for name, value in {**SESSION, "spark.sql.session.timeZone": local_zone()}.items():
                     session.conf.set(name, value)
             except Exception as error:
