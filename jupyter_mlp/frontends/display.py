@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import math
 from html import escape
 from typing import Any
 
 from jupyter_mlp.core.cards import Card, Figure, Shown, Table, as_text, shown
+from jupyter_mlp.core.identity import digest
 
 MIME = "application/vnd.jupyter-mlp+json"
+_LONGEST, _STRETCH, _MOST_STRETCHES = 200, 64, 1000  # items of a list
 
 # Theme colours of JupyterLab where there are any; readable without (papermill output, review, VS Code).
 _STYLE = """<style>
@@ -36,7 +39,28 @@ def register(shell: Any) -> None:
 def bundle(thing: Shown, include: Any = None, exclude: Any = None) -> dict[str, Any]:
     """Return what a notebook keeps of `thing`: HTML, text, and JSON for programs."""
     card = thing.card()
-    return {"text/plain": as_text(card), "text/html": as_html(card), MIME: thing.to_dict()}
+    return {"text/plain": as_text(card), "text/html": as_html(card), MIME: _kept(thing.to_dict())}
+
+
+def _kept(value: Any) -> Any:
+    """Lists that are too long to keep in a notebook as their beginning and what tells the rest from another's.
+
+    A million characters of predictions are written again with every cell that a notebook's run adds.
+    """
+    if isinstance(value, dict):
+        return {name: _kept(one) for name, one in value.items()}
+    if not isinstance(value, list) or len(value) <= _LONGEST:
+        return value
+    begins = {"of": len(value), "first": value[:_LONGEST]}
+    if not all(isinstance(one, int | float) and math.isfinite(one) for one in value):
+        return {**begins, "digest": digest(value)}
+    # Weighted sums of short stretches, because another machine may differ in each last digit; positive and negative apart, so
+    # that nothing cancels out, and weighted by place, so that two that changed places show.
+    length = max(_STRETCH, len(value) // _MOST_STRETCHES)
+    stretches = [list(enumerate(value[at : at + length], 1)) for at in range(0, len(value), length)]
+    above = [math.fsum(place * x for place, x in stretch if x > 0) for stretch in stretches]
+    below = [math.fsum(place * x for place, x in stretch if x < 0) for stretch in stretches]
+    return {**begins, "above": above, "below": below}
 
 
 def as_html(card: Card) -> str:
