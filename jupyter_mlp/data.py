@@ -20,6 +20,7 @@ from jupyter_mlp.core.spark_functions import VOLATILE
 from jupyter_mlp.store import datasets, fingerprints, modes, previews, questions, races, readings, turns
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.questions import Question, SessionView
+from jupyter_mlp.store.storable import storable
 from jupyter_mlp.store.workspace import Workspace, current
 
 Progress = Callable[[int, int, int], None]
@@ -152,7 +153,7 @@ def statement(sql: str, *, params: Mapping[str, Any] | None = None) -> SessionCh
 
 
 def _make_view(workspace: Workspace, found: Statement, params: Mapping[str, Any]) -> SessionChange:
-    question = questions.ask(workspace, found.body, params)
+    question = questions.read(workspace, found.body, params)
     text, edits, names = _pinned_text(workspace, question.query, question.pinned)
     whole = f"{found.head} {text}"
     shift = len(found.head) + 1
@@ -163,10 +164,8 @@ def _make_view(workspace: Workspace, found: Statement, params: Mapping[str, Any]
         names,
         lambda: workspace.engine.statement(whole, question.parameters),
     )
-    # As it was asked: what it reads through other views is looked up again each time.
-    own = replace(question, through=(), why=question.query.volatile, key=None)
-    workspace.engine.views[found.name] = SessionView(found.head, own)
-    return SessionChange(f"temporary view {found.name}", question.inputs)
+    workspace.engine.views[found.name] = SessionView(found.head, question)
+    return SessionChange(f"temporary view {found.name}", questions.meaning(workspace, question).inputs)
 
 
 def dataset(ref: str) -> DatasetVersion:
@@ -227,7 +226,7 @@ def write_table(name: str, source: Any, *, append: bool = False, in_place: bool 
                 draft.used += [ref for ref in fingerprints.carried(workspace, full, made.parent) if ref not in draft.used]
             ref = Ref("table", full, made.snapshot)
             draft.made.append(ref)
-            columns = [[f.name, str(f.type)] for f in lake.storable(made.schema)]
+            columns = [[f.name, str(f.type)] for f in storable(made.schema)]
             draft.facts.update(rows=made.rows, columns=columns, content=identity)
         workspace.seen[full] = made.snapshot
         return _table_version(workspace, draft.activity, opened.label, files=staged, schema=made.schema)

@@ -68,6 +68,16 @@ def ask(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Quest
         InvalidInputError: it is no single query.
         NotFoundError: a table is unknown; the message names the nearest.
     """
+    return meaning(workspace, read(workspace, text, parameters))
+
+
+def read(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Question:
+    """Return what `text` asks by itself: which exact versions, which views of the session, but not yet what those mean.
+
+    Raises:
+        InvalidInputError: it is no single query.
+        NotFoundError: a table is unknown; the message names the nearest.
+    """
     if text.strip() and not queries.is_query(text):
         raise _no_query(text)
     query = readings.read(workspace.root, text)
@@ -89,8 +99,7 @@ def ask(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Quest
             through += found.refs
             why.append(found.note)
         exact.append((use.name, str(ref)))
-    asked = Question(query, values, pinned, tuple(views), tuple(sorted(exact)), tuple(through), tuple(why))
-    return meaning(workspace, asked)
+    return Question(query, values, pinned, tuple(views), tuple(sorted(exact)), tuple(through), tuple(why))
 
 
 def meaning(workspace: Workspace, asked: Question, within: tuple[str, ...] = ()) -> Question:

@@ -120,6 +120,17 @@ def test_a_view_is_what_it_reads_today(workspace: Workspace) -> None:
     assert mlp.query("SELECT count(*) AS n FROM c", name="seen").to_pandas()["n"].tolist() == [3]
 
 
+def test_a_view_of_what_has_no_version_has_none(workspace: Workspace) -> None:
+    file = workspace.root.parent / "outside.parquet"
+    NUMBERS.to_parquet(file)
+    mlp.statement(f"CREATE OR REPLACE TEMP VIEW outside AS SELECT k FROM parquet.`{file}`")
+    first = mlp.query("SELECT sum(k) AS s FROM outside", name="summed")
+    assert first.to_pandas()["s"].tolist() == [6] and "not versioned here" in first.notes[0]
+    NUMBERS.assign(k=[4, 5, 6]).to_parquet(file)
+    mlp.statement(f"CREATE OR REPLACE TEMP VIEW outside AS SELECT k FROM parquet.`{file}`")
+    assert mlp.query("SELECT sum(k) AS s FROM outside", name="summed").to_pandas()["s"].tolist() == [15]
+
+
 def test_a_setting_in_the_text_is_not_reused(workspace: Workspace) -> None:
     mlp.statement("SET n = 5")
     assert mlp.query("SELECT ${n} AS n", name="set").to_pandas()["n"].tolist() == [5]
