@@ -195,7 +195,7 @@ def ask_plain(session: Any, sql: str) -> dict[str, Any]:
 
 def carried(frame: Any) -> Any:
     """The frame with unique names, and as text what neither Arrow nor a table holds."""
-    from jupyter_mlp.backends.spark import storable
+    from jupyter_mlp.backends.spark_types import storable
 
     return storable(frame)[0]
 

@@ -19,19 +19,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server on a port of its own, with a catalog of its own."""
     from pyspark.sql.connect import local_server
 
-    from jupyter_mlp.backends import spark
+    from jupyter_mlp.backends import spark_server
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
         patch.setenv("SPARK_CONNECT_AUTHENTICATE_TOKEN", "")
         patch.delenv("SPARK_CONNECT_AUTHENTICATE_TOKEN")  # the server gets a token of its own, and in the end the old one is back
-        options, port = spark._server_options, str(free_port())
-        patch.setattr(spark, "_server_options", lambda *given: {**options(*given), "spark.local.connect.server.port": port})
-        address = spark.start_local(Settings(spark="local[1]", spark_memory="1g", idle_stop_s=900))
+        options, port = spark_server._server_options, str(free_port())
+        patch.setattr(spark_server, "_server_options", lambda *given: {**options(*given), "spark.local.connect.server.port": port})
+        address = spark_server.start_local(Settings(spark="local[1]", spark_memory="1g", idle_stop_s=900))
         try:
             yield address
         finally:
-            patch.setenv("SPARK_LOCAL_CONNECT_DISCOVERY", str(spark.runtime_folder() / "connect.json"))
+            patch.setenv("SPARK_LOCAL_CONNECT_DISCOVERY", str(spark_server.runtime_folder() / "connect.json"))
             with local_server.Discovery() as discovery:
                 local_server.LocalConnectServer(discovery).stop()
 
