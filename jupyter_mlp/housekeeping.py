@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jupyter_mlp.core.cards import Card, Shown, Table
+from jupyter_mlp.core.cards import Card, Shown, Table, size_text
 from jupyter_mlp.core.entities import CANCELLED, FAILED
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, NotFoundError
 from jupyter_mlp.core.references import Ref
@@ -59,20 +59,20 @@ class Garbage(Shown):
     def card(self) -> Card:
         """Return what goes by place, and who keeps the rest."""
         found = self.found
-        went = f"{_size(self.bytes)} would be free" if found.dry else f"{_size(self.freed)} freed"
+        went = f"{size_text(self.bytes)} would be free" if found.dry else f"{size_text(self.freed)} freed"
         sizes, counts = Counter[str](), Counter[str]()
         for item in found.items:
             sizes[item.why] += item.bytes
             counts[item.why] += 1
-        rows = [(why, counts[why], _size(size)) for why, size in sizes.most_common()]
+        rows = [(why, counts[why], size_text(size)) for why, size in sizes.most_common()]
         tables = [Table(["what", "files", "size"], rows)] if rows else []
-        held = [(one.ref.short, _size(one.alone), _size(one.bytes)) for one in found.holders[:_SHOWN]]
+        held = [(one.ref.short, size_text(one.alone), size_text(one.bytes)) for one in found.holders[:_SHOWN]]
         more = f"the {_SHOWN} largest of {len(found.holders)}" if len(found.holders) > _SHOWN else ""
         tables += [Table(["kept for", "alone", "with others"], held, more)] if held else []
         notes = ["Nothing was removed yet: mlp gc --yes does it."] if found.dry and found.items else []
         notes += [f"{one} is gone: somebody removed it past this workspace, and records refer to it." for one in found.missing]
         expired = [("expired by the rules", f"{len(found.expired)} versions")] if found.expired else []
-        return Card(went, [("kept", _size(found.kept)), *expired], tables, notes=notes)
+        return Card(went, [("kept", size_text(found.kept)), *expired], tables, notes=notes)
 
 
 @dataclass(frozen=True, repr=False)
@@ -146,8 +146,8 @@ class Compacted(Shown):
         """Return files and bytes before and after."""
         (files, fewer), (before, after) = self.found.files, self.found.bytes
         if not self.found.changed:
-            return Card(f"{self.found.ref.short}: nothing to do", [("files", files), ("size", _size(before))])
-        facts = [("files", f"{files:,} before, {fewer:,} now"), ("size", f"{_size(before)} before, {_size(after)} now")]
+            return Card(f"{self.found.ref.short}: nothing to do", [("files", files), ("size", size_text(before))])
+        facts = [("files", f"{files:,} before, {fewer:,} now"), ("size", f"{size_text(before)} before, {size_text(after)} now")]
         return Card(f"{self.found.ref.short}  {self.found.rows:,} rows", facts)
 
 
@@ -307,11 +307,3 @@ def _drop_table(workspace: Workspace, name: str) -> None:
     workspace.seen.pop(name, None)  # what is written under that name next replaces nothing
     if table is not None:
         catalog_guard.drop(workspace.lake.catalog, *lake.split(name), table.metadata_location)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

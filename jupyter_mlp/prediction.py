@@ -172,7 +172,7 @@ def _write(predictor: Predictor, dataset: DatasetVersion, folder: Path) -> list[
     import pyarrow.parquet as pq
 
     from jupyter_mlp.core.errors import storage_error
-    from jupyter_mlp.store.lake import storable
+    from jupyter_mlp.store.storable import storable
 
     writer = None
     try:

@@ -91,6 +91,15 @@ def shown(value: Any) -> str:
     return str(value)
 
 
+def size_text(count: float) -> str:
+    """Return a number of bytes as a person reads it."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
 def _table_lines(table: Table, width: int) -> list[str]:
     cells = [[_clip(shown(c)) for c in row] for row in [table.columns, *table.rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -14,27 +13,12 @@ from typing import Any
 
 from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, FORGOTTEN, RUNNING, Activity
 from jupyter_mlp.core.errors import ConflictError, NotFoundError, nearest
-from jupyter_mlp.core.identity import canonical, plain
+from jupyter_mlp.core.identity import plain
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import counts, modes
-from jupyter_mlp.store.database import Connection, Database, Row
+from jupyter_mlp.store.activity_rows import INSERT, INSERT_ALONE, UPDATE, activity_of, columns, insert_edges, only_used
+from jupyter_mlp.store.database import Connection, Database
 from jupyter_mlp.store.processes import this_process
-
-_INSERT = """
-INSERT INTO activities (id, kind, name, identity, state, parameters, facts, error, started_at, ended_at, username, host, notebook, cell)
-VALUES (:id, :kind, :name, :identity, :state, :parameters, :facts, :error, :started_at, :ended_at, :username, :host, :notebook, :cell)
-RETURNING seq
-"""
-_INSERT_ALONE = _INSERT.replace("RETURNING", "ON CONFLICT DO NOTHING RETURNING")
-_INSERT_EDGE = """
-INSERT INTO edges (activity, role, position, kind, name, version, seq)
-VALUES (:activity, :role, :position, :kind, :name, :version, :seq)
-"""
-_UPDATE = """
-UPDATE activities SET state = :state, facts = :facts, error = :error, ended_at = :ended_at
-WHERE id = :id AND state = 'running'
-RETURNING id
-"""
 
 PROCESS = "process"  # fact of a running activity: which process does it
 
@@ -82,7 +66,7 @@ class Activities:
         new = replace(begun, state=FINISHED, made=made, facts=plain({**known.facts, "again": known.id}), ended_at=time.time())
         self._pin(made)
         with self._database.transaction(write=True) as connection:  # never running: its key may be, in another job
-            return self._insert(connection, _INSERT, new) or new
+            return self._insert(connection, INSERT, new) or new
 
     def begin(
         self,
@@ -97,7 +81,7 @@ class Activities:
         """Record that something began; it shows as running until `finish`, `fail` or `cancel`."""
         activity = _begun(activity_id or new_id(), kind, name, key, used, parameters)
         with self._database.transaction(write=True) as connection:
-            begun = self._insert(connection, _INSERT, activity)
+            begun = self._insert(connection, INSERT, activity)
         assert begun is not None, "without a conflict clause an insert returns its row or raises"
         return begun
 
@@ -125,7 +109,7 @@ class Activities:
                 found = self._read(connection, same, {"kind": kind, "key": key})
                 if found:
                     return found[0], False
-                begun = self._insert(connection, _INSERT_ALONE, activity)
+                begun = self._insert(connection, INSERT_ALONE, activity)
             if begun is not None:
                 return begun, True
 
@@ -134,14 +118,14 @@ class Activities:
             self.pins.update({f"{ref.kind}:{ref.name}": ref.version for ref in made if ref.version})
 
     def _insert(self, connection: Connection, sql: str, activity: Activity) -> Activity | None:
-        rows = connection.execute(sql, _columns(activity))
+        rows = connection.execute(sql, columns(activity))
         if not rows:
             return None
         seq = int(rows[0]["seq"])
         _still_known(connection, activity)
-        _insert_edges(connection, activity.id, "used", activity.used, seq)
+        insert_edges(connection, activity.id, "used", activity.used, seq)
         counts.before_made(connection, activity.made)
-        _insert_edges(connection, activity.id, "made", activity.made, seq)
+        insert_edges(connection, activity.id, "made", activity.made, seq)
         self.session.append(activity.id)
         return replace(activity, seq=seq)
 
@@ -202,12 +186,12 @@ class Activities:
         if state == FINISHED:
             self._pin(made)
         with self._database.transaction(write=True) as connection:
-            if not connection.execute(_UPDATE, _columns(closed)):  # another process closed it: its word stands
+            if not connection.execute(UPDATE, columns(closed)):  # another process closed it: its word stands
                 return self._read(connection, "WHERE id = :id", {"id": activity.id})[0]
             _still_known(connection, closed)
-            _insert_edges(connection, closed.id, "used", more, closed.seq, start=len(activity.used))
+            insert_edges(connection, closed.id, "used", more, closed.seq, start=len(activity.used))
             counts.before_made(connection, closed.made)
-            _insert_edges(connection, closed.id, "made", closed.made, closed.seq)
+            insert_edges(connection, closed.id, "made", closed.made, closed.seq)
         return closed
 
     # -- reading
@@ -352,14 +336,14 @@ class Activities:
 
     @staticmethod
     def _read(connection: Connection, clause: str, parameters: Mapping[str, Any]) -> list[Activity]:
-        rows = connection.execute(f"SELECT * FROM activities {clause}", _only_used(clause, parameters))
+        rows = connection.execute(f"SELECT * FROM activities {clause}", only_used(clause, parameters))
         ids = {f"id{i}": row["id"] for i, row in enumerate(rows)}
         edges: dict[tuple[str, str], list[Ref]] = {}
         if ids:
             marks = ", ".join(f":{name}" for name in ids)
             for edge in connection.execute(f"SELECT * FROM edges WHERE activity IN ({marks}) ORDER BY position", ids):
                 edges.setdefault((edge["activity"], edge["role"]), []).append(Ref(edge["kind"], edge["name"], edge["version"] or None))
-        return [_activity(row, edges) for row in rows]
+        return [activity_of(row, edges) for row in rows]
 
 
 def new_id() -> str:
@@ -385,60 +369,6 @@ def _begun(
         host=socket.gethostname(),
         notebook=os.environ.get("MLP_NOTEBOOK") or os.environ.get("JPY_SESSION_NAME"),
         cell=_running_cell(),
-    )
-
-
-def _only_used(clause: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in parameters.items() if f":{name}" in clause}
-
-
-def _columns(activity: Activity) -> dict[str, Any]:
-    return {
-        "id": activity.id,
-        "kind": activity.kind,
-        "name": activity.name,
-        "identity": activity.key,
-        "state": activity.state,
-        "parameters": canonical(activity.parameters),
-        "facts": canonical(activity.facts),
-        "error": activity.error,
-        "started_at": activity.started_at,
-        "ended_at": activity.ended_at,
-        "username": activity.user,
-        "host": activity.host,
-        "notebook": activity.notebook,
-        "cell": activity.cell,
-    }
-
-
-def _insert_edges(connection: Connection, activity_id: str, role: str, refs: Sequence[Ref], seq: int, start: int = 0) -> None:
-    rows = [
-        {"activity": activity_id, "role": role, "position": i, "kind": r.kind, "name": r.name, "version": r.version or "", "seq": seq}
-        for i, r in enumerate(refs, start)
-    ]
-    if rows:
-        connection.execute_many(_INSERT_EDGE, rows)
-
-
-def _activity(row: Row, edges: Mapping[tuple[str, str], list[Ref]]) -> Activity:
-    return Activity(
-        id=row["id"],
-        kind=row["kind"],
-        seq=row["seq"],
-        name=row["name"],
-        key=row["identity"],
-        state=row["state"],
-        used=tuple(edges.get((row["id"], "used"), ())),
-        made=tuple(edges.get((row["id"], "made"), ())),
-        parameters=json.loads(row["parameters"]),
-        facts=json.loads(row["facts"]),
-        error=row["error"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        user=row["username"],
-        host=row["host"],
-        notebook=row["notebook"],
-        cell=row["cell"],
     )
 
 

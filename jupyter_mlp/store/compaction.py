@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.errors import ConflictError, NotFoundError, nearest
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import lake, table_versions
+from jupyter_mlp.store import table_versions
 from jupyter_mlp.store.sources import ContentHash
+from jupyter_mlp.store.storable import storable
 from jupyter_mlp.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def compact(workspace: Workspace, name: str) -> Compaction:
 def _rewritten(workspace: Workspace, table: Any, base: Ref) -> Ref | None:
     """The new version with the rows of `base`; None where somebody wrote the table meanwhile."""
     name, version = base.name, str(base.version)
-    schema = lake.storable(workspace.lake.schema(name, version))
+    schema = storable(workspace.lake.schema(name, version))
     content = ContentHash(schema)
     staged = workspace.lake.stage(name, content.over(_rows(table, schema)), schema)
     with workspace.lake.leased(staged):

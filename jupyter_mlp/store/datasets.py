@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jupyter_mlp.core.cards import Card, Shown
+from jupyter_mlp.core.cards import Card, Shown, size_text
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import InvalidInputError, StorageError
 from jupyter_mlp.core.identity import digest, plain
@@ -139,7 +139,7 @@ class DatasetVersion(Shown):
         how = f"reused, {self.seconds * 1000:,.0f} ms" if self.reused else f"{self.seconds:,.2f} s"
         return Card(
             title=f"{self.reference.short}  {self.rows:,} rows x {len(self.preview['columns'])} columns",
-            facts=[("read", ", ".join(ref.short for ref in self.inputs) or "no tables"), ("took", how), ("size", _size(self.bytes))],
+            facts=[("read", ", ".join(ref.short for ref in self.inputs) or "no tables"), ("took", how), ("size", size_text(self.bytes))],
             tables=[previews.table(self.preview)],
             notes=self.notes,
         )
@@ -186,7 +186,7 @@ class DatasetVersion(Shown):
         free = psutil.virtual_memory().available
         if needed > free * _MEMORY_SHARE:
             raise InvalidInputError(
-                f"{self.reference.short} needs about {_size(needed)} in memory; {_size(free)} are free.",
+                f"{self.reference.short} needs about {size_text(needed)} in memory; {size_text(free)} are free.",
                 "Take some columns (to_arrow(['a', 'b'])), stream it (batches(), loader()), or stay in Spark (spark()).",
             )
 
@@ -320,7 +320,7 @@ def publish_table(workspace: Workspace, draft: Draft, name: str, table: pa.Table
     import pyarrow.parquet as pq
 
     from jupyter_mlp.core.errors import storage_error
-    from jupyter_mlp.store.lake import storable
+    from jupyter_mlp.store.storable import storable
 
     def write(folder: Path) -> list[str]:
         try:
@@ -342,11 +342,3 @@ def check_name(name: str) -> None:
 def _sync(path: str) -> None:
     with open(path, "rb") as handle:
         os.fsync(handle.fileno())
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

@@ -101,6 +101,6 @@ def _wider(path: str, was: pa.DataType, new: pa.DataType) -> pa.DataType:
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:
-    from jupyter_mlp.store.lake import storable
+    from jupyter_mlp.store.storable import storable
 
     return storable(schema)

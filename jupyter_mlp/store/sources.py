@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store.fingerprints import fingerprint, public
-from jupyter_mlp.store.lake import storable
+from jupyter_mlp.store.storable import storable
 
 if TYPE_CHECKING:
     import pyarrow as pa
