@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jupyter_mlp.core.cards import Card, Figure, Shown, Table
+from jupyter_mlp.core.cards import Card, Shown
 from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, QUEUED, RUNNING, Activity
 from jupyter_mlp.core.errors import DetachedError, InvalidInputError, JobError, nearest
 from jupyter_mlp.core.identity import digest
@@ -20,6 +20,7 @@ from jupyter_mlp.core.plugins import load
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import capture as code
 from jupyter_mlp.notebook import history
+from jupyter_mlp.reports import runs
 from jupyter_mlp.store import attempts, datasets, jobs, modes, queue, recipes
 from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.artifacts import publish_bytes
@@ -101,7 +102,7 @@ class Run(Shown):
         now: dict[str, Any] = {"text": "starting"}
         try:
             for events in jobs.follow(self._folder):
-                now = next((shown for shown in map(_shown, reversed(events)) if shown), now)
+                now = next((shown for shown in map(runs.news, reversed(events)) if shown), now)
                 if progress:
                     progress(now)  # also when nothing is new, so that the clock goes on
         except KeyboardInterrupt:
@@ -152,26 +153,9 @@ class Run(Shown):
 
     def card(self) -> Card:
         """Return state, metrics and how they came about."""
-        activity, spec = self._activity, self._folder.read("spec.json") or {}
+        activity = self._activity
         place = queue.places(self.workspace).get(self.id) if activity.state == RUNNING else None
-        facts: list[tuple[str, Any]] = [
-            ("state", _state(activity, self.reused, place)),
-            ("data", ", ".join(ref.short for ref in self.inputs)),
-        ]
-        facts += [("on", spec.get("on", "")), ("code", _code(spec))]
-        if self.recipe:
-            recipe = Ref.parse(self.recipe).short
-            facts.append(("recipe", f"{recipe}{_width(self._folder)}; %mlp_recipe {recipe.removeprefix('recipe:')} shows it"))
-        if self.model:
-            facts.append(("model", self.model))
-        series = jobs.metric_series(self._folder)
-        rows = [(name, points[-1][1], _best(name, points)) for name, points in sorted(series.items())]
-        tables = [Table(["metric", "last", "best"], rows)] if rows else []
-        notes = [f"{activity.error}"] if activity.error else []
-        notes += [_told(attempt) for attempt in self.attempts if attempt.why]
-        if activity.state == RUNNING:
-            notes.append(f"%mlp_attach {self.ref} shows it again from any kernel; --wait waits, --cancel stops it.")
-        return Card(f"{activity.name}  {self.ref}", facts, tables, _curves(series), [*notes, *_notes(self._folder)])
+        return runs.card(self, activity, self._folder, place)
 
 
 def train(
@@ -412,71 +396,3 @@ def _submit(
         workspace.activities.fail(activity, f"The job could not be started: {error}")
         raise
     return Run(folder.path.name, workspace)
-
-
-def _shown(event: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A line for the progress bar, and the share that is done; None where the event is no news of the training."""
-    if "note" in event:
-        return {"text": str(event["note"])}
-    if event.get("why"):
-        return {"text": f"{event['why']} Attempt {event['attempt']} begins."}
-    if "epoch" not in event:
-        return None
-    step, steps = event.get("step", 0), event.get("steps", 0)
-    parts = [f"epoch {min(event['epoch'] + 1, event['epochs'])} of {event['epochs']}"]
-    if steps:
-        parts.append(f"step {step:,} of {steps:,}")
-    if event.get("loss") is not None:
-        parts.append(f"loss {event['loss']:.4g}")
-    if event.get("rows_per_s"):
-        parts.append(f"{event['rows_per_s']:,} rows/s")
-    parts += [f"{name} {value:.4g}" for name, value in event.get("metrics", {}).items()]
-    return {"text": ", ".join(parts), "share": step / steps if steps else None}
-
-
-def _told(attempt: Attempt) -> str:
-    place = "the beginning" if attempt.resumes is None else f"step {attempt.resumes:,}"
-    return f"{attempt.why} Attempt {attempt.number} went on from {place}."
-
-
-def _state(activity: Activity, reused: bool, place: int | None) -> str:
-    if place is not None:
-        return f"{QUEUED}, place {place}: other jobs have the machine's processes"
-    if reused:
-        return f"{activity.state}; known already: the same code, data and settings (--fresh trains again)"
-    return activity.state if activity.seconds is None else f"{activity.state} in {activity.seconds:,.1f} s"
-
-
-def _code(spec: Mapping[str, Any]) -> str:
-    captured = spec.get("captured", [])
-    return f"{', '.join(title for title, _ in captured[-3:])} ({len(captured)} pieces, {sum(size for _, size in captured):,} characters)"
-
-
-def _width(folder: RunFolder) -> str:
-    """What the recipe makes of the columns, as it stands in the run's folder."""
-    from jupyter_mlp.core.recipe import Recipe
-
-    fitted = folder.read("fitted.json")
-    if fitted is None:
-        return ""
-    recipe = Recipe.from_dict(fitted)
-    return f", {len(recipe.inputs)} columns -> {recipe.width:,} features"
-
-
-def _best(name: str, points: list[tuple[int, float]]) -> float:
-    best = max if any(word in name for word in ("acc", "auc", "r2", "f1")) else min
-    return best(value for _, value in points)
-
-
-def _curves(series: Mapping[str, list[tuple[int, float]]]) -> list[Figure]:
-    """One picture of all losses and errors, once there are two points to draw a line between."""
-    drawn = {name: points for name, points in series.items() if len(points) > 1}
-    if not drawn:
-        return []
-    from jupyter_mlp.reports import charts
-
-    return [charts.lines("Training", drawn, "step", "metric")]
-
-
-def _notes(folder: RunFolder) -> list[str]:
-    return [note for note in (str(event.get("note", "")) for event in attempts.history(folder)) if note and note != "exporting"]
