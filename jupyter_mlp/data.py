@@ -110,9 +110,10 @@ def query(
     begun = time.perf_counter()
     workspace = current()
     datasets.check_name(name)
-    question = questions.ask(workspace, sql, params or {})
-    key = question.key if modes.reuses() and not fresh else None
-    known = workspace.activities.find(key) if key else None
+    with workspace.database.moment():
+        question = questions.ask(workspace, sql, params or {})
+        key = question.key if modes.reuses() and not fresh else None
+        known = workspace.activities.find(key) if key else None
     if known is not None:
         return _reuse(workspace, known, name, begun)
     with turns.turn(workspace.root, key) as waited:

@@ -305,9 +305,10 @@ class Activities:
     def _is_newest(self, known: Activity) -> bool:
         if self._parent is not None:
             return False  # a scratch workspace has its own record of everything that happened in it
-        things = all(self.newest(ref.kind, ref.name) == ref for ref in known.made if ref.version)
-        newest = self.latest(known.kind, known.name or "")
-        return things and newest is not None and newest.made == known.made
+        with self._database.moment():
+            things = all(self.newest(ref.kind, ref.name) == ref for ref in known.made if ref.version)
+            newest = self.latest(known.kind, known.name or "")
+            return things and newest is not None and newest.made == known.made
 
     def _complete(self, ref: Ref) -> Ref | None:
         if self.maker(ref) is not None:

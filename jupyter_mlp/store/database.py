@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self._ready = False
+        self._here = threading.local()  # .moment: the read transaction that this thread has open
 
     @property
     def path(self) -> Path | None:
@@ -50,11 +52,28 @@ class Database:
     @contextmanager
     def transaction(self, write: bool = False) -> Iterator[Connection]:
         """Open a transaction, committed at the end and rolled back on any exception."""
+        moment = getattr(self._here, "moment", None)
+        if moment is not None and not write:
+            yield moment
+            return
         if not self._ready:
             self._migrate_if_old()
             self._ready = True
         with self._sqlite(write) if self.path else self._server(write) as connection:
             yield connection
+
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """Let all that this thread reads in the block be of one moment, through one connection: what it writes there it does not see."""
+        if getattr(self._here, "moment", None) is not None:
+            yield
+            return
+        with self.transaction() as connection:
+            self._here.moment = connection
+            try:
+                yield
+            finally:
+                self._here.moment = None
 
     def _migrate_if_old(self) -> None:
         if self._version() == HEAD:
