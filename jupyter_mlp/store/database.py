@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from jupyter_mlp.core.errors import ConflictError, StorageError
 
 HEAD = "0004"  # the newest migration; a test holds it equal to alembic's own idea of the head
 _BUSY_S = 30.0
+_migrating = Lock()  # alembic keeps what it works on in its module: one thread at a time
 
 Row = Mapping[str, Any]
 
@@ -51,7 +53,8 @@ class Database:
     def transaction(self, write: bool = False) -> Iterator[Connection]:
         """Open a transaction, committed at the end and rolled back on any exception."""
         if not self._ready:
-            self._migrate_if_old()
+            with _migrating:
+                self._migrate_if_old()
             self._ready = True
         with self._sqlite(write) if self.path else self._server(write) as connection:
             yield connection
