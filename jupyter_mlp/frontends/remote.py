@@ -131,7 +131,7 @@ def _words(verb: Verb, given: dict[str, Any]) -> list[str]:
             words.append(flag)
         else:
             words.append(f"{flag}={value}")
-    return [*words, "--", *last]
+    return [*words, *(["--", *last] if last else [])]
 
 
 def _name(option: Option) -> str:

@@ -32,5 +32,5 @@ export function shown(value: unknown): string {
   if (value === null || value === undefined) {
     return '–';
   }
-  return typeof value === 'number' ? number(value) : typeof value === 'string' ? value : JSON.stringify(value);
+  return typeof value === 'number' ? (Number.isInteger(value) ? String(value) : number(value)) : typeof value === 'string' ? value : JSON.stringify(value);
 }

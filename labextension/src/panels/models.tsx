@@ -21,7 +21,7 @@ export function ModelsPanel(): JSX.Element {
 
 export function ModelRow({ row }: { row: IRow }): JSX.Element {
   return (
-    <Row row={row}>
+    <Row row={{ ...row, detail: `${row.name.slice(0, 8)}  ${row.detail ?? ''}` }}>
       <Card row={row} />
     </Row>
   );

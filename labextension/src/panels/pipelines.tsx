@@ -24,7 +24,7 @@ export function PipelineRow({ row }: { row: IRow }): JSX.Element {
   return (
     <Row
       row={row}
-      state={row.state}
+      state={row.state === 'finished' ? '' : row.state}
       actions={
         executed ? (
           <button className="jp-mlp-button" onClick={() => lab.openFile(executed)}>

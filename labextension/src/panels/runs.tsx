@@ -51,7 +51,7 @@ export function RunRow({ row, before }: { row: IRow; before?: React.ReactNode })
     <Row
       row={row}
       before={before}
-      state={row.state}
+      state={row.state === 'finished' ? '' : row.state}
       actions={
         under_way ? (
           <button className="jp-mlp-button jp-mlp-warn" onClick={() => void cancel()}>
