@@ -2,10 +2,11 @@
 import { JupyterFrontEnd } from '@jupyterlab/application';
 import { ICommandPalette } from '@jupyterlab/apputils';
 import { INotebookTracker } from '@jupyterlab/notebook';
-import { checkIcon, LabIcon, listIcon, saveIcon } from '@jupyterlab/ui-components';
+import { checkIcon, LabIcon, listIcon } from '@jupyterlab/ui-components';
 
 import { Api } from './api';
 import { ILab } from './context';
+import { cameraIcon } from './icon';
 
 export const OPEN = 'jupyter-mlp:open';
 const CATEGORY = 'Machine Learning';
@@ -23,7 +24,7 @@ const SPECS: ISpec[] = [
     id: 'jupyter-mlp:snapshot',
     label: 'Snapshot',
     caption: 'Tie this notebook to its data and environment (%mlp_snapshot)',
-    icon: saveIcon,
+    icon: cameraIcon,
     cell: () => Promise.resolve('%mlp_snapshot')
   },
   {

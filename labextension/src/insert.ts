@@ -42,6 +42,8 @@ export class Writer {
   private async panel(): Promise<NotebookPanel> {
     const open = this.tracker.currentWidget;
     if (open) {
+      await open.context.ready;
+      await open.sessionContext.ready;
       return open;
     }
     const specs = this.app.serviceManager.kernelspecs;

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,7 @@ class Lab:
         self.show()
         if path:
             self.page.locator(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=60_000)
+            self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
 
     def show(self) -> None:
         if not self.page.locator("#jupyter-mlp").is_visible():
@@ -67,7 +70,7 @@ class Lab:
 
     def open_row(self, name: str, text: str) -> Any:
         row = self.row(name, text)
-        row.wait_for(timeout=60_000)
+        row.wait_for(timeout=20_000)
         if row.locator(".jp-mlp-open").get_attribute("aria-expanded") == "false":
             row.locator(".jp-mlp-open").click()
         row.locator(".jp-mlp-drawer").wait_for()
@@ -79,6 +82,13 @@ class Lab:
 
     def text(self) -> str:
         return str(self.cell().inner_text())
+
+    def has(self, text: str, wait_s: float = 30) -> None:
+        """Wait until the active cell says this."""
+        deadline = time.monotonic() + wait_s
+        while self.text().strip() != text and time.monotonic() < deadline:
+            self.page.wait_for_timeout(100)
+        assert self.text().strip() == text
 
     def write(self, text: str) -> None:
         """Type over what stands in the active cell."""
@@ -104,8 +114,6 @@ class Lab:
 
     def picture(self, name: str) -> None:
         """Take a picture for the documents, where it is asked for (MLP_PICTURES=folder)."""
-        import os
-
         if folder := os.environ.get("MLP_PICTURES"):
             self.page.wait_for_timeout(600)
             self.page.screenshot(path=str(Path(folder, f"{name}.png")))
@@ -136,7 +144,9 @@ def new_tab(browser: Any) -> Iterator[Any]:
         return Lab(context.new_page(), server)
 
     yield made
-    for context in contexts:
+    for number, context in enumerate(contexts):
+        if folder := os.environ.get("MLP_PICTURES"):
+            context.pages[0].screenshot(path=str(Path(folder, f"end-{number}.png")))
         context.close()
 
 

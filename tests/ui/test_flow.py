@@ -81,13 +81,13 @@ def test_the_quick_start_through_the_sidebar(server: jupyter.Server, new_tab: An
     lab.picture("lab-empty")
     lab.panel("data").get_by_role("button", name="Write this cell").click()
     lab.page.locator(".jp-Notebook-cell .cm-content", has_text="%load_ext jupyter_mlp").wait_for()
-    assert lab.text() == "%mlp_table lake.flights flights.csv"
+    lab.has("%mlp_table lake.flights flights.csv")
     lab.run()
     row = lab.open_row("data", "lake.flights")
     row.get_by_text("2,000 rows x 3 columns").wait_for()
     row.locator("td", has_text="6").first.wait_for()
     row.get_by_role("button", name="Query").click()
-    assert lab.text() == "%%mlp_data flights\nSELECT * FROM lake.flights"
+    lab.has("%%mlp_data flights\nSELECT * FROM lake.flights")
     lab.run(180)
     row.locator(".jp-mlp-open").click()  # closed again
     # SQL is shown as SQL
@@ -100,7 +100,7 @@ def test_the_quick_start_through_the_sidebar(server: jupyter.Server, new_tab: An
     lab.write(MODEL)
     lab.run()
     row.get_by_role("button", name="Train").click()
-    assert lab.text() == "%mlp_train MyModel --data flights --target delay"
+    lab.has("%mlp_train MyModel --data flights --target delay")
     lab.write("run = %mlp_train Net --data flights --target delay --max-epochs 2")
     lab.run(240)
     row.locator(".jp-mlp-open").click()
@@ -111,20 +111,23 @@ def test_the_quick_start_through_the_sidebar(server: jupyter.Server, new_tab: An
     # 3-4 evaluate, deploy
     row = lab.open_row("models", "Net")
     row.get_by_role("button", name="Evaluate").click()
+    lab.has(f"%mlp_evaluate {_reference(row)} --data DATASET")
     lab.write(lab.text().replace("DATASET", "flights"))
     lab.run()
     row.get_by_role("button", name="Deploy").click()
-    assert lab.text().endswith("--to net")
+    lab.has(f"%mlp_deploy {_reference(row)} --to net")
     lab.run()
     row.locator(".jp-mlp-open").click()
     row = lab.open_row("endpoints", "net")
     row.get_by_text("ready").wait_for(timeout=30_000)
     # 5-6 predict, monitor
     row.get_by_role("button", name="Predict").click()
+    lab.has("%mlp_predict endpoint:net --data DATASET")
     lab.write(lab.text().replace("DATASET", "flights"))
     lab.run()
     row.get_by_text("requests in 5 minutes").wait_for(timeout=30_000)
     row.get_by_role("button", name="Monitor").click()
+    lab.has("%mlp_monitor net")
     lab.run()
     lab.picture("lab-endpoints")
     assert lab.page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
@@ -190,7 +193,8 @@ def test_a_training_outlives_the_page_and_the_kernel(server: jupyter.Server, new
 
 def test_a_snapshot_is_verified_and_its_report_opened(server: jupyter.Server, new_tab: Any) -> None:
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
-    notebook.cells = [nbformat.v4.new_code_cell("%load_ext jupyter_mlp"), nbformat.v4.new_code_cell("%%mlp_data few\nSELECT count(*) AS n FROM lake.flights")]  # fmt: skip
+    query = "%%mlp_data few\nSELECT count(*) AS n FROM lake.flights"
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in ("%load_ext jupyter_mlp", query)]
     nbformat.write(notebook, server.folder / "few.ipynb")
     lab = new_tab(server)
     lab.open("few.ipynb")
@@ -203,6 +207,7 @@ def test_a_snapshot_is_verified_and_its_report_opened(server: jupyter.Server, ne
     row = lab.open_row("snapshots", "few")
     row.get_by_text("Not verified yet").wait_for()
     row.get_by_role("button", name="Verify").click()
+    lab.has(f"%mlp_verify {_reference(row)}")
     lab.run(240)
     row.get_by_text("verified", exact=True).wait_for(timeout=60_000)
     row.get_by_role("button", name="Open the report").click()
@@ -211,6 +216,10 @@ def test_a_snapshot_is_verified_and_its_report_opened(server: jupyter.Server, ne
     lab.picture("lab-verified")
     assert lab.page.locator("iframe[src*='jupyter-mlp/report']").get_attribute("sandbox") == ""
     assert lab.wrong == []
+
+
+def _reference(row: Any) -> str:
+    return str(row.get_attribute("data-ref"))
 
 
 def _wanted(server: jupyter.Server) -> list[dict[str, Any]]:
