@@ -11,7 +11,7 @@ jest.mock('@jupyterlab/apputils', () => ({}));
 jest.mock('@jupyterlab/coreutils', () => ({}));
 jest.mock('@jupyterlab/notebook', () => ({}));
 jest.mock('@jupyterlab/services', () => ({ ServerConnection: { makeSettings: () => ({}) } }));
-jest.mock('@jupyterlab/ui-components', () => ({ LabIcon: class {} }));
+jest.mock('@jupyterlab/ui-components', () => ({ LabIcon: jest.fn() }));
 jest.mock('./icon', () => ({}));
 
 function row(name: string, more: Partial<IRow> = {}): IRow {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -49,18 +48,24 @@ class Lab:
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
 
     def open(self, path: str = "") -> None:
-        """Open Lab (on a notebook), with the sidebar in front."""
-        self.page.goto(f"{self.server.url}lab{'/tree/' + path if path else ''}?token={self.server.token}")
-        self.page.locator('[data-id="jupyter-mlp"]').wait_for(timeout=60_000)
+        """Open Lab (on a notebook) with nothing restored, and the sidebar in front."""
+        self.page.goto(f"{self.server.url}lab{'/tree/' + path if path else ''}?reset&token={self.server.token}")
         self.show()
         if path:
-            self.page.locator(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=60_000)
             self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
 
     def show(self) -> None:
-        if not self.page.locator("#jupyter-mlp").is_visible():
-            self.page.locator('[data-id="jupyter-mlp"]').click()
-        self.page.locator("#jupyter-mlp .jp-mlp-search").wait_for(timeout=20_000)
+        """Bring the sidebar to the front, unless JupyterLab has restored it there."""
+        tab, search = self.page.locator('[data-id="jupyter-mlp"]'), self.page.locator("#jupyter-mlp .jp-mlp-search")
+        tab.wait_for(timeout=60_000)
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached", timeout=60_000)
+        for _ in range(40):
+            if search.is_visible():
+                return
+            if "lm-mod-current" not in (tab.get_attribute("class") or ""):
+                tab.click()
+            self.page.wait_for_timeout(500)
+        search.wait_for(timeout=1_000)
 
     def panel(self, name: str) -> Any:
         return self.page.locator(f".jp-mlp-of-{name}")
@@ -108,18 +113,14 @@ class Lab:
         self.page.keyboard.press("b")
 
     def idle(self, wait_s: float = 120) -> None:
-        self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(
-            timeout=wait_s * 1000
-        )
+        idle = self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-ExecutionIndicator[data-status=idle]")
+        idle.wait_for(timeout=wait_s * 1000)
 
     def picture(self, name: str) -> None:
         """Take a picture for the documents, where it is asked for (MLP_PICTURES=folder)."""
         if folder := os.environ.get("MLP_PICTURES"):
             self.page.wait_for_timeout(600)
             self.page.screenshot(path=str(Path(folder, f"{name}.png")))
-
-    def theme(self, name: str) -> None:
-        self.page.evaluate(f"window.jupyterapp && window.jupyterapp.commands.execute('apputils:change-theme', {{theme: '{name}'}})")
 
 
 def settings(place: Path) -> None:
@@ -148,10 +149,3 @@ def new_tab(browser: Any) -> Iterator[Any]:
         if folder := os.environ.get("MLP_PICTURES"):
             context.pages[0].screenshot(path=str(Path(folder, f"end-{number}.png")))
         context.close()
-
-
-def id_in(text: str, kind: str) -> str:
-    """The first reference of a kind in a text."""
-    found = re.search(rf"{kind}:[\w.-]+(@\w+)?", text)
-    assert found, f"no {kind} in {text[:300]}"
-    return found[0]

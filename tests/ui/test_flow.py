@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[jupyter.Server]
     nbformat.write(notebook, place / "notebooks" / "flights.ipynb")
     rows = [f"{number % 7},{number % 5},{(number % 7) * 2 + (number % 5)}" for number in range(2_000)]
     (place / "notebooks" / "flights.csv").write_text("\n".join(["hour,weekday,delay", *rows]) + "\n")
-    with jupyter.running(place, "--expose-app-in-browser") as running:
+    with jupyter.running(place) as running:
         yield running
         _stop_endpoints(running)
 
