@@ -34,12 +34,14 @@ lint: setup ## Check style, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/labextension.py --check
 
 format: setup ## Mend the style where a tool can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 lab: setup ## Open JupyterLab on the quick start, in the workspace of `make demo`; another with ARGS=NOTEBOOK
+	@$(BIN)/python scripts/labextension.py
 	@MLP_WORKSPACE="$${MLP_WORKSPACE:-$(CURDIR)/.demo/workspace}" PATH="$(CURDIR)/$(BIN):$$PATH" \
 	  $(BIN)/jupyter lab $(or $(ARGS),example_notebooks/00_quickstart.ipynb)
 
@@ -53,9 +55,10 @@ lock: setup ## Move constraints.txt to the newest releases that pyproject.toml a
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-annotate --upgrade \
 	  --quiet --custom-compile-command "make lock" --output-file constraints.txt
 
-wheel: setup ## Build the wheel into dist/
+wheel: setup ## Build the wheel into dist/, with the JupyterLab extension in it
+	@$(BIN)/python scripts/labextension.py
 	@$(BIN)/python -m build --wheel --no-isolation
 
 clean: ## Remove .venv and everything built; workspaces with data are not touched
-	rm -rf $(VENV) dist build .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist build labextension/node_modules labextension/lib jupyter_mlp/labextension .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

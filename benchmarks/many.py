@@ -6,6 +6,7 @@ import json
 import random
 from typing import Any
 
+from jupyter_mlp.store import shelf
 from jupyter_mlp.store.workspace import Workspace
 
 _KINDS = ("query",) * 70 + ("table",) * 8 + ("train",) * 8 + ("evaluate",) * 6 + ("deploy",) * 3 + ("snapshot",) * 2 + ("failed",) * 3
@@ -19,7 +20,7 @@ INSERT INTO edges (activity, role, position, kind, name, version, seq) VALUES (:
 
 
 def fill(workspace: Workspace, count: int, seed: int = 7) -> None:
-    """Add `count` records and their edges, and count the names as the migration does."""
+    """Add `count` records and their edges, and count and shelve the names as the migrations do."""
     chooser = random.Random(seed)
     with workspace.database.transaction(write=True) as connection:
         first = int(connection.execute("SELECT COALESCE(MAX(seq), 0) AS seq FROM activities")[0]["seq"]) + 1
@@ -38,6 +39,7 @@ def fill(workspace: Workspace, count: int, seed: int = 7) -> None:
         connection.execute_many(_EDGE, edges)
         connection.execute("DELETE FROM counts")
         connection.execute("INSERT INTO counts SELECT kind, COUNT(DISTINCT name) FROM edges WHERE role = 'made' GROUP BY kind")
+        shelf.fill(connection)
 
 
 def _record(chooser: random.Random, kind: str, identity: str, number: int) -> tuple[dict[str, Any], list[Any], list[Any]]:

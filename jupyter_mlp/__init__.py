@@ -92,3 +92,18 @@ def load_ipython_extension(shell: Any) -> None:
     from jupyter_mlp.frontends.extension import load
 
     load(shell)
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": "jupyter_mlp"}]
+
+
+def _load_jupyter_server_extension(server: Any) -> None:
+    """Add the sidebar's routes to a Jupyter server."""
+    from jupyter_mlp.frontends.handlers import load
+
+    load(server)
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    return [{"src": "labextension", "dest": "jupyter_mlp"}]

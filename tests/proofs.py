@@ -17,6 +17,7 @@ PROOFS = {
     "recipes": "proof_recipes.py",  # a recipe fitted on 10 million rows: what Spark reads, and what comes out
     "inputs": "proof_inputs.py",  # 10,000 texts and parameters: answered or refused
     "kills": "proof_kills.py",  # workers, supervisor and kernel of a training are killed at random
+    "doors": "proof_doors.py",  # 10,000 generated requests to the server extension: none is a failure of the server
     "duplicates": "proof_duplicates.py",  # the same submission from two processes at the same moment
 }
 

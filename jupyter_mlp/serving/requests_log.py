@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,16 @@ def entries(folder: Path, limit: int = 200_000) -> list[Entry]:
     return taken[-limit:]
 
 
+def newest(folder: Path, size: int) -> list[Entry]:
+    """Return the entries in the last `size` bytes of the file that is written now, oldest first: a look, whatever there is."""
+    try:
+        with (folder / "current.jsonl").open("rb") as handle:
+            handle.seek(max(0, handle.seek(0, os.SEEK_END) - size))
+            return list(_read(handle.read().split(b"\n")))
+    except FileNotFoundError:
+        return []
+
+
 def table(folder: Path, limit: int = 200_000) -> pa.Table:
     """Return the newest requests as an Arrow table, one row per request, without features."""
     import pyarrow as pa
@@ -124,11 +134,14 @@ def table(folder: Path, limit: int = 200_000) -> pa.Table:
 
 
 def _decoded(path: Path) -> Iterator[Entry]:
-    decoder = msgspec.json.Decoder(Entry)
     try:
-        lines = path.read_bytes().split(b"\n")
+        yield from _read(path.read_bytes().split(b"\n"))
     except FileNotFoundError:  # rotated away between listing and reading
         return
+
+
+def _read(lines: Iterable[bytes]) -> Iterator[Entry]:
+    decoder = msgspec.json.Decoder(Entry)
     for line in lines:
         if line:
             try:

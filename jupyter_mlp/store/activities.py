@@ -15,7 +15,7 @@ from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, FORGOTTEN, RU
 from jupyter_mlp.core.errors import ConflictError, NotFoundError, nearest
 from jupyter_mlp.core.identity import plain
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import counts, modes
+from jupyter_mlp.store import counts, modes, shelf
 from jupyter_mlp.store.activity_rows import INSERT, INSERT_ALONE, UPDATE, activity_of, columns, insert_edges, only_used
 from jupyter_mlp.store.database import Connection, Database
 from jupyter_mlp.store.processes import this_process
@@ -126,6 +126,7 @@ class Activities:
         insert_edges(connection, activity.id, "used", activity.used, seq)
         counts.before_made(connection, activity.made)
         insert_edges(connection, activity.id, "made", activity.made, seq)
+        shelf.put(connection, replace(activity, seq=seq))
         self.session.append(activity.id)
         return replace(activity, seq=seq)
 
@@ -192,6 +193,7 @@ class Activities:
             insert_edges(connection, closed.id, "used", more, closed.seq, start=len(activity.used))
             counts.before_made(connection, closed.made)
             insert_edges(connection, closed.id, "made", closed.made, closed.seq)
+            shelf.put(connection, closed)
         return closed
 
     # -- reading
@@ -208,6 +210,12 @@ class Activities:
         if self._parent:
             return self._parent.get(activity_id)
         raise NotFoundError(f"No activity {activity_id} in this workspace.", "mlp status lists the newest.")
+
+    def many(self, ids: Sequence[str]) -> dict[str, Activity]:
+        """Return the activities of these ids, those that there are, by id."""
+        named = {f"one{at}": one for at, one in enumerate(ids)}
+        marks = ", ".join(f":{name}" for name in named)
+        return {found.id: found for found in self._select(f"WHERE id IN ({marks})", named)} if named else {}
 
     def complete(self, kind: str, end: str) -> str:
         """Return the id of that kind of activity that ends like this (run:1b60285c); the text itself where none or several do."""

@@ -19,7 +19,7 @@ from typing import Any
 from jupyter_mlp.core.entities import FINISHED, FORGOTTEN, RUNNING
 from jupyter_mlp.core.errors import ConflictError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import counts
+from jupyter_mlp.store import counts, shelf
 from jupyter_mlp.store.database import Connection, Row
 from jupyter_mlp.store.workspace import Workspace
 
@@ -206,6 +206,7 @@ def forget(connection: Connection, activities: Iterable[str]) -> None:
         connection.execute("UPDATE edges SET role = 'forgotten' WHERE activity = :id AND role = 'made'", {"id": activity})
         connection.execute("UPDATE activities SET state = :state WHERE id = :id", {"id": activity, "state": FORGOTTEN})
         counts.after_forgotten(connection, made)
+        shelf.after_forgotten(connection, made)
 
 
 _BY_EDGE = (

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    subprocess.run([sys.executable, ROOT / "scripts" / "labextension.py"], check=True)
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -28,6 +29,16 @@ def test_it_carries_every_module_and_the_migrations(wheel: Path) -> None:
     assert tracked <= names
     assert "jupyter_mlp/store/migrations/script.py.mako" in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "scripts/"))]
+
+
+def test_it_carries_the_jupyterlab_extension(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    data = "jupyter_mlp-0.1.0.data/data"
+    assert f"{data}/etc/jupyter/jupyter_server_config.d/jupyter_mlp.json" in names
+    shared = f"{data}/share/jupyter/labextensions/jupyter_mlp"
+    assert {f"{shared}/package.json", f"{shared}/install.json", f"{shared}/schemas/jupyter_mlp/plugin.json"} <= names
+    assert [name for name in names if name.startswith(f"{shared}/static/remoteEntry.")]
+    assert not [name for name in names if "node_modules" in name]
 
 
 def test_the_base_install_is_light(wheel: Path) -> None:

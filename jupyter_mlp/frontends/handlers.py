@@ -1,0 +1,254 @@
+"""The server extension: the verbs and the records over HTTP, for the sidebar, behind Jupyter's own doors.
+
+    GET  jupyter-mlp/list/KIND?limit=&cursor=      a page of rows, newest first
+    GET  jupyter-mlp/search?text=&kind=            what is found by these words
+    GET  jupyter-mlp/thing?ref=                    one thing in detail
+    GET  jupyter-mlp/lineage?ref=                  what it used, what was made from it
+    GET  jupyter-mlp/traffic?name=                 what an endpoint answered in the last minutes
+    GET  jupyter-mlp/log?ref=                      the end of a run's log
+    GET  jupyter-mlp/report?ref=                   the page of a report, alone in its sandbox
+    POST jupyter-mlp/verb/VERB {arguments}         the verb itself, and what it returns
+    WS   jupyter-mlp/changes                       what changes, as it changes
+
+Every door has the server's authentication, authorizer, Host, Origin and XSRF checks from one base class. No route takes a
+file's path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from jupyter_server.auth.decorator import authorized, ws_authenticated
+from jupyter_server.base.handlers import APIHandler, JupyterHandler
+from jupyter_server.base.websocket import WebSocketMixin
+from jupyter_server.utils import url_path_join
+from tornado import web
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, MissingPackageError, MLPError, NotFoundError
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.frontends import listings, remote
+from jupyter_mlp.frontends.changes import Watch
+from jupyter_mlp.store.workspace import current
+
+RESOURCE = "jupyter_mlp"  # what an authorizer is asked about
+PREFIX = "jupyter-mlp"
+_STATUS: tuple[tuple[type[MLPError], int], ...] = (
+    (NotFoundError, 404),
+    (InvalidInputError, 400),
+    (ConflictError, 409),
+    (JobError, 409),
+    (MissingPackageError, 409),
+)
+_REPORT_POLICY = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
+
+
+class Door(APIHandler):
+    """Base of every route: who may come in is the server's decision, and mistakes are answered in two lines."""
+
+    auth_resource = RESOURCE
+
+    async def answer(self, do: Callable[[], Any]) -> None:
+        """Run `do` in a thread, so that no other tab waits for it, and send what it returns as JSON."""
+        self.finish(json.dumps(await asyncio.to_thread(do), ensure_ascii=False, default=str))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Say what is wrong and what to try; never a stack."""
+        error = (kwargs.get("exc_info") or (None, None, None))[1]
+        message, hint = getattr(error, "reason", None) or "The request failed.", ""
+        if isinstance(error, MLPError):
+            self.set_status(next((code for kind, code in _STATUS if isinstance(error, kind)), 503))
+            message, hint = error.message, error.hint
+        elif isinstance(error, web.HTTPError):
+            message = error.log_message or error.reason or f"HTTP {status_code}"
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps({"message": str(message), "hint": hint}))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """A user's mistake is the user's to read; the server's log has the defects."""
+        if not isinstance(value, MLPError):
+            super().log_exception(typ, value, tb)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """Return one argument of the query as text that every database takes."""
+        found = self.get_query_argument(name, default, strip=False)
+        if found is None or (default is None and not found):
+            raise InvalidInputError(f"The request lacks {name}.", f"Write ?{name}=...")
+        return remote.clean(found)
+
+    def number(self, name: str, default: int, most: int) -> int:
+        """Return one argument of the query as a number from 1 to `most`."""
+        text = self.text(name, str(default))
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
+            raise InvalidInputError(f"{name} is {text[:40]!r}, not a number from 1 to {most}.", f"Leave it out for {default}.")
+        return int(text)
+
+    def ref(self) -> Ref:
+        """Return the reference that the query names."""
+        return Ref.parse(self.text("ref"))
+
+
+class List(Door):
+    """A page of one kind."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, kind: str) -> None:
+        """Send the page after `cursor`."""
+        limit, cursor = self.number("limit", listings.PER_PAGE, listings.MOST), self.text("cursor", "")
+        await self.answer(lambda: listings.page(current(), kind, limit, cursor))
+
+
+class Search(Door):
+    """What some words find."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Send what is found, of one kind or of all."""
+        text, kind = self.text("text", ""), self.text("kind", "")
+        limit = self.number("limit", listings.PER_PAGE, listings.MOST)
+        kinds = {"kinds": [kind]} if kind else {}
+        await self.answer(lambda: listings.search(current(), text, limit=limit, **kinds))
+
+
+class Thing(Door):
+    """One thing."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Send its details."""
+        ref = self.ref()
+        await self.answer(lambda: listings.details(current(), ref))
+
+
+class Lineage(Door):
+    """What a thing used, and what was made from it."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Send its neighbours."""
+        ref = self.ref()
+        await self.answer(lambda: listings.lineage(current(), ref))
+
+
+class Traffic(Door):
+    """What an endpoint answered lately."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Send rate, latency and errors of the last minutes."""
+        name = self.text("name")
+        await self.answer(lambda: remote.traffic(current(), name))
+
+
+class Log(Door):
+    """The end of a run's log."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Send it as text."""
+        ref = self.ref()
+        await self.answer(lambda: {"ref": str(ref), "log": remote.end_of_log(current(), ref)})
+
+
+class Report(Door):
+    """The page of a report. It is somebody's HTML: it runs no script, and shows nothing that it does not bring along."""
+
+    @property
+    def content_security_policy(self) -> str:
+        """Alone in its sandbox."""
+        return _REPORT_POLICY
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Send the page."""
+        ref = self.ref()
+        page = await asyncio.to_thread(lambda: listings.report_of(current(), ref))
+        self.finish(page, set_content_type="text/html; charset=utf-8")
+
+
+class VerbDoor(Door):
+    """The verbs."""
+
+    @web.authenticated
+    @authorized("execute")
+    async def post(self, verb: str) -> None:
+        """Call the verb with the arguments in the body and send what it returns."""
+        given = remote.arguments(self.request.body)
+        await self.answer(lambda: remote.call(verb, given))
+
+
+class Changes(WebSocketMixin, WebSocketHandler, JupyterHandler):
+    """What changes, as it changes."""
+
+    auth_resource = RESOURCE
+
+    def initialize(self, watch: Watch) -> None:
+        """Take the server's one watcher."""
+        self._watch = watch
+
+    async def prepare(self) -> None:
+        """Refuse who is not known before anything is upgraded; a socket has no login page to go to."""
+        await JupyterHandler.prepare(self, _redirect_to_login=False)
+
+    @ws_authenticated
+    @authorized("read")
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        """Open the socket."""
+        await super().get(*args, **kwargs)
+
+    def open(self, *args: Any, **kwargs: Any) -> None:
+        """Begin to tell."""
+        super().open(*args, **kwargs)
+        self._watch.add(self._tell)
+
+    def on_message(self, message: str | bytes) -> None:
+        """Nobody has anything to say here."""
+
+    def on_close(self) -> None:
+        """End."""
+        super().on_close()
+        self._watch.remove(self._tell)
+
+    def get_compression_options(self) -> dict[str, Any] | None:
+        """Messages are short."""
+        return None
+
+    def _tell(self, text: str) -> None:
+        try:
+            self.write_message(text)
+        except WebSocketClosedError:
+            self._watch.remove(self._tell)
+
+
+def routes(base_url: str) -> list[tuple[Any, ...]]:
+    """Return the routes below the server's base URL."""
+
+    def below(*parts: str) -> str:
+        return url_path_join(base_url, PREFIX, *parts)
+
+    return [
+        (below("list", r"([a-z]+)"), List),
+        (below("search"), Search),
+        (below("thing"), Thing),
+        (below("lineage"), Lineage),
+        (below("traffic"), Traffic),
+        (below("log"), Log),
+        (below("report"), Report),
+        (below("verb", r"([a-z]+)"), VerbDoor),
+        (below("changes"), Changes, {"watch": Watch()}),
+    ]
+
+
+def load(server: Any) -> None:
+    """Add the routes to a running Jupyter server."""
+    server.web_app.add_handlers(".*$", routes(server.web_app.settings["base_url"]))

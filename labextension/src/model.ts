@@ -1,0 +1,130 @@
+/** What the server sends, as typed JSON; the same words as the Python objects' `to_dict()`. */
+
+export type Kind =
+  | 'table'
+  | 'dataset'
+  | 'recipe'
+  | 'run'
+  | 'model'
+  | 'evaluation'
+  | 'endpoint'
+  | 'report'
+  | 'snapshot'
+  | 'verification'
+  | 'pipeline';
+
+export interface IColumn {
+  name: string;
+  type: string;
+  nulls?: number;
+  low?: unknown;
+  high?: unknown;
+}
+
+export interface IVariant {
+  model: string;
+  weight: number;
+  shadow: boolean;
+}
+
+/** One line of a list. What only some kinds have is optional. */
+export interface IRow {
+  ref: string;
+  short: string;
+  kind: Kind;
+  name: string;
+  title: string;
+  state: string;
+  error: string | null;
+  seconds: number | null;
+  at: number;
+  user: string;
+  host: string;
+  notebook: string;
+  cell: string;
+  verb: string;
+  detail?: string;
+  columns?: IColumn[];
+  sql?: string;
+  share?: number | null;
+  model?: string | null;
+  run?: string | null;
+  data?: string;
+  target?: string | null;
+  variants?: IVariant[];
+  before?: boolean;
+  verified?: { ok: boolean; ref: string; at: number } | null;
+  executed?: string;
+  source?: string;
+}
+
+export interface IPage {
+  rows: IRow[];
+  next: string;
+}
+
+export interface INamed {
+  ref: string;
+  short: string;
+  kind: string;
+  by?: string;
+}
+
+export interface ILineage {
+  ref: string;
+  used: INamed[];
+  made: INamed[];
+  by: { at: number; user: string; host: string; notebook: string; cell: string; verb: string };
+}
+
+export interface IPreview {
+  rows: number;
+  columns: IColumn[];
+  first: unknown[][];
+}
+
+export type Series = Record<string, [number, number][]>;
+
+export interface ICellVerdict {
+  number: number;
+  source: string;
+  verdict: string;
+  cause: string;
+  detail: string;
+}
+
+export interface IDetails {
+  versions?: INamed[];
+  preview?: Partial<IPreview>;
+  notes?: string[];
+  series?: Series;
+  inputs?: string[];
+  target?: string | null;
+  task?: string | null;
+  metrics?: Record<string, number>;
+  cells?: ICellVerdict[];
+  validity?: { state: string; reasons: string[] };
+}
+
+export interface IThing extends IRow {
+  parameters: Record<string, unknown>;
+  details: IDetails;
+}
+
+export interface ITraffic {
+  name: string;
+  seconds: number;
+  requests: number;
+  per_s: number;
+  errors: number;
+  p50_ms: number | null;
+  p95_ms: number | null;
+  bars: number[];
+  models: Record<string, number>;
+}
+
+export type Change =
+  | { changed: 'records' }
+  | { changed: 'endpoints' }
+  | { changed: 'requests'; name: string }
+  | { changed: 'run'; id: string; text: string; share?: number | null };

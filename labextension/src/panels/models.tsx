@@ -1,0 +1,55 @@
+/** Models: what each predicts, from what, how well; deploying one writes the cell. */
+import * as React from 'react';
+
+import { Rows, Section } from '../components/list';
+import { Row } from '../components/row';
+import { useLab, useListing, useRead } from '../context';
+import { Change, IRow, IThing } from '../model';
+import { clip, number } from '../texts';
+
+const wakes = (change: Change): boolean => change.changed === 'records';
+
+export function ModelsPanel(): JSX.Element {
+  const { api } = useLab();
+  const [models, reader] = useListing(cursor => api.list('model', cursor), wakes);
+  return (
+    <Section name="models" title="Models">
+      <Rows name="models" listing={models} further={() => void reader.further()} row={row => <ModelRow key={row.name} row={row} />} />
+    </Section>
+  );
+}
+
+export function ModelRow({ row }: { row: IRow }): JSX.Element {
+  return (
+    <Row row={{ ...row, detail: `${row.name.slice(0, 8)}  ${row.detail ?? ''}` }}>
+      <Card row={row} />
+    </Row>
+  );
+}
+
+function Card({ row }: { row: IRow }): JSX.Element {
+  const lab = useLab();
+  const [thing, error] = useRead<IThing>(() => lab.api.thing(row.ref), () => false, [row.ref]);
+  const details = thing?.details;
+  return (
+    <React.Fragment>
+      {error ? <p className="jp-mlp-error">{error}</p> : null}
+      {details ? (
+        <dl className="jp-mlp-facts">
+          <dt>predicts</dt>
+          <dd>
+            {details.target ?? '–'} {details.task ? `(${details.task})` : ''}
+          </dd>
+          <dt>from</dt>
+          <dd>{clip((details.inputs ?? []).join(', '), 400)}</dd>
+          {Object.entries(details.metrics ?? {}).map(([name, value]) => (
+            <React.Fragment key={name}>
+              <dt>{name}</dt>
+              <dd>{number(value)}</dd>
+            </React.Fragment>
+          ))}
+        </dl>
+      ) : null}
+    </React.Fragment>
+  );
+}
