@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jupyter_mlp.core.cards import Card, Shown
+from jupyter_mlp.core.clusters import Sight
 from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, RUNNING, Activity
 from jupyter_mlp.core.errors import DetachedError, InvalidInputError, JobError, nearest
 from jupyter_mlp.core.identity import digest
@@ -103,8 +104,9 @@ class Run(Shown):
         try:
             for events in jobs.follow(self._folder):
                 now = next((shown for shown in map(runs.news, reversed(events)) if shown), now)
-                if progress:
-                    progress(now)  # also when nothing is new, so that the clock goes on
+                if progress:  # also when nothing is new, so that the clock goes on
+                    seen = clusters.sight(self._folder)
+                    progress({"text": seen.why} if seen.why else now)
         except KeyboardInterrupt:
             raise DetachedError(
                 f"Waiting for {self.ref} was interrupted; the training goes on.",
@@ -154,8 +156,9 @@ class Run(Shown):
     def card(self) -> Card:
         """Return state, metrics and how they came about."""
         activity = self._activity
-        place = queue.places(self.workspace).get(self.id) if activity.state == RUNNING else None
-        return runs.card(self, activity, self._folder, place)
+        if activity.state != RUNNING:
+            return runs.card(self, activity, self._folder, None, Sight())
+        return runs.card(self, activity, self._folder, queue.places(self.workspace).get(self.id), clusters.sight(self._folder))
 
 
 def train(

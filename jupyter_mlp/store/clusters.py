@@ -42,6 +42,8 @@ def launcher(cluster: Cluster) -> Launcher:
 def sight(folder: RunFolder) -> Sight:
     """Return what is true of a job that has not ended: it waits, it runs, or its cluster does not answer."""
     if queue.is_waiting(folder):
-        return Sight(QUEUED)
+        there = jobs.cluster_of(folder)
+        why = "" if there == LOCAL else f"The cluster {there.name} has not all that it asks for free at once."
+        return Sight(QUEUED, why)
     seen = jobs.look(folder)
     return Sight(RUNNING) if seen.state == GONE else seen  # gone, and about to go on
