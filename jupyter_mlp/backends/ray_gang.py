@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayError
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -24,6 +24,8 @@ from jupyter_mlp.backends.joining import HOST
 from jupyter_mlp.core.clusters import Cluster
 from jupyter_mlp.core.queueing import RUNS, WAITS
 from jupyter_mlp.store.jobs import RunFolder
+
+_SETTLE_S = 1.0
 
 
 class Rank:
@@ -97,15 +99,20 @@ class RayGang(gang.Words):
         """Return whether any rank still runs; where one has ended badly, the others are ended."""
         if not self._calls:
             return False
-        ended, running = ray.wait(self._calls, num_returns=len(self._calls), timeout=0)
+        running = self._look(0.0)
+        if self._first:
+            self._look(_SETTLE_S)  # the others notice before Ray does who was killed
+        if self._first or not running:
+            self.stop()  # an actor's process goes with it
+            return False
+        return True
+
+    def _look(self, wait_s: float) -> list[Any]:
+        """Write down how ranks have ended; return what still runs."""
+        ended, running = ray.wait(self._calls, num_returns=len(self._calls), timeout=wait_s)
         for call in ended:
             self._look_at(self._calls.index(call), call)
-        if self._first:
-            self.stop()
-            return False
-        if not running:
-            self.stop()  # their processes go when their actors do
-        return bool(running)
+        return running
 
     def stop(self) -> None:
         """End all ranks."""
@@ -114,23 +121,22 @@ class RayGang(gang.Words):
         self._actors, self._calls = [], []
 
     def _look_at(self, rank: int, call: Any) -> None:
+        if rank in self._first:
+            return
         try:
-            status = ray.get(call)
+            if ray.get(call) == 0:
+                return
         except RayError as error:
             self._ends[rank] = _told(error)
-            self._first.append(rank)
-            return
-        if status != 0 and rank not in self._first:
-            self._first.append(rank)
+        self._first.append(rank)
 
 
 def _told(error: RayError) -> str:
     """How a rank ended, in a sentence, from Ray's words."""
-    text = " ".join(str(error).split())
-    if "node" in text and ("died" in text or "dead" in text) and "node has died" in text.replace("was terminated", "has died"):
-        return "was lost with its node"
-    if "OOM" in text or "out of memory" in text.lower():
+    if isinstance(error, OutOfMemoryError):
         return "was killed by Ray because its node had no memory left"
+    if "node has died" in str(error):
+        return "was lost with its node"
     return "was killed (by somebody, or for want of memory)"
 
 
