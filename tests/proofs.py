@@ -18,6 +18,7 @@ PROOFS = {
     "inputs": "proof_inputs.py",  # 10,000 texts and parameters: answered or refused
     "kills": "proof_kills.py",  # workers, supervisor and kernel of a training are killed at random
     "duplicates": "proof_duplicates.py",  # the same submission from two processes at the same moment
+    "gang": "proof_gang.py",  # 32 real ranks at once on a real Slurm and on a real Ray, and a 33rd refused
 }
 
 

@@ -35,12 +35,22 @@ def running(nodes: int = 4, gpus: int = 8) -> Iterator[Any]:
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         for number in range(nodes):
-            cluster.add_node(num_cpus=gpus, num_gpus=gpus, node_ip_address="127.0.0.1", node_name=f"node{number + 1}")
+            _add(cluster, num_cpus=gpus, num_gpus=gpus, node_ip_address="127.0.0.1", node_name=f"node{number + 1}")
         cluster.web = f"http://127.0.0.1:{port}"
         _until_it_answers(f"{cluster.web}/api/version")
         yield cluster
     finally:
         cluster.shutdown()
+
+
+def _add(cluster: Any, **node: Any) -> None:
+    for attempt in range(3):
+        try:
+            cluster.add_node(**node)
+            return
+        except Exception as error:
+            if attempt == 2 or "timed out" not in str(error):
+                raise  # Ray gives a node 30 s to come up, and a busy machine may need more
 
 
 class Gate:
