@@ -87,6 +87,7 @@ def _rank(folder: Path) -> int:
         os.environ[HOST] = names[0]  # a node's name need not be that of a host, and the first rank is where srun is
     gpus = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
     place = int(os.environ["SLURM_LOCALID"])
+    os.environ.pop("SLURM_NTASKS", None)  # or Lightning takes the requeueing of the job into its own hands
     if len(gpus) > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
     joined(folder)

@@ -217,6 +217,25 @@ def test_a_mistake_is_told_with_its_line_and_not_tried_again(place: Place, tmp_p
     assert len(run.attempts) == 1 and run.state == "failed" and run.model is None
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["slurm", "ray"], indirect=True, scope="module")
+def test_a_gang_of_32_is_placed_all_at_once(place: Place, workspace: Workspace, tmp_path: Path) -> None:
+    """Real ranks that have all begun; `make proof ARGS=gang` lets them train to their end."""
+    run = train(place, tmp_path, gpus=32)
+    folder = jobs.folder_of(workspace, run.id)
+    words = [f"rank.{rank}.json" for rank in range(32)]
+    until(lambda: all((folder.path / word).exists() for word in words), run)
+    pids = {(folder.read(word) or {})["pid"] for word in words}
+    assert len(pids) == 32 and all(is_alive(pid) for pid in pids) and len(run.attempts) == 1
+    assert [there["free"] for there in mlp.clusters().to_dict()["clusters"]][1] == 0
+    late = train(place, tmp_path, max_epochs=3)
+    until(lambda: late.state == "queued", late)
+    late.cancel()
+    run.cancel()
+    assert (late.state, run.state) == ("cancelled", "cancelled")
+    until(lambda: not any(is_alive(pid) for pid in pids), run)
+
+
 def saved(folder: jobs.RunFolder) -> int:
     return max((int(path.stem) for path in folder.path.glob("checkpoints/*.json")), default=0)
 
