@@ -20,6 +20,19 @@ from typing import Any
 def running(nodes: int = 4, gpus: int = 8) -> Iterator[Any]:
     """A cluster whose dashboard answers; its `web` is the dashboard's address."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    cluster, web = _patiently(_head)
+    try:
+        for number in range(nodes):
+            node = {"num_cpus": gpus, "num_gpus": gpus, "node_ip_address": "127.0.0.1", "node_name": f"node{number + 1}"}
+            _patiently(lambda node=node: cluster.add_node(**node))
+        cluster.web = web
+        _until_it_answers(f"{cluster.web}/api/version")
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def _head() -> tuple[Any, str]:
     from ray.cluster_utils import Cluster
 
     port = _free_port()
@@ -32,25 +45,17 @@ def running(nodes: int = 4, gpus: int = 8) -> Iterator[Any]:
         "dashboard_port": port,
         "dashboard_agent_listen_port": _free_port(),
     }
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    try:
-        for number in range(nodes):
-            _add(cluster, num_cpus=gpus, num_gpus=gpus, node_ip_address="127.0.0.1", node_name=f"node{number + 1}")
-        cluster.web = f"http://127.0.0.1:{port}"
-        _until_it_answers(f"{cluster.web}/api/version")
-        yield cluster
-    finally:
-        cluster.shutdown()
+    return Cluster(initialize_head=True, head_node_args=head), f"http://127.0.0.1:{port}"
 
 
-def _add(cluster: Any, **node: Any) -> None:
+def _patiently(start: Callable[[], Any]) -> Any:
     for attempt in range(3):
         try:
-            cluster.add_node(**node)
-            return
+            return start()
         except Exception as error:
             if attempt == 2 or "timed out" not in str(error):
                 raise  # Ray gives a node 30 s to come up, and a busy machine may need more
+    return None
 
 
 class Gate:
