@@ -38,6 +38,7 @@ _WHERE = {
     "run_notebook": "pipelines",
     "graph": "inspection",
     "status": "inspection",
+    "clusters": "machines",
     "doctor": "inspection",
     "gc": "housekeeping",
     "forget": "housekeeping",
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from jupyter_mlp.inspection import doctor as doctor
     from jupyter_mlp.inspection import graph as graph
     from jupyter_mlp.inspection import status as status
+    from jupyter_mlp.machines import clusters as clusters
     from jupyter_mlp.monitoring import monitor as monitor
     from jupyter_mlp.pipelines import run_notebook as run_notebook
     from jupyter_mlp.pipelines import to_pipeline as to_pipeline

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from jupyter_mlp.core.cards import Card, Shown
-from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, QUEUED, RUNNING, Activity
+from jupyter_mlp.core.clusters import Sight
+from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, RUNNING, Activity
 from jupyter_mlp.core.errors import DetachedError, InvalidInputError, JobError, nearest
 from jupyter_mlp.core.identity import digest
-from jupyter_mlp.core.plugins import load
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import capture as code
 from jupyter_mlp.notebook import history
 from jupyter_mlp.reports import runs
-from jupyter_mlp.store import attempts, datasets, jobs, modes, queue, recipes
+from jupyter_mlp.store import attempts, clusters, datasets, jobs, modes, queue, recipes
 from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.artifacts import publish_bytes
 from jupyter_mlp.store.attempts import Attempt
@@ -30,6 +30,7 @@ from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.recipes import RecipeVersion
 from jupyter_mlp.store.workspace import Workspace, current
 
+_HOW = ("where", "on", "nodes", "device", "priority", "retries", "checkpoint_every")  # of a run, and not of what it makes
 HELD_OUT = 0.1  # of the rows, for validation, where no validation dataset is given
 
 Progress = Callable[[dict[str, Any]], None]
@@ -54,9 +55,9 @@ class Run(Shown):
 
     @property
     def state(self) -> str:
-        """`queued`, `running`, `finished`, `failed` or `cancelled`."""
+        """`queued`, `running`, `finished`, `failed`, `cancelled`; `unreachable` while its cluster does not answer."""
         state = self._activity.state
-        return QUEUED if state == RUNNING and queue.is_waiting(self._folder) else state
+        return clusters.sight(self._folder).state if state == RUNNING else state
 
     @property
     def error(self) -> str | None:
@@ -103,8 +104,9 @@ class Run(Shown):
         try:
             for events in jobs.follow(self._folder):
                 now = next((shown for shown in map(runs.news, reversed(events)) if shown), now)
-                if progress:
-                    progress(now)  # also when nothing is new, so that the clock goes on
+                if progress:  # also when nothing is new, so that the clock goes on
+                    seen = clusters.sight(self._folder)
+                    progress({"text": seen.why} if seen.why else now)
         except KeyboardInterrupt:
             raise DetachedError(
                 f"Waiting for {self.ref} was interrupted; the training goes on.",
@@ -120,7 +122,7 @@ class Run(Shown):
 
     def cancel(self) -> None:
         """Stop the job; a run that has ended stays as it is."""
-        if self.state in (QUEUED, RUNNING):
+        if self._activity.state == RUNNING:
             jobs.cancel(self._folder)
 
     @property
@@ -154,8 +156,9 @@ class Run(Shown):
     def card(self) -> Card:
         """Return state, metrics and how they came about."""
         activity = self._activity
-        place = queue.places(self.workspace).get(self.id) if activity.state == RUNNING else None
-        return runs.card(self, activity, self._folder, place)
+        if activity.state != RUNNING:
+            return runs.card(self, activity, self._folder, None, Sight())
+        return runs.card(self, activity, self._folder, queue.places(self.workspace).get(self.id), clusters.sight(self._folder))
 
 
 def train(
@@ -191,7 +194,9 @@ def train(
         model: the class or its name; FILE.py:CLASS or NOTEBOOK.ipynb:CLASS outside a notebook.
         target: the column to predict. `task`: regression, binary or multiclass; seen from the target when left out.
         validation: a dataset version; a tenth of the rows when left out.
-        gpus: processes, one a GPU; processes of the CPU where there is none.
+        gpus: processes, one a GPU; processes of the CPU where there is none. On a cluster they are spread evenly over the
+            fewest nodes that have them, and start all together or wait.
+        cluster: local, or a cluster of the settings file; mlp.clusters() shows them.
         settings: arguments of the model's constructor.
         recipe: how columns become features, fitted on `data` (an exact fitted version is used as it is); the default
             for the data's columns when left out. It learns from all rows of `data`, those set aside for validation too.
@@ -218,7 +223,8 @@ def train(
     captured = code.capture(model, history.sources(), history.variables())
     values = _settings(captured, settings or {})
     count = gpus if gpus is not None else 1
-    on = load("launchers", cluster)().check(count)
+    where = clusters.named(workspace, cluster)
+    shape = clusters.launcher(where).shape(count)
     if progress is not None:
         progress({"text": "fitting the recipe"})
     fitted = recipes.for_training(workspace, recipe, dataset, target, task)
@@ -239,7 +245,8 @@ def train(
     }
     key = digest("train", 1, question, _versions())
     reuse = not fresh and (modes.reuses() or modes.replays())
-    how = {"cluster": cluster, "on": on, "priority": priority, "retries": retries, "checkpoint_every": _pace(checkpoint_every)}
+    placed = {"cluster": cluster, "where": where.to_dict(), "on": shape.on, "nodes": shape.nodes, "device": shape.device}
+    how = {**placed, "priority": priority, "retries": retries, "checkpoint_every": _pace(checkpoint_every)}
     run = (_known(workspace, key) if reuse else None) or _submit(
         workspace, captured, dataset, held, fitted, {**question, **how}, key, reuse
     )
@@ -374,7 +381,7 @@ def _submit(
         },
     )
     used = [dataset.reference, *([held.reference] if held else []), fitted.reference]
-    told = {name: value for name, value in question.items() if name not in ("on", "priority", "retries", "checkpoint_every")}
+    told = {name: value for name, value in question.items() if name not in _HOW}
     while True:
         activity, ours = workspace.activities.claim(
             "train", name=captured.class_name, key=key, used=used, parameters=told, activity_id=folder.path.name, reuse=reuse

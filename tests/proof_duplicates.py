@@ -24,6 +24,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 import proof_kills
 
 from jupyter_mlp.core import plugins
+from jupyter_mlp.core.clusters import Cluster, Sight
+from jupyter_mlp.core.shapes import Node, Shape
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.workspace import current
 
@@ -33,16 +35,22 @@ _SIDES = 2
 class Noting:
     """A launcher whose jobs are a line in the run's folder, and never end."""
 
-    def check(self, gpus: int) -> str:
-        return "nowhere"
+    def __init__(self, cluster: Cluster) -> None:
+        pass
+
+    def nodes(self) -> list[Node]:
+        return []
+
+    def shape(self, gpus: int) -> Shape:
+        return Shape(1, gpus, "nowhere")
 
     def submit(self, folder: Path, workspace: Path) -> Mapping[str, Any]:
         with (folder / "started").open("a") as handle:
             handle.write("started\n")
-        return {"cluster": "noting", "folder": str(folder)}
+        return {"folder": str(folder)}
 
-    def alive(self, handle: Mapping[str, Any]) -> bool:
-        return True
+    def look(self, handle: Mapping[str, Any]) -> Sight:
+        return Sight()
 
     def cancel(self, handle: Mapping[str, Any]) -> None:
         RunFolder(Path(handle["folder"])).end("cancelled")

@@ -19,6 +19,7 @@ PROOFS = {
     "kills": "proof_kills.py",  # workers, supervisor and kernel of a training are killed at random
     "doors": "proof_doors.py",  # 10,000 generated requests to the server extension: none is a failure of the server
     "duplicates": "proof_duplicates.py",  # the same submission from two processes at the same moment
+    "gang": "proof_gang.py",  # 32 real ranks at once on a real Slurm and on a real Ray, and a 33rd refused
 }
 
 

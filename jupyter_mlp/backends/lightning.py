@@ -44,7 +44,7 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any], rank: int, wo
     begun = time.perf_counter()
     recipe, plan = Recipe.from_dict(prepared["recipe"]), Plan.from_dict(prepared["plan"])
     held = Plan.from_dict(prepared["validation"]) if prepared["validation"] else plan
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
+    torch.set_num_threads(int(os.environ.get("MLP_THREADS") or max(1, (os.cpu_count() or 1) // world)))
     L.seed_everything(spec["seed"], workers=True, verbose=False)
     kind = _class(spec["class_name"])
     arguments = _arguments(kind, spec["settings"], recipe)
@@ -203,13 +203,16 @@ def _trainer(spec: Spec, run: RunFolder, world: int, rank: int, callbacks: list[
         "has `__len__` defined",
         "isinstance.treespec, LeafSpec",
         "your dataloader is not resumable",
+        "srun. command is available",
     ):
         warnings.filterwarnings("ignore", message=f".*{told}.*")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
     return L.Trainer(
         max_epochs=spec["max_epochs"],
         accelerator="auto",
-        devices=world,
+        devices=local,
+        num_nodes=world // local,
         strategy="ddp" if world > 1 else "auto",
         callbacks=callbacks,
         plugins=[writer],

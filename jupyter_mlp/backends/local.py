@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import socket
 import sys
@@ -11,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jupyter_mlp.backends import starting
+from jupyter_mlp.core.clusters import GONE, LOCAL, Cluster, Sight
 from jupyter_mlp.core.entities import RUNNING
-from jupyter_mlp.core.errors import InvalidInputError, JobError
+from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.shapes import Node, Shape
 from jupyter_mlp.store import jobs
-from jupyter_mlp.store.attempts import SUPERVISOR
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.leases import Lease
 from jupyter_mlp.store.processes import spawn
@@ -25,8 +26,6 @@ RANK_VARIABLES = (
     *("MLP_ATTEMPT", "MLP_RESUME", ALL_GPUS),
 )
 _LOG = "supervisor.log"
-_STARTS = 5  # in vain, before the run is called failed
-_BETWEEN_S = 0.25  # twice as long after each start in vain: what keeps it from coming up may pass
 _CANCEL_S = 30.0
 _PROCESSES_A_CORE = 4  # more only slow each other down
 
@@ -34,7 +33,14 @@ _PROCESSES_A_CORE = 4  # more only slow each other down
 class LocalLauncher:
     """Runs N processes on this machine, one a GPU where there are any."""
 
-    def check(self, gpus: int) -> str:
+    def __init__(self, cluster: Cluster = LOCAL) -> None:
+        self._cluster = cluster
+
+    def nodes(self) -> list[Node]:
+        """Return this machine; which of its GPUs are free is the queue's to say."""
+        return [Node(socket.gethostname(), gpu_count(), gpu_count(), os.cpu_count() or 1)]
+
+    def shape(self, gpus: int) -> Shape:
         """Refuse more GPUs than there are, or more processes than the cores can bear."""
         found = gpu_count()
         cores = os.cpu_count() or 1
@@ -47,8 +53,8 @@ class LocalLauncher:
                 f"Give --gpus {cores}, or another --cluster.",
             )
         if found:
-            return f"{gpus} of {found} GPUs of this machine"
-        return f"no GPU here: {gpus} CPU {'process' if gpus == 1 else 'processes'} on {cores} cores"
+            return Shape(1, gpus, f"{gpus} of {found} GPUs of this machine")
+        return Shape(1, gpus, f"no GPU here: {gpus} CPU {'process' if gpus == 1 else 'processes'} on {cores} cores", "cpu")
 
     def submit(self, folder: Path, workspace: Path) -> Mapping[str, Any]:
         """Start the supervisor of a run, unless it has one: asked twice, or by ten processes at once, it starts one.
@@ -56,25 +62,25 @@ class LocalLauncher:
         Raises:
             JobError: it was started several times and never came up.
         """
-        handle = {"cluster": "local", "folder": str(folder), "host": socket.gethostname()}
+        handle = {"folder": str(folder), "host": socket.gethostname()}
         held = _lease(folder).take()
         if held is None:
             return handle
         try:
             run = RunFolder(folder)
-            if not _is_due(run):
+            if not starting.is_due(run, _LOG):
                 return handle
-            run.say({SUPERVISOR: "started"})
+            starting.say(run)
             python = (run.read("spec.json") or {}).get("python") or sys.executable  # whoever revives it may be in another environment
             command = [python, "-m", "jupyter_mlp.backends.supervisor", str(folder), str(workspace), str(held)]
-            spawn(command, folder / _LOG, {**_unranked(), "PYTHONUNBUFFERED": "1", "PYTHONPATH": _import_path()}, folder, (held,))
+            spawn(command, folder / _LOG, {**_unranked(), "PYTHONUNBUFFERED": "1", "PYTHONPATH": starting.import_path()}, folder, (held,))
         finally:
             os.close(held)
         return handle
 
-    def alive(self, handle: Mapping[str, Any]) -> bool:
-        """Whether the job has a supervisor."""
-        return _lease(Path(handle["folder"])).held
+    def look(self, handle: Mapping[str, Any]) -> Sight:
+        """Say whether the job has a supervisor."""
+        return Sight(RUNNING if _lease(Path(handle["folder"])).held else GONE)
 
     def cancel(self, handle: Mapping[str, Any]) -> None:
         """Wait until the supervisor has seen the wish and ended the ranks; one that was killed is started for it."""
@@ -86,21 +92,6 @@ class LocalLauncher:
 
 def _lease(folder: Path) -> Lease:
     return Lease(folder / "supervisor.lock")
-
-
-def _is_due(run: RunFolder) -> bool:
-    """Whether to start a supervisor now: one that does not come up is given longer and longer to do so."""
-    starts = [event for event in run.events()[0] if event.get(SUPERVISOR) in ("started", "up")]
-    in_vain = len(list(itertools.takewhile(lambda event: event[SUPERVISOR] == "started", reversed(starts[-_STARTS:]))))
-    if in_vain and 0 <= time.time() - starts[-1]["at"] < _BETWEEN_S * 2**in_vain:
-        return False
-    if in_vain == _STARTS and not Lease(run.path / "ranks.lock").held:  # a training that goes on has not failed
-        log = run.path / _LOG
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if log.exists() else []
-        raise JobError(
-            f"The job's supervisor was started {_STARTS} times and never came up.", f"Its last words: {' '.join(said) or 'none'}"
-        )
-    return True
 
 
 def gpu_count() -> int:
@@ -122,9 +113,3 @@ def _unranked() -> dict[str, str | None]:
     """What a supervisor must not inherit from the rank that starts it again: who that is, and its part of the GPUs."""
     gpus = os.environ.get(ALL_GPUS, os.environ.get("CUDA_VISIBLE_DEVICES"))
     return {**dict.fromkeys(RANK_VARIABLES), "CUDA_VISIBLE_DEVICES": gpus}
-
-
-def _import_path() -> str:
-    """Where this package is, for a supervisor that starts in another folder."""
-    package = str(Path(__file__).resolve().parents[2])
-    return os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))

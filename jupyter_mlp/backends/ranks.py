@@ -9,17 +9,16 @@ once more (1.3 s of each launch) and its ranks go on unseen when it is killed.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jupyter_mlp.backends.attempting import Ending, verdict, who
 from jupyter_mlp.store.attempts import log_of
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.leases import Lease
@@ -29,22 +28,6 @@ HELD = "MLP_HELD"  # the number of the open ranks.lock
 _GRACE_S = 5.0
 _LOOK_S = 0.03
 _LEFT_S = 5.0  # for what the ranks left behind to end, once they have
-_ROOM = 2**20  # bytes: with less, a rank cannot even say why it ended
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How an attempt ended: `why` in a sentence; `again`, whether another attempt can end otherwise.
-
-    Attributes:
-        made_room: it was ended for another job.
-    """
-
-    well: bool
-    why: str = ""
-    hint: str = ""
-    again: bool = False
-    made_room: bool = False
 
 
 class Ranks:
@@ -116,21 +99,8 @@ class Ranks:
     def ending(self) -> Ending:
         """Say how the attempt ended, once none of its processes is left."""
         words = {rank: self._word(rank) for rank in range(self._world)}
-        failed = sorted((word for word in words.values() if word.get("ended") == "error"), key=lambda word: float(word["at"]))
-        mistakes = [word for word in failed if not word["again"]]
         first = self._first or list(words)  # who ended before the others were ended for it
-        silent = [rank for rank in first if "ended" not in words[rank]]
-        if self._run.has_result:
-            return Ending(True)
-        if not failed and shutil.disk_usage(self._run.path).free < _ROOM:
-            return Ending(False, f"The disk of {self._run.path} is full.", "Free some space and train again.")
-        if mistakes:
-            return Ending(False, mistakes[0]["error"], mistakes[0]["hint"])
-        if silent:
-            return Ending(False, self._killed(silent[0]), again=True)
-        if failed:
-            return Ending(False, failed[0]["error"], failed[0]["hint"], again=True)
-        return Ending(False, "The training processes ended without a result.", "Look for exit() in the code.")
+        return verdict(self._run, words, first, self._killed)
 
     def _spawn(self, rank: int, held: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         log = os.open(log_of(self._run.path, rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -189,17 +159,17 @@ class Ranks:
         return len(processes) == self._world and not any(process.alive for process in processes)
 
     def _killed(self, rank: int) -> str:
-        who = "The training process" if self._world == 1 else f"Training process {rank} of {self._world}"
+        name = who(rank, self._world)
         status = self._children[rank].poll() if self._children else None
         if status is None:
-            return f"{who} was killed while no supervisor watched it."
+            return f"{name} was killed while no supervisor watched it."
         if status >= 0:
-            return f"{who} ended with status {status} without a word."
-        name = signal.Signals(-status).name
-        if name == "SIGKILL" and _oom_kills() > self._ooms:
-            return f"{who} was killed by the system because memory was used up."
-        more = ", by somebody or for want of memory" if name == "SIGKILL" else ""
-        return f"{who} was killed ({name}{more})."
+            return f"{name} ended with status {status} without a word."
+        sent = signal.Signals(-status).name
+        if sent == "SIGKILL" and _oom_kills() > self._ooms:
+            return f"{name} was killed by the system because memory was used up."
+        more = ", by somebody or for want of memory" if sent == "SIGKILL" else ""
+        return f"{name} was killed ({sent}{more})."
 
     def _pause(self, limit_s: float) -> None:
         deadline = time.monotonic() + limit_s

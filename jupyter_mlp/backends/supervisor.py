@@ -1,9 +1,10 @@
-"""The supervisor of one local job: starts the ranks, starts them again after a kill, and writes how it ended.
+"""The supervisor of one job: starts the ranks, starts them again after a kill, and writes how it ended.
 
-    python -m jupyter_mlp.backends.supervisor RUN_FOLDER WORKSPACE LEASE
+    python -m jupyter_mlp.backends.supervisor RUN_FOLDER WORKSPACE LEASE     on this machine
 
-It holds the lease that whoever started it took (an open file), so a run never has two. It needs no kernel and no Lab;
-killed itself, whoever looks next starts another one, which goes on with the processes that are left.
+Here it holds the lease that whoever started it took (an open file), so a run never has two. It needs no kernel and no Lab;
+killed itself, whoever looks next starts another one, which goes on with the processes that are left. On a cluster the
+same supervisor runs inside the engine's job (ray_gang.py, slurm_gang.py), which ends with it, and opens no database.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
+from jupyter_mlp.backends.attempting import Ending, Gang, Room
 from jupyter_mlp.backends.local import ALL_GPUS, gpu_count, visible_gpus
-from jupyter_mlp.backends.ranks import Ending, Ranks
+from jupyter_mlp.backends.ranks import Ranks
 from jupyter_mlp.core.entities import CANCELLED, FAILED
 from jupyter_mlp.core.queueing import FILLS, WAITS
 from jupyter_mlp.store import checkpoints, jobs
@@ -32,35 +34,40 @@ _FARTHEST = 20  # times that: who is far back in the queue asks less often, so t
 
 
 def main(folder: Path, root: Path, lease: int) -> int:
-    """See one run through; return the exit status."""
+    """See one run of this machine through; return the exit status."""
     os.set_inheritable(lease, False)  # ours alone: no rank may hold it longer than we live
     run, workspace = RunFolder(folder), Workspace(root)
     if run.read("exit.json") is None:
-        run.say({SUPERVISOR: "up", "pid": os.getpid()})
-        supervisor = Supervisor(run, workspace)
-        try:
-            supervisor.run()
-        except Exception as error:  # noqa: BLE001 - a run that cannot be supervised has failed, and says so
-            traceback.print_exc()
-            supervisor.stop()
-            if not run.has_result:  # what is trained is not lost because it could not be registered now: the next look does it
-                why = f"The job's supervisor failed: {type(error).__name__}: {error}"
-                run.end(FAILED, why, "supervisor.log in the run's folder has all of it.")
+        spec = run.read("spec.json") or {}
+        devices = gpu_count() or os.cpu_count() or 1
+        queue = Queue(workspace, run, workspace.settings.processes or devices, devices)
+        oversee(run, Supervisor(run, workspace, Ranks(run, int(spec["gpus"])), queue))
     jobs.fold(workspace, folder.name)
     return 0
+
+
+def oversee(run: RunFolder, supervisor: Supervisor) -> None:
+    """Let a supervisor do its work; when it cannot, that is how the run ended."""
+    run.say({SUPERVISOR: "up", "pid": os.getpid()})
+    try:
+        supervisor.run()
+    except Exception as error:  # noqa: BLE001 - a run that cannot be supervised has failed, and says so
+        traceback.print_exc()
+        supervisor.stop()
+        if not run.has_result:  # what is trained is not lost because it could not be registered now: the next look does it
+            why = f"The job's supervisor failed: {type(error).__name__}: {error}"
+            run.end(FAILED, why, "supervisor.log in the run's folder has all of it.")
 
 
 class Supervisor:
     """What is done for one run until it has ended."""
 
-    def __init__(self, run: RunFolder, workspace: Workspace) -> None:
+    def __init__(self, run: RunFolder, workspace: Workspace, gang: Gang, room: Room) -> None:
         spec = run.read("spec.json") or {}
         self._run, self._workspace = run, workspace
         self._world, self._retries = int(spec["gpus"]), int(spec["retries"])
-        self._ranks = Ranks(run, self._world)
-        devices = gpu_count() or os.cpu_count() or 1
-        self._queue = Queue(workspace, run, workspace.settings.processes or devices, devices)
-        self._state, self._place = self._queue.state, 0
+        self._ranks, self._queue = gang, room
+        self._state, self._place = room.state, 0
 
     def run(self) -> None:
         """Go on from whatever is there: nothing yet, ranks of a killed supervisor, or what is left of a killed attempt."""
@@ -114,7 +121,7 @@ class Supervisor:
             sizes = log_sizes(self._run.path, self._world)
             self._run.say(taken_over(0, 0, [0] * self._world, sizes))
         environment = {"MLP_RESUME": str(found.path)} if found else {}
-        gpus = visible_gpus()
+        gpus = visible_gpus() if self._queue.devices else []
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[number % len(gpus)] for number in self._queue.devices)
             environment[ALL_GPUS] = ",".join(gpus)

@@ -22,6 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from jupyter_mlp.backends.joining import CLUSTER
 from jupyter_mlp.backends.ranks import HELD
 from jupyter_mlp.core.errors import JobError, MLPError, storage_error
 from jupyter_mlp.core.recipe import Recipe
@@ -43,7 +44,7 @@ def main(folder: Path) -> int:
     me = {**this_process().to_dict(), "attempt": int(os.environ.get("MLP_ATTEMPT", "1"))}
     word = f"rank.{rank}.json"
     run.write(word, me)
-    if rank == 0 and "MLP_ATTEMPT" in os.environ:  # started by a supervisor of ours
+    if rank == 0 and "MLP_ATTEMPT" in os.environ and CLUSTER not in os.environ:  # started by a supervisor of this machine
         threading.Thread(target=_mind_supervisor, args=(folder,), daemon=True).start()
     try:
         _train(run, rank, int(os.environ.get("WORLD_SIZE", "1")))

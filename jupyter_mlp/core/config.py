@@ -9,8 +9,12 @@ The file is `mlp.toml` in the workspace folder, or the one named by MLP_CONFIG:
     keep_gb = 500                               # ... and the oldest unused ones above this size of the lake; 0: any size
     gc_grace_s = 3600                           # files younger than this are left alone: somebody may be writing them
 
-Every setting `name` can be given as the environment variable `MLP_NAME`. A database's password is best left to ~/.pgpass or
-PGPASSWORD, as for every Postgres client; where the URL has one, it is never shown, recorded or logged.
+    [cluster.lab]                               # %mlp_train ... --cluster lab; keys: core/clusters.py, docs/clusters.md
+    kind = "slurm"                              # or "ray", address = "http://head:8265"
+    partition = "gpu"
+
+Every setting `name` but the clusters can be given as the environment variable `MLP_NAME`. A database's password is best left
+to ~/.pgpass or PGPASSWORD, as for every Postgres client; where the URL has one, it is never shown, recorded or logged.
 """
 
 from __future__ import annotations
@@ -21,7 +25,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from jupyter_mlp.core import clusters
+from jupyter_mlp.core.clusters import Cluster
 from jupyter_mlp.core.errors import InvalidInputError, nearest
+
+_CLUSTER = "cluster"
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Settings:
     keep_gb: float = 0.0
     gc_grace_s: float = 3600.0
     processes: int = 0  # of training, at the same time on this machine; 0: one a GPU, or one a core
+    cluster: Mapping[str, Cluster] = field(default_factory=dict)
 
 
 def load(folder: Path, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -47,11 +56,21 @@ def load(folder: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """
     path = Path(environment.get("MLP_CONFIG") or folder / "mlp.toml")
     given = _read(path) if path.exists() else {}
+    named = given.pop(_CLUSTER, {})
     for one in fields(Settings):
+        if one.name == _CLUSTER:
+            continue
         text = environment.get(f"MLP_{one.name.upper()}")
         if text is not None:
             given[one.name] = text
-    return Settings(**{name: _typed(name, value, path) for name, value in given.items()})
+    found = {name: clusters.read(name, table, str(path)) for name, table in _table(named, path).items()}
+    return Settings(cluster=found, **{name: _typed(name, value, path) for name, value in given.items()})
+
+
+def _table(named: Any, path: Path) -> Mapping[str, Any]:
+    if not isinstance(named, Mapping):
+        raise InvalidInputError(f"{path} sets cluster to {named!r}.", "Name a cluster as a table of its own: [cluster.NAME]")
+    return named
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from jupyter_mlp.core.references import Ref
 
 RUNNING, FINISHED, FAILED, CANCELLED = "running", "finished", "failed", "cancelled"
 FORGOTTEN = "forgotten"  # finished once; what it made was released since
-QUEUED = "queued"  # how a recorded-as-running job shows that waits for processes
+QUEUED = "queued"  # how a recorded-as-running job shows that waits for processes, or for its cluster
 
 
 @dataclass(frozen=True)

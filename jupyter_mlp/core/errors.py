@@ -6,7 +6,8 @@ MLPError
 ├── ConflictError        (RuntimeError)  a name or port is taken, or another writer was faster
 ├── StorageError         (OSError)       the workspace cannot be read or written
 ├── JobError             (RuntimeError)  a job failed, was cancelled or cannot be reached
-│   └── DetachedError                    waiting was interrupted; the job itself goes on
+│   ├── DetachedError                    waiting was interrupted; the job itself goes on
+│   └── UnreachableError                 the cluster does not answer now; what it does is not known
 └── MissingPackageError  (ImportError)   an extra is not installed
 """
 
@@ -63,6 +64,10 @@ class JobError(MLPError, RuntimeError):
 
 class DetachedError(JobError):
     """Waiting for a job was interrupted; the job itself goes on."""
+
+
+class UnreachableError(JobError):
+    """A cluster does not answer now; its jobs may well go on."""
 
 
 class MissingPackageError(MLPError, ImportError):

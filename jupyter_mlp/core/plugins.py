@@ -15,7 +15,11 @@ from jupyter_mlp.core.errors import MissingPackageError, NotFoundError, nearest
 _KNOWN: dict[str, dict[str, tuple[str, str]]] = {
     "engines": {"spark": ("jupyter_mlp.backends.spark:SparkEngine", "pip install 'jupyter_mlp[spark]'")},
     "trackers": {"wandb": ("jupyter_mlp.backends.wandb:logger", "pip install 'jupyter_mlp[wandb]'")},
-    "launchers": {"local": ("jupyter_mlp.backends.local:LocalLauncher", "pip install 'jupyter_mlp[train]'")},
+    "launchers": {
+        "local": ("jupyter_mlp.backends.local:LocalLauncher", "pip install 'jupyter_mlp[train]'"),
+        "ray": ("jupyter_mlp.backends.ray:RayLauncher", "pip install 'jupyter_mlp[train]'"),
+        "slurm": ("jupyter_mlp.backends.slurm:SlurmLauncher", "pip install 'jupyter_mlp[train]'"),
+    },
 }
 
 

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from jupyter_mlp.core.clusters import Cluster, Sight
+from jupyter_mlp.core.shapes import Node, Shape
+
 
 class Launcher(Protocol):
-    """Starts training jobs on one kind of cluster. All launchers run the same worker from the same run folder."""
+    """Starts training jobs on one cluster. All launchers run the same worker from the same run folder.
 
-    def check(self, gpus: int) -> str:
-        """Refuse a shape that can never fit, with what would; return a sentence about what it will run on."""
+    Whatever asks the cluster raises UnreachableError when it does not answer, and says why; only `look` says so itself.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        """Remember the cluster; nothing is asked yet."""
+        ...
+
+    def nodes(self) -> Sequence[Node]:
+        """Return the machines that jobs can run on."""
+        ...
+
+    def shape(self, gpus: int) -> Shape:
+        """Return how a job lies on it; InvalidInputError refuses what can never fit, with what would."""
         ...
 
     def submit(self, folder: Path, workspace: Path) -> Mapping[str, Any]:
@@ -21,10 +35,10 @@ class Launcher(Protocol):
         """
         ...
 
-    def alive(self, handle: Mapping[str, Any]) -> bool:
-        """Whether the job that `submit` started still runs."""
+    def look(self, handle: Mapping[str, Any]) -> Sight:
+        """Return what the engine says of the job that `submit` started; asked ten times a second, it answers at once."""
         ...
 
     def cancel(self, handle: Mapping[str, Any]) -> None:
-        """End the job, which knows of the wish from its run folder; it records that it was cancelled."""
+        """End the job, which knows of the wish from its run folder; it is recorded as cancelled when this returns."""
         ...

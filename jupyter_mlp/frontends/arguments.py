@@ -22,7 +22,7 @@ class Option:
     flags: tuple[str, ...]
     help: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    completes: str = ""  # kind of the names that TAB offers: dataset, table, recipe, model, endpoint, run, snapshot, file
+    completes: str = ""  # kind of the names that TAB offers: dataset, table, recipe, model, endpoint, run, snapshot, cluster, file
 
 
 @dataclass(frozen=True)

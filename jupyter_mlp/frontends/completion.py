@@ -44,6 +44,10 @@ def _names(kind: str) -> list[str]:
     from jupyter_mlp.store.workspace import current
 
     workspace = current()
+    if kind == "cluster":
+        from jupyter_mlp.store.clusters import known_to
+
+        return list(known_to(workspace))
     if kind == "table":
         return workspace.lake.names()
     if kind == "recipe":

@@ -166,6 +166,12 @@ def _status(given: Namespace, context: Context) -> Any:
     return mlp.status()
 
 
+def _clusters(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.clusters()
+
+
 def _doctor(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
@@ -286,7 +292,9 @@ VERBS: tuple[Verb, ...] = (
             option("--recipe", metavar="NAME", help="how columns become features; the data's default when left out", completes="recipe"),
             option("--validation", metavar="DATASET", help="default: 10 %% of the rows, set aside", completes="dataset"),
             option("--gpus", type=at_least(1), help="processes, one a GPU; CPU processes where there is none"),
-            option("--cluster", default="local", help="where to run"),
+            option(
+                "--cluster", default="local", metavar="NAME", help="where to run; %%mlp_clusters shows them (local)", completes="cluster"
+            ),
             option("--set", action="append", metavar="NAME=VALUE", help="an argument of the model's constructor"),
             option("--max-epochs", type=at_least(1), default=5, help="passes over the data (5)"),
             option("--batch-size", type=at_least(1), default=1024, help="rows a step over all processes (1024)"),
@@ -450,5 +458,6 @@ VERBS: tuple[Verb, ...] = (
         example="mlp compact lake.flights",
     ),
     Verb("status", "Show what is running and what was made last.", (), _status, example="%mlp_status"),
+    Verb("clusters", "Show where training can run: free and total GPUs, and who does not answer.", (), _clusters, example="%mlp_clusters"),
     Verb("doctor", "Check this installation and say how to mend it.", (), _doctor, example="mlp doctor"),
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from jupyter_mlp.core.cards import Card, Figure, Table
+from jupyter_mlp.core.clusters import Sight
 from jupyter_mlp.core.entities import QUEUED, RUNNING, Activity
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import attempts, jobs
@@ -47,11 +48,15 @@ class Seen(Protocol):
         ...
 
 
-def card(run: Seen, activity: Activity, folder: RunFolder, place: int | None) -> Card:
-    """Return state, metrics and how they came about; `place` is that in the queue, where it waits."""
+def card(run: Seen, activity: Activity, folder: RunFolder, place: int | None, sight: Sight) -> Card:
+    """Return state, metrics and how they came about.
+
+    Args:
+        place: in this machine's queue, where it waits there. `sight`: what its engine says of it, while it has not ended.
+    """
     spec = folder.read("spec.json") or {}
     facts: list[tuple[str, Any]] = [
-        ("state", _state(activity, run.reused, place)),
+        ("state", _state(activity, run.reused, place, sight)),
         ("data", ", ".join(ref.short for ref in run.inputs)),
     ]
     facts += [("on", spec.get("on", "")), ("code", _code(spec))]
@@ -95,7 +100,9 @@ def _told(attempt: Attempt) -> str:
     return f"{attempt.why} Attempt {attempt.number} went on from {place}."
 
 
-def _state(activity: Activity, reused: bool, place: int | None) -> str:
+def _state(activity: Activity, reused: bool, place: int | None, sight: Sight) -> str:
+    if sight.why:
+        return f"{sight.state}: {sight.why}"
     if place is not None:
         return f"{QUEUED}, place {place}: other jobs have the machine's processes"
     if reused:

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -21,7 +20,7 @@ from jupyter_mlp.core.errors import ConflictError, StorageError
 
 HEAD = "0004"  # the newest migration; a test holds it equal to alembic's own idea of the head
 _BUSY_S = 30.0
-_migrating = Lock()  # alembic keeps what it works on in its module: one thread at a time
+_migrating = threading.Lock()  # alembic keeps what it works on in its module: one thread at a time
 
 Row = Mapping[str, Any]
 

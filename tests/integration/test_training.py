@@ -299,7 +299,7 @@ def test_what_cannot_be_exported_is_served_from_its_source(notebook: Notebook, w
         ("Net --data rows --target y --gpus 99", "--gpus 99", "--gpus"),
         ("Net --data rows --target y --set hiden=3", "no setting hiden", "Did you mean hidden?"),
         ("Net --data rows --target y --set lr", "lr is a DataFrame", "number"),
-        ("Net --data rows --target y --cluster mars", "no launcher 'mars'", "local"),
+        ("Net --data rows --target y --cluster mars", "no cluster 'mars'", "local"),
         ("Net --data rows --target y --task binary", "too many values", ""),
         ("Live --data rows --target y", "live DataFrame", "--set"),
     ],

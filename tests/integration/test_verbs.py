@@ -61,7 +61,7 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         assert cell("%mlp_monitor lines").metrics["requests"] == 1
         assert cell("%mlp_endpoint lines").state == "ready"
         assert [step.name for step in cell("%mlp_pipeline").steps][-3:] == ["predict run", "monitor lines", "endpoint lines"]
-        assert cell("%mlp_graph run").edges and cell("%mlp_status").recent and cell("%mlp_doctor").ok
+        assert cell("%mlp_graph run").edges and cell("%mlp_status").recent and cell("%mlp_doctor").ok and cell("%mlp_clusters").places
         assert cell("snap = %mlp_snapshot\nsnap").made
         found = cell("%mlp_verify snap")
         assert found.ok, found
@@ -119,7 +119,7 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         snap = mlp_("snapshot", done["notebook"])
         assert [one.split("@")[0] for one in snap["inputs"]] == ["table:lake.t"]
         assert mlp_("verify", snap["ref"])["ok"]
-        assert mlp_("graph", run["model"])["edges"] and mlp_("status")["recent"] and mlp_("doctor")["ok"]
+        assert mlp_("graph", run["model"])["edges"] and mlp_("status")["recent"] and mlp_("doctor")["ok"] and mlp_("clusters")["clusters"]
         assert len(mlp_("impact", "lake.t.letter")["dependants"]) >= 7
         pinned = mlp_("pin", "rows")
         assert mlp_("compact", "lake.t")["changed"] is False

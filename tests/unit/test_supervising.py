@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from jupyter_mlp import training
-from jupyter_mlp.backends import local, supervisor
+from jupyter_mlp.backends import local, starting, supervisor
+from jupyter_mlp.backends.ranks import Ranks
 from jupyter_mlp.backends.supervisor import Supervisor
 from jupyter_mlp.core.entities import FAILED, RUNNING
 from jupyter_mlp.core.queueing import FILLS, RUNS, WAITS
@@ -67,7 +68,8 @@ def test_who_does_not_get_to_ask_keeps_what_it_was_told(workspace: Workspace, mo
     for number, state in enumerate((WAITS, FILLS, RUNS)):
         folder = job(workspace, f"job{number}")
         folder.write("ticket.json", {"state": state, "devices": []})
-        assert Supervisor(folder, workspace)._asked() is (state != WAITS)
+        gang, room = Ranks(folder, 1), Queue(workspace, folder, 1)
+        assert Supervisor(folder, workspace, gang, room)._asked() is (state != WAITS)
 
 
 def test_a_training_that_goes_on_is_not_failed_by_supervisors_that_do_not_come_up(
@@ -83,7 +85,7 @@ def test_a_training_that_goes_on_is_not_failed_by_supervisors_that_do_not_come_u
     assert len(started) == 1, "the next start is given time"
     os.close(ranks)
     assert jobs.state_of(folder)[0] == RUNNING, "and may yet come up"
-    monkeypatch.setattr(local, "_BETWEEN_S", 0)
+    monkeypatch.setattr(starting, "_BETWEEN_S", 0)
     state, why = jobs.state_of(folder)
     assert state == FAILED and "never came up" in why
 

@@ -1,0 +1,194 @@
+"""Ray launcher: the job goes to the dashboard of a cluster by Ray's Jobs API, over HTTP; a notebook needs no Ray.
+
+The entry point that Ray runs is our supervisor (ray_gang.py). Whoever reaches a Ray dashboard may run code there, so one
+that is not on this machine is only spoken to with a token, unless the settings say that its network is trusted.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import json
+import os
+import shlex
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from jupyter_mlp.backends import gang, starting
+from jupyter_mlp.backends.looking import Looks
+from jupyter_mlp.core import shapes
+from jupyter_mlp.core.clusters import GONE, Cluster, Sight
+from jupyter_mlp.core.entities import CANCELLED, QUEUED, RUNNING
+from jupyter_mlp.core.errors import InvalidInputError, JobError, UnreachableError
+from jupyter_mlp.core.shapes import Node, Shape
+from jupyter_mlp.store import jobs
+from jupyter_mlp.store.attempts import SUPERVISOR
+from jupyter_mlp.store.jobs import RunFolder
+
+_DEFAULT = "http://127.0.0.1:8265"
+_ANSWER_S = 15.0
+_CANCEL_S = 15.0
+_looks = Looks()
+
+
+class RayLauncher:
+    """Sends jobs to the Ray cluster whose dashboard is at an address."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._address = (cluster.address or os.environ.get("RAY_API_SERVER_ADDRESS") or _DEFAULT).rstrip("/")
+
+    def nodes(self) -> list[Node]:
+        """Return the cluster's nodes, those that were lost left out: Ray remembers every one it ever had."""
+        found = self._asked("GET", "/api/v0/nodes?detail=1&limit=1000")["data"]["result"]["result"]
+        used = self._used()
+        return [_node(told, used.get(str(told["node_id"]), {})) for told in found if told["state"] == "ALIVE"]
+
+    def shape(self, gpus: int) -> Shape:
+        """Return nodes x GPUs per node; Ray may then place each GPU's process wherever there is room."""
+        self._refuse_open()
+        return shapes.shape(gpus, self.nodes(), f"the Ray cluster {self._cluster.name}")
+
+    def submit(self, folder: Path, workspace: Path) -> Mapping[str, Any]:
+        """Send the job under a name of its own: Ray refuses a second one of that name, so nothing is ever sent twice."""
+        self._refuse_open()
+        run = RunFolder(folder)
+        known = run.read("handle.json") or {}
+        status, why = self._state(known["job"]) if known else ("", "")
+        if status == "STOPPED" or (folder / jobs.CANCEL).exists():
+            run.end(CANCELLED, *(["Somebody stopped it on the cluster."] if status == "STOPPED" else []))
+            return known
+        if not starting.is_due(run, gang.LOG):
+            return known
+        handle = {"job": f"mlp-{folder.name}-{_starts(run) + 1}", "folder": str(folder)}
+        if not self._state(handle["job"])[0]:  # else it was sent, and whoever sent it was killed before he could write that down
+            self._send(handle["job"], folder, workspace, run.read("spec.json") or {})
+        starting.say(run, why)
+        return handle
+
+    def look(self, handle: Mapping[str, Any]) -> Sight:
+        """Say what the dashboard says."""
+        return _looks.at((self._address, handle["job"]), lambda: self._seen(handle["job"])) if handle.get("job") else Sight(GONE)
+
+    def cancel(self, handle: Mapping[str, Any]) -> None:
+        """Let the job end by itself, and end it when it does not."""
+        run = RunFolder(Path(handle["folder"]))
+        deadline = time.monotonic() + _CANCEL_S
+        while run.read("exit.json") is None and time.monotonic() < deadline and self._seen(handle["job"]).state != GONE:
+            time.sleep(0.2)
+        if run.read("exit.json") is None:
+            self._asked("POST", f"/api/jobs/{quote(handle['job'])}/stop", absent={})
+            run.end(CANCELLED)
+
+    def _send(self, job: str, folder: Path, workspace: Path, spec: Mapping[str, Any]) -> None:
+        python = self._cluster.python or spec.get("python") or sys.executable
+        entry = [python, "-m", "jupyter_mlp.backends.ray_gang", str(folder), str(workspace)]
+        told = {"env_vars": starting.environment(self._cluster)}
+        body = {"entrypoint": shlex.join(entry), "submission_id": job, "runtime_env": told, "metadata": {"run": folder.name}}
+        self._asked("POST", "/api/jobs/", body)
+
+    def _seen(self, job: str) -> Sight:
+        status, why = self._state(job)
+        return Sight({"PENDING": QUEUED, "RUNNING": RUNNING}.get(status, GONE), why)
+
+    def _state(self, job: str) -> tuple[str, str]:
+        """Return Ray's word for a job's state, empty when it does not know the job, and a sentence about it."""
+        told = self._asked("GET", f"/api/jobs/{quote(job)}", absent={})
+        status = str(told.get("status", ""))
+        if status in ("PENDING", "RUNNING"):
+            return status, "Ray starts the job." if status == "PENDING" else ""
+        message = " ".join(str(told.get("message") or "").split())
+        if not status:
+            return status, f"Ray does not know the job {job}: its head was started anew."
+        if status == "FAILED" and told.get("driver_exit_code") == gang.UNSEEN:
+            raise JobError(
+                f"The nodes of the Ray cluster {self._cluster.name} do not see the folder of the run.",
+                "Keep the workspace (MLP_WORKSPACE) where every node reaches it at the same path.",
+            )
+        return status, f"Ray's job ended: {message[:300] or status.lower()}"
+
+    def _used(self) -> dict[str, Mapping[str, Any]]:
+        """Return what is in use on each node, by its id."""
+        told = self._asked("GET", "/api/cluster_status?format=0")["data"]["clusterStatus"]
+        return dict((told.get("loadMetricsReport") or {}).get("usageByNode") or {})
+
+    def _refuse_open(self) -> None:
+        if self._cluster.trusted or _token() or _is_here(self._address):
+            return
+        name = self._cluster.name
+        raise InvalidInputError(
+            f"The Ray cluster {name} at {self._address} would be sent code without a token, as anybody could.",
+            f"Start it with RAY_AUTH_MODE=token and set RAY_AUTH_TOKEN here; or say [cluster.{name}] trusted = true.",
+        )
+
+    def _asked(self, method: str, path: str, body: Any = None, absent: Any = None) -> Any:
+        """Return what the dashboard answers, as JSON types.
+
+        Args:
+            absent: the answer where it knows nothing of that name.
+        """
+        token = _token()
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self._address}{path}", data, headers, method=method)
+        try:
+            with _OPENER.open(request, timeout=_ANSWER_S) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            if error.code == 404 and absent is not None:
+                return absent
+            raise self._refused(error) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise UnreachableError(
+                f"The Ray cluster {self._cluster.name} does not answer at {self._address}: {reason}.",
+                "Look whether its head is up; jobs that it still runs go on.",
+            ) from None
+
+    def _refused(self, error: urllib.error.HTTPError) -> JobError:
+        said = " ".join(error.read().decode(errors="replace").strip().splitlines()[-1:])[:300]
+        name = self._cluster.name
+        if error.code in (401, 403):
+            return JobError(f"The Ray cluster {name} wants another token: {said}", "Set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.")
+        if error.code >= 500:
+            return UnreachableError(f"The Ray cluster {name} cannot answer now ({error.code}): {said}", "Try again in a moment.")
+        return JobError(f"The Ray cluster {name} refused ({error.code}): {said}", "Look at [cluster.NAME] address.")
+
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a dashboard is not behind the proxy to the world
+
+
+def _token() -> str:
+    """Return Ray's token, from where Ray itself looks for it."""
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token.strip()
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _is_here(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _starts(run: RunFolder) -> int:
+    return sum(event.get(SUPERVISOR) == "started" for event in run.events()[0])
+
+
+def _node(told: Mapping[str, Any], used: Mapping[str, Any]) -> Node:
+    total = told.get("resources_total") or {}
+    gpus = int(total.get("GPU", 0))
+    taken = used.get("GPU", [0, 0])[0]
+    return Node(str(told.get("node_name") or told["node_id"]), gpus, gpus - int(taken), int(total.get("CPU", 0)))
