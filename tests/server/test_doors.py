@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import jupyter
+import jupyter_servers as jupyter
 import pytest
 
 from jupyter_mlp.frontends import handlers

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jupyter
+import jupyter_servers as jupyter
 import nbformat
 import pytest
 from conftest import settings

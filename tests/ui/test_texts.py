@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jupyter
+import jupyter_servers as jupyter
 import pytest
 from conftest import settings
 
