@@ -24,7 +24,7 @@ _ASKED = ("list/dataset", "list/run", "list/model", "list/run?cursor=90.z", "sea
 @contextmanager
 def sides() -> Iterator[Mapping[str, Callable[[], float]]]:
     """Two servers whose workspaces differ in how much happened in them; each side is the p95 of many requests."""
-    import jupyter
+    import jupyter_servers as jupyter  # type: ignore[import-not-found]
 
     from jupyter_mlp.store.workspace import current
 

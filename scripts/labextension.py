@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,13 +48,11 @@ def main(words: list[str]) -> int:
 
 def _build() -> None:
     begun = time.perf_counter()
-    import jupyterlab
-
     print("Building the JupyterLab extension ...", flush=True)
     _packages()
     shutil.rmtree(SOURCE / "lib", ignore_errors=True)
     _run(SOURCE / "node_modules" / ".bin" / "tsc")
-    core = Path(jupyterlab.__file__).parent / "staging" / "package.json"
+    core = Path(str(find_spec("jupyterlab").origin)).parent / "staging" / "package.json"  # type: ignore[union-attr]
     shutil.rmtree(BUILT, ignore_errors=True)
     _run("node", SOURCE / "node_modules" / "@jupyter" / "builder" / "lib" / "build-labextension.js", "--core-package-file", core, SOURCE)
     print(f"Built the JupyterLab extension in {time.perf_counter() - begun:.0f} s.", flush=True)

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).parent))
-import jupyter
+import jupyter_servers as jupyter
 
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.frontends.remote import TAKEN

@@ -110,7 +110,7 @@ class Search(Door):
     async def get(self) -> None:
         """Send what is found, of one kind or of all."""
         text, kind = self.text("text", ""), self.text("kind", "")
-        limit = self.number("limit", listings.PER_PAGE, listings.MOST)
+        limit = self.number("limit", listings.PER_KIND, listings.MOST)
         kinds = {"kinds": [kind]} if kind else {}
         await self.answer(lambda: listings.search(current(), text, limit=limit, **kinds))
 

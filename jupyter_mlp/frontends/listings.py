@@ -13,7 +13,7 @@ from jupyter_mlp.store import deployments, jobs, shelf
 from jupyter_mlp.store.shelf import Thing
 from jupyter_mlp.store.workspace import Workspace
 
-PER_PAGE, MOST = 30, 200
+PER_PAGE, PER_KIND, MOST = 10, 8, 200  # rows of a page, found of each kind, and at most
 _LONGEST_SQL, _POINTS, _DIGITS = 2_000, 200, 18
 _LINEAGE = 30  # neighbours told of
 
@@ -33,7 +33,7 @@ def page(workspace: Workspace, kind: str, limit: int = PER_PAGE, cursor: str = "
     return {"kind": kind, "rows": _rows(workspace, found[:limit]), "next": _cursor(found[limit - 1]) if more else ""}
 
 
-def search(workspace: Workspace, text: str, kinds: Iterable[str] = shelf.KINDS, limit: int = PER_PAGE) -> dict[str, Any]:
+def search(workspace: Workspace, text: str, kinds: Iterable[str] = shelf.KINDS, limit: int = PER_KIND) -> dict[str, Any]:
     """Return the rows of things whose words begin with those of `text`, by kind in the order of the flow."""
     found: list[Thing] = []
     with workspace.database.transaction() as connection:
@@ -284,7 +284,10 @@ def _versions(workspace: Workspace, ref: Ref) -> dict[str, Any]:
 
 
 def _of_run(workspace: Workspace, ref: Ref, activity: Activity) -> dict[str, Any]:
-    folder = jobs.folder_of(workspace, ref.name)
+    try:
+        folder = jobs.folder_of(workspace, ref.name)
+    except NotFoundError:  # it failed before its job was written, or its folder was cleaned up
+        return {"series": {}}
     return {"series": {name: _thin(points) for name, points in jobs.metric_series(folder).items()}}
 
 

@@ -20,7 +20,7 @@ export function makeLab(app: JupyterFrontEnd, writer: Writer): ILab {
     say,
     insert: (cell, run) => void writer.insert(cell, run).catch(say),
     copy: text => Clipboard.copyToSystem(text),
-    sure: async (title, body, button) => (await showDialog({ title, body, buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: button })] })).button.accept,
+    sure: async (title, body, button) => (await showDialog({ title, body, defaultButton: 0, buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: button })] })).button.accept,
     openReport: (ref, title) => {
       const id = `jupyter-mlp-report-${ref}`;
       const open = Array.from(app.shell.widgets('main')).find(widget => widget.id === id);

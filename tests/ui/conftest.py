@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jupyter
+import jupyter_servers as jupyter
 import pytest
 
 ROOT = Path(__file__).parents[2]

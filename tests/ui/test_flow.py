@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jupyter
+import jupyter_servers as jupyter
 import nbformat
 import pytest
 from conftest import settings
@@ -183,6 +183,7 @@ def test_a_training_outlives_the_page_and_the_kernel(server: jupyter.Server, new
     before = float(row.locator("progress").get_attribute("value"))
     _kill_kernel(server)
     lab.page.wait_for_function(f"Number(document.querySelector('.jp-mlp-of-runs progress')?.value ?? 1) > {before}", timeout=60_000)
+    lab.page.get_by_role("dialog").get_by_role("button", name="Ok").click(timeout=60_000)  # JupyterLab says that the kernel died
     lab.open_row("runs", "Net").get_by_role("button", name="Cancel").wait_for()
     lab.picture("lab-live")
     row.get_by_role("button", name="Cancel").click()

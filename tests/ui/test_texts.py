@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jupyter
+import jupyter_servers as jupyter
 import pytest
 from conftest import settings
 
@@ -68,7 +68,7 @@ def test_it_is_used_with_the_keyboard_and_read_aloud(server: jupyter.Server, new
         .filter(one => !(one.getAttribute('aria-label') || one.textContent.trim() || one.labels?.length)).length"""
     assert lab.page.evaluate(unnamed) == 0
     lab.page.locator(".jp-mlp-search").focus()
-    for _ in range(3):  # past "read again" and the heading, to the first row
+    for _ in range(4):  # past "read again", the heading and "write this cell", to the first row
         lab.page.keyboard.press("Tab")
     lab.page.keyboard.press("Enter")
     lab.page.locator(".jp-mlp-drawer").first.wait_for()

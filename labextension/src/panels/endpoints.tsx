@@ -94,14 +94,14 @@ interface IShareProps {
 
 function Share({ row, disabled, change }: IShareProps): JSX.Element {
   const answering = (row.variants ?? []).filter(one => !one.shadow);
-  const two = answering.length === 2;
+  const beside = answering.length === 2 ? answering[1] : undefined; // the other one takes what is left
   return (
     <ul className="jp-mlp-variants">
       {(row.variants ?? []).map(one => (
         <li key={one.model}>
           <code title={`model:${one.model}`}>{one.model.slice(0, 8)}</code>
           {one.shadow ? ' shadow: a copy of the requests, answers nobody' : ` ${one.weight} %`}
-          {two && !one.shadow ? <Slider variant={one} disabled={disabled} change={change} /> : null}
+          {one === beside ? <Slider variant={one} disabled={disabled} change={change} /> : null}
         </li>
       ))}
     </ul>
