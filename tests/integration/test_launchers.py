@@ -229,7 +229,7 @@ def test_a_gang_of_32_is_placed_all_at_once(place: Place, workspace: Workspace, 
     run = train(place, tmp_path, gpus=32)
     folder = jobs.folder_of(workspace, run.id)
     words = [f"rank.{rank}.json" for rank in range(32)]
-    until(lambda: all((folder.path / word).exists() for word in words), run)
+    until(lambda: all((folder.path / word).exists() for word in words), run, 240)
     pids = {(folder.read(word) or {})["pid"] for word in words}
     assert len(pids) == 32 and all(is_alive(pid) for pid in pids) and len(run.attempts) == 1
     assert [there["free"] for there in mlp.clusters().to_dict()["clusters"]][1] == 0
