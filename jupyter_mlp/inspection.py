@@ -313,6 +313,7 @@ def _gpus() -> Check:
 def _settings(workspace: Workspace) -> Check:
     try:
         values = {**vars(workspace.settings), "database": servers.public(workspace.settings.database)}
+        values["cluster"] = "/".join(workspace.settings.cluster)  # its environment may hold what is not to be shown
         shown = ", ".join(f"{k}={v}" for k, v in values.items() if v)
     except MLPError as error:
         return Check("settings", error.message, False, error.hint)

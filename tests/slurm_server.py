@@ -102,7 +102,10 @@ class Slurm:
 
     def stop_all(self) -> None:
         """End all of it, jobs first."""
-        if "slurmctld" in self._running:
+        if "slurmd" in self._running:
+            if "slurmctld" not in self._running:
+                self.start("slurmctld")  # or nobody ends the jobs
+                self.until(lambda: "PARTITION" in self.says("sinfo"), 20)
             subprocess.run(["scancel", "--user=root"], env=self.environment, capture_output=True, timeout=20)
             self.until(lambda: not self.says("squeue", "--noheader").strip(), 20)
         for name in reversed(NEEDED[2:] + NEEDED[:2]):

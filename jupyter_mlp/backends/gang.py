@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +47,26 @@ class Words:
 
     def __init__(self, run: RunFolder, world: int) -> None:
         self._run, self._world = run, world
-        self.attempt = 0
+        self.attempt, self._adopted = 0, False
         self._first: list[int] = []
         self._ends: dict[int, str] = {}  # how a rank ended, in the engine's words
 
     def begin(self, attempt: int) -> None:
         """Write down that an attempt begins, which ends whatever is left of the one before."""
-        self.attempt, self._first, self._ends = attempt, [], {}
+        self.attempt, self._first, self._ends, self._adopted = attempt, [], {}, False
         self._run.write("ranks.json", {"attempt": attempt, "processes": []})
 
     def adopt(self, attempt: int) -> None:
         """Nothing is left: what this supervisor's predecessor had started has ended with it."""
-        self.attempt, self._first, self._ends = attempt, [], {}
+        self.attempt, self._first, self._ends, self._adopted = attempt, [], {}, True
 
     def ending(self) -> Ending:
         """Say how the attempt ended."""
         words = {rank: self._word(rank) for rank in range(self._world)}
-        return verdict(self._run, words, self._first or list(words), self._killed)
+        found = verdict(self._run, words, self._first or list(words), self._killed)
+        if self._adopted and found.again and (why := starting.why_started(self._run)):
+            return replace(found, why=why, hint="")  # the engine ended all of it: what the ranks said on the way is not the cause
+        return found
 
     def _word(self, rank: int) -> dict[str, Any]:
         word = self._run.read(f"rank.{rank}.json") or {}
@@ -71,4 +75,4 @@ class Words:
     def _killed(self, rank: int) -> str:
         if rank in self._ends:
             return f"{who(rank, self._world)} {self._ends[rank]}."
-        return starting.why_started(self._run) or f"{who(rank, self._world)} was killed with its supervisor."
+        return f"{who(rank, self._world)} was killed with its supervisor."

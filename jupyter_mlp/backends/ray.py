@@ -34,6 +34,7 @@ from jupyter_mlp.store.jobs import RunFolder
 _DEFAULT = "http://127.0.0.1:8265"
 _ANSWER_S = 15.0
 _CANCEL_S = 15.0
+_UNSEEN = "UNSEEN"  # our word beside Ray's
 _looks = Looks()
 
 
@@ -64,6 +65,8 @@ class RayLauncher:
         if status == "STOPPED" or (folder / jobs.CANCEL).exists():
             run.end(CANCELLED, *(["Somebody stopped it on the cluster."] if status == "STOPPED" else []))
             return known
+        if status == _UNSEEN:
+            raise JobError(why, "Keep the workspace (MLP_WORKSPACE) where every node reaches it at the same path.")
         if not starting.is_due(run, gang.LOG):
             return known
         handle = {"job": f"mlp-{folder.name}-{_starts(run) + 1}", "folder": str(folder)}
@@ -106,11 +109,8 @@ class RayLauncher:
         message = " ".join(str(told.get("message") or "").split())
         if not status:
             return status, f"Ray does not know the job {job}: its head was started anew."
-        if status == "FAILED" and told.get("driver_exit_code") == gang.UNSEEN:
-            raise JobError(
-                f"The nodes of the Ray cluster {self._cluster.name} do not see the folder of the run.",
-                "Keep the workspace (MLP_WORKSPACE) where every node reaches it at the same path.",
-            )
+        if told.get("driver_exit_code") == gang.UNSEEN:
+            return _UNSEEN, "The node that Ray started the job on does not see the folder of the run."
         return status, f"Ray's job ended: {message[:300] or status.lower()}"
 
     def _used(self) -> dict[str, Mapping[str, Any]]:

@@ -30,8 +30,9 @@ SCRIPT = "job.sbatch"
 _ANSWER_S = 20.0
 _CANCEL_S = 15.0
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "SLURM_CONF", "LD_LIBRARY_PATH")
-_RUNS = ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
+_RUNS = ("RUNNING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
 _WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT")
+# COMPLETING is neither: the supervisor has ended, and what is left of the ranks is being ended, for minutes if need be.
 _DOWN = ("DOWN", "DRAIN", "FAIL", "MAINT", "NOT_RESPONDING", "NO_RESPOND", "UNKNOWN", "POWERED_DOWN", "INVAL")
 _looks = Looks()
 
@@ -57,7 +58,7 @@ class SlurmLauncher:
         """Send the job, unless Slurm has it: its name is that of the run, so a kill between sending and writing costs nothing."""
         run = RunFolder(folder)
         known = run.read("handle.json") or {}
-        found = self._asked("squeue", "--me", f"--name={_name(folder)}", "--noheader", "--format=%i").split()
+        found = self._asked("squeue", "--me", f"--name={_name(folder)}", "--states=PD,R,CF,S", "--noheader", "--format=%i").split()
         if found:
             return {"job": found[0], "folder": str(folder)}
         ended, why = self._state(known["job"]) if known else ("", "")
@@ -162,6 +163,7 @@ _ENDED = {
     "PREEMPTED": "another job needed its place",
     "CANCELLED": "somebody cancelled it on the cluster",
     "COMPLETED": "the batch script ended",
+    "COMPLETING": "the batch script ended",
     "FAILED": "the batch script failed",
     "BOOT_FAIL": "its node did not start",
     "DEADLINE": "its deadline had passed",

@@ -28,6 +28,7 @@ def test_it_carries_every_module_and_the_migrations(wheel: Path) -> None:
     tracked = {path.relative_to(ROOT).as_posix() for path in (ROOT / "jupyter_mlp").rglob("*.py")}
     assert tracked <= names
     assert "jupyter_mlp/store/migrations/script.py.mako" in names
+    assert {f"jupyter_mlp/{path.relative_to(ROOT)}" for path in (ROOT / "templates").rglob("*") if path.is_file()} <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "scripts/"))]
 
 
