@@ -104,12 +104,20 @@ class Batches(IterableDataset):
 
     def __iter__(self) -> Iterator[Any]:
         training = self._read[2] == TRAIN
-        found = batches.stream(*self._read, rank=self._rank, world=self._world, epoch=self.epoch, start=self.start, shuffle=training)
+        # Copied to where torch aligns its memory: a kernel may add up in another order where it begins elsewhere, and after
+        # a resume the same batch stands elsewhere in its window.
+        found = batches.stream(
+            *self._read,
+            rank=self._rank,
+            world=self._world,
+            epoch=self.epoch,
+            start=self.start,
+            shuffle=training,
+            take=lambda values, rows: torch.from_numpy(values).index_select(0, torch.from_numpy(rows)),
+            join=torch.cat,
+        )
         for x, y in found:
-            # Copied to where torch aligns its memory: a kernel may add up in another order where it begins elsewhere,
-            # and after a resume the same batch stands elsewhere in its window.
-            features = torch.from_numpy(x).clone()
-            yield features if y is None else (features, torch.from_numpy(y).clone())
+            yield x if y is None else (x, y)
 
 
 class Reporter(L.Callback):

@@ -82,6 +82,12 @@ def _train(given: Namespace, context: Context) -> Any:
     )
 
 
+def _runs(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.runs(given.where, sort=given.sort, curve=given.curve, limit=given.limit)
+
+
 def _evaluate(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
@@ -319,6 +325,18 @@ VERBS: tuple[Verb, ...] = (
         ),
         _attach,
         example="%mlp_attach run:20261124-101500-1f3c9a2b --logs",
+    ),
+    Verb(
+        "runs",
+        "Compare training runs: metrics, settings and data in one table, curves in one picture.",
+        (
+            option("--where", metavar="CONDITIONS", help='which: "val_mae < 12 and state = finished"'),
+            option("--sort", metavar="NAME", help="by a metric (best first), or another column (smallest first)"),
+            option("--curve", metavar="METRIC", help="the metric that is drawn; left out, the one sorted by"),
+            option("--limit", type=at_least(1), default=20, help="how many (20)"),
+        ),
+        _runs,
+        example='%mlp_runs --where "val_mae < 12" --sort val_mae',
     ),
     Verb(
         "evaluate",
