@@ -27,6 +27,7 @@ _WHERE = {
     "features": "recipes",
     "train": "training",
     "run": "training",
+    "runs": "comparison",
     "evaluate": "evaluation",
     "deploy": "deployment",
     "endpoint": "deployment",
@@ -50,6 +51,7 @@ _WHERE = {
 __all__ = sorted(_WHERE)
 
 if TYPE_CHECKING:
+    from jupyter_mlp.comparison import runs as runs
     from jupyter_mlp.core.errors import MLPError as MLPError
     from jupyter_mlp.data import dataset as dataset
     from jupyter_mlp.data import query as query

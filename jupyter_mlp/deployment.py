@@ -132,6 +132,7 @@ def deploy(model: str, *, to: str, traffic: int | None = None, shadow: bool = Fa
     workspace = current()
     folder = deployments.folder(workspace, to)
     found = registry.load(workspace, model)
+    registry.recipe_of(found.card_data)  # what has none is refused here, before a process is started for it
     parameters = {"model": model, "to": to, "traffic": traffic, "shadow": shadow, "port": port}
     with _recording(workspace, folder, [found.uuid], parameters) as draft:
         _free_to_use(workspace, folder, found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import sys
@@ -10,8 +9,11 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from jupyter_mlp import models
+from jupyter_mlp.core import trainer_arguments
 from jupyter_mlp.core.cards import Card, Shown
 from jupyter_mlp.core.clusters import Sight
 from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, RUNNING, Activity
@@ -19,7 +21,7 @@ from jupyter_mlp.core.errors import DetachedError, InvalidInputError, JobError, 
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import capture as code
-from jupyter_mlp.notebook import history
+from jupyter_mlp.notebook import history, own
 from jupyter_mlp.reports import runs
 from jupyter_mlp.store import attempts, clusters, datasets, jobs, modes, queue, recipes
 from jupyter_mlp.store.activities import new_id
@@ -162,12 +164,12 @@ class Run(Shown):
 
 
 def train(
-    model: str | type,
+    model: Any,
     *,
-    data: str | DatasetVersion,
+    data: Any = None,
     target: str | None = None,
     task: str | None = None,
-    validation: str | DatasetVersion | None = None,
+    validation: Any = None,
     gpus: int | None = None,
     cluster: str = "local",
     settings: Mapping[str, Any] | None = None,
@@ -178,6 +180,10 @@ def train(
     priority: int = 0,
     retries: int = 5,
     checkpoint_every: int | str = "30s",
+    strategy: str = "auto",
+    trainer: Mapping[str, Any] | None = None,
+    callbacks: Any = None,
+    early_stopping: str | None = None,
     detach: bool = False,
     fresh: bool = False,
     progress: Progress | None = None,
@@ -190,8 +196,13 @@ def train(
     tokens) and `positions` ({column: places of its features in a row}); everything else comes from its defaults and from
     `settings`. The same code on the same data with the same settings is answered from the record.
 
+    A model whose batches are no rows of a dataset brings its own: `data` is then a LightningDataModule or a DataLoader of
+    the notebook (`validation` another one), or left out where the model has train_dataloader(). It is made again in the
+    job by the statements that made it here.
+
     Args:
-        model: the class or its name; FILE.py:CLASS or NOTEBOOK.ipynb:CLASS outside a notebook.
+        model: the class or its name; FILE.py:CLASS or NOTEBOOK.ipynb:CLASS outside a notebook; mlp:NAME for one of
+            `jupyter_mlp.models`. A variable that holds a model stands for the statement that made it: its weights do not travel.
         target: the column to predict. `task`: regression, binary or multiclass; seen from the target when left out.
         validation: a dataset version; a tenth of the rows when left out.
         gpus: processes, one a GPU; processes of the CPU where there is none. On a cluster they are spread evenly over the
@@ -204,6 +215,11 @@ def train(
         priority: jobs of a higher one are first in the queue where the machine has not enough processes for all.
         retries: how often it is started again after a kill, from its last checkpoint, before it gets a step further.
         checkpoint_every: steps (100), or a time ("30s", "5min"); 0 for none.
+        strategy: the Trainer's; auto takes one process, ddp or fsdp from the model's size and the memory, and says why.
+        trainer: further arguments of Lightning's Trainer, by its own names: precision, accumulate_grad_batches,
+            gradient_clip_val, max_steps, limit_train_batches ...
+        callbacks: a variable of the notebook that holds callbacks. `early_stopping`: a metric; the run ends when it gets no
+            better over three looks.
         detach: return at once; the job goes on.
         fresh: train even when the answer is known.
 
@@ -216,32 +232,44 @@ def train(
         {'train_loss': 9.8, 'val_mae': 9.6}
     """
     workspace = current()
-    dataset = _dataset(workspace, data)
-    held = _dataset(workspace, validation) if validation is not None else None
-    written = recipes.load(workspace, recipe) if isinstance(recipe, str) else recipe
-    _learnable(dataset, held, written, target, task)
-    captured = code.capture(model, history.sources(), history.variables())
-    values = _settings(captured, settings or {})
+    values = history.variables()
+    brought = _brought(model, data, validation, values)
+    named = own.name_of(callbacks, values, "callbacks") if callbacks is not None and not isinstance(callbacks, str) else callbacks
+    also = [name for name in (*(brought or {}).values(), named) if name]
+    captured = code.capture(_premade(model), history.sources(), values, also)
     count = gpus if gpus is not None else 1
     where = clusters.named(workspace, cluster)
     shape = clusters.launcher(where).shape(count)
-    if progress is not None:
-        progress({"text": "fitting the recipe"})
-    fitted = recipes.for_training(workspace, recipe, dataset, target, task)
-    assert fitted.fitted is not None
+    dataset = held = fitted = None
+    if brought is None:
+        dataset = _dataset(workspace, data)
+        held = _dataset(workspace, validation) if validation is not None else None
+        written = recipes.load(workspace, recipe) if isinstance(recipe, str) else recipe
+        _learnable(dataset, held, written, target, task)
+        if progress is not None:
+            progress({"text": "fitting the recipe"})
+        fitted = recipes.for_training(workspace, recipe, dataset, target, task)
+        assert fitted.fitted is not None
+    else:
+        _checked(brought, captured, target, recipe)
     question = {
         "model": captured.class_name,
-        "code": captured.digest,
-        "data": dataset.ref,
+        "code": digest(captured.digest, models.version()) if _is_premade(model) else captured.digest,
+        "data": dataset.ref if dataset else None,
+        "own": brought,
         "validation": held.ref if held else None,
-        "recipe": fitted.ref,
-        "target": fitted.fitted.target,
+        "recipe": fitted.ref if fitted else None,
+        "target": fitted.fitted.target if fitted and fitted.fitted else None,
         "task": task,
-        "settings": values,
+        "settings": _settings(captured, settings or {}, values),
         "gpus": count,
         "max_epochs": max_epochs,
         "batch_size": batch_size,
         "seed": seed,
+        "strategy": strategy,
+        "trainer": trainer_arguments.checked(trainer or {}),
+        "callbacks": named,
+        "early_stopping": early_stopping,
     }
     key = digest("train", 1, question, _versions())
     reuse = not fresh and (modes.reuses() or modes.replays())
@@ -267,6 +295,45 @@ def run(ref: str) -> Run:
     name = workspace.activities.complete("train", Ref.parse(str(ref), kind="run").name)
     jobs.folder_of(workspace, name)
     return Run(name, workspace)
+
+
+def _is_premade(model: Any) -> bool:
+    return isinstance(model, str) and model.startswith("mlp:")
+
+
+def _premade(model: Any) -> Any:
+    """Turn mlp:tabular into the class of that name."""
+    if _is_premade(model):
+        return models.source_of(model.removeprefix("mlp:"))
+    return model
+
+
+def _brought(model: Any, data: Any, validation: Any, values: Mapping[str, Any]) -> dict[str, str | None] | None:
+    """Return the names of the data module or loaders of the user's own; None where the data is a dataset version."""
+    found = {"data": data, "validation": validation}
+    for what, one in found.items():
+        if not isinstance(one, str | None) and own.is_data(one):
+            found[what] = own.name_of(one, values, what)
+    if data is None or found["data"] is not data or own.is_data(values.get(str(data))):
+        return found
+    if isinstance(data, str) and isinstance(model, str) and ".py:" in model + data.replace("@", ":"):
+        path = Path(model.rpartition(":")[0])
+        if path.is_file() and data in own.defined(path.read_text(encoding="utf-8")):
+            return found
+    return None
+
+
+def _checked(brought: Mapping[str, Any], captured: code.Captured, target: str | None, recipe: Any) -> None:
+    if brought["data"] is None and not own.has_method(captured.source, "train_dataloader"):
+        raise InvalidInputError(
+            f"Which data? {captured.class_name} has no train_dataloader() of its own.",
+            "Give --data DATASET --target COLUMN, or --data with a LightningDataModule or DataLoader of this notebook.",
+        )
+    if target is not None or recipe is not None:
+        raise InvalidInputError(
+            f"{'--target' if target else '--recipe'} is said of the columns of a dataset, and this model brings its own batches.",
+            "Leave it out, or give --data DATASET.",
+        )
 
 
 def _dataset(workspace: Workspace, data: str | DatasetVersion) -> DatasetVersion:
@@ -296,21 +363,16 @@ def _learnable(
             )
 
 
-def _settings(captured: code.Captured, given: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(captured: code.Captured, given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    if given and own.is_model(values.get(captured.class_name)):
+        raise InvalidInputError(
+            f"{captured.class_name} is a model that was made already, so it takes no settings.", "Change the cell that makes it."
+        )
     known = code.constructor_names(captured)
-    for name, value in given.items():
+    for name in given:
         if known is not None and name not in known:
             raise InvalidInputError(f"{captured.class_name} takes no setting {name}.", nearest(name, known) or "Leave --set out.")
-        try:
-            same = json.loads(json.dumps(value, allow_nan=False)) == value
-        except (TypeError, ValueError):
-            same = False
-        if not same:
-            raise InvalidInputError(
-                f"The setting {name} is a {type(value).__name__}, which cannot travel to the job.",
-                "Give a number, a text, or a list of them.",
-            )
-    return dict(given)
+    return {name: trainer_arguments.travels(name, value) for name, value in given.items()}
 
 
 def _versions() -> dict[str, str]:
@@ -351,9 +413,9 @@ def _pace(every: int | str) -> dict[str, float]:
 def _submit(
     workspace: Workspace,
     captured: code.Captured,
-    dataset: DatasetVersion,
+    dataset: DatasetVersion | None,
     held: DatasetVersion | None,
-    fitted: RecipeVersion,
+    fitted: RecipeVersion | None,
     question: Mapping[str, Any],
     key: str,
     reuse: bool,
@@ -362,8 +424,8 @@ def _submit(
     folder = RunFolder(workspace.runs / new_id())
     for name, text in {"captured.py": captured.source, **captured.modules}.items():
         publish_bytes(folder.path / "code" / name, text.encode())
-    assert fitted.fitted is not None
-    folder.write("fitted.json", fitted.fitted.to_dict())
+    if fitted is not None and fitted.fitted is not None:
+        folder.write("fitted.json", fitted.fitted.to_dict())
     folder.write(
         "spec.json",
         {
@@ -372,7 +434,7 @@ def _submit(
             "model": str(uuid.uuid4()),
             "class_name": captured.class_name,
             "captured": captured.names,
-            "data": {"ref": dataset.ref, "files": dataset.files},
+            "data": {"ref": dataset.ref, "files": dataset.files} if dataset else {"ref": None},
             "validation": {"ref": held.ref, "files": held.files} if held else None,
             "held_out": HELD_OUT,
             "tracker": workspace.settings.tracker,
@@ -380,7 +442,7 @@ def _submit(
             "submitted_at": time.time(),
         },
     )
-    used = [dataset.reference, *([held.reference] if held else []), fitted.reference]
+    used = [one.reference for one in (dataset, held, fitted) if one is not None]
     told = {name: value for name, value in question.items() if name not in _HOW}
     while True:
         activity, ours = workspace.activities.claim(

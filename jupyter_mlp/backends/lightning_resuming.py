@@ -56,11 +56,12 @@ class Checkpointer(L.Callback):
     """Takes checkpoints and puts the one back that a killed attempt left.
 
     Args:
-        loader: what the batches of training come from.
-        steps: batches of an epoch.
+        loader: what the batches of training come from; None for those of the user's own code, which nobody but it can
+            begin in the middle of: then checkpoints are taken between epochs.
+        steps: batches of an epoch; 0 where the loader is the user's.
     """
 
-    def __init__(self, run: RunFolder, pace: Pace, writer: AsyncCheckpoints, loader: Positioned, steps: int) -> None:
+    def __init__(self, run: RunFolder, pace: Pace, writer: AsyncCheckpoints, loader: Positioned | None, steps: int) -> None:
         self._run, self._pace, self._writer = run, pace, writer
         self._loader, self._steps = loader, steps
         self._restored: dict[str, Any] = {}  # our part of the checkpoint, until it is put back
@@ -73,18 +74,20 @@ class Checkpointer(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the data at the place of the checkpoint: mid-epoch, no hook of the epoch's start comes."""
         if self._restored:
-            self._loader.epoch, self._loader.start = self._restored["epoch"], self._restored["batch"]
+            if self._loader is not None:
+                self._loader.epoch, self._loader.start = self._restored["epoch"], self._restored["batch"]
             trainer.fit_loop.epoch_loop._batches_that_stepped = self._restored["stepped"]
         self._last_at = time.monotonic()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take or put back a checkpoint between two epochs."""
-        self._loader.epoch, self._loader.start = trainer.current_epoch, 0
+        if self._loader is not None:
+            self._loader.epoch, self._loader.start = trainer.current_epoch, 0
         self._between(trainer, pl_module, 0)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Take or put back a checkpoint between two batches."""
-        if batch_idx > 0:
+        if batch_idx > 0 and self._loader is not None:
             self._between(trainer, pl_module, batch_idx)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -112,7 +115,7 @@ class Checkpointer(L.Callback):
             "logs": [rank["log"] for rank in ranks],
         }
         place = {name: checkpoint[_STATE][name] for name in ("epoch", "batch", "events", "logs")}
-        checkpoint[PLACE] = {**place, "step": self._step(epoch, batch)}
+        checkpoint[PLACE] = {**place, "step": self._step(trainer, epoch, batch)}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep our part until it is put back."""
@@ -125,7 +128,7 @@ class Checkpointer(L.Callback):
     # -- between two batches
 
     def _between(self, trainer: L.Trainer, module: L.LightningModule, batch: int) -> None:
-        step = self._step(trainer.current_epoch, batch)
+        step = self._step(trainer, trainer.current_epoch, batch)
         if self._restored:
             self._put_back(trainer, module)
             self._last, self._look = step, step + 1
@@ -133,13 +136,16 @@ class Checkpointer(L.Callback):
             self._last, self._last_at, self._place = step, time.monotonic(), (trainer.current_epoch, batch)
             trainer.save_checkpoint(self._run.path / "checkpoints", weights_only=False)
 
-    def _step(self, epoch: int, batch: int) -> int:
-        return epoch * self._steps + batch
+    def _step(self, trainer: L.Trainer, epoch: int, batch: int) -> int:
+        done: int = trainer.fit_loop.epoch_loop.batch_progress.total.completed
+        return epoch * self._steps + batch if self._steps else done
 
     def _is_due(self, trainer: L.Trainer, step: int) -> bool:
         """Whether to take one now; all ranks come to the same answer, without a word in most steps."""
         if step == 0 or step < self._look:
             return False
+        if self._loader is None:  # epochs are few: no rank need guess when the next one ends
+            return self._agreed(trainer, step)
         if self._pace.steps:
             if step - self._last < self._pace.steps:
                 return False
@@ -152,6 +158,12 @@ class Checkpointer(L.Callback):
             due, following = trainer.strategy.broadcast((due, following))
         self._look = step + following
         return bool(due)
+
+    def _agreed(self, trainer: L.Trainer, step: int) -> bool:
+        passed = time.monotonic() - self._last_at
+        due = step - self._last >= self._pace.steps if self._pace.steps else bool(self._pace.seconds) and passed >= self._pace.seconds
+        due = due and not self._writer.busy
+        return bool(trainer.strategy.broadcast(due)) if trainer.world_size > 1 else due
 
     def _by_the_clock(self, step: int, world: int) -> tuple[bool, int]:
         """Return whether one is due, and after how many steps to ask again: one process alone can always ask."""
@@ -177,9 +189,11 @@ class Checkpointer(L.Callback):
             parameters[name].grad = gradient.to(parameters[name].device)
         after = [rank["log"] for rank in _gathered(trainer, {"log": _log_size(self._run, trainer)})]
         if trainer.is_global_zero:
-            step = self._step(found["epoch"], found["batch"])
+            step = self._step(trainer, found["epoch"], found["batch"])
             self._run.say(taken_over(step, found["events"], found["logs"][: len(after)], after))
         _set_random_state(trainer, found["random"][trainer.global_rank])
+        if self._loader is None:
+            iter(trainer.fit_loop._data_fetcher)  # a loader that begins draws its order, and began before this was put back
 
 
 def _between_batches(loops: dict[str, Any], epoch: int, batch: int) -> dict[str, Any]:

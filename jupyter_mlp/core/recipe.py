@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jupyter_mlp.core.fitting import Unfitted
 
 DEFAULT = "*: default"
+_BLOCK = 8_192  # rows
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,11 @@ class Recipe:
         lines = [f"{quoted(one.column)}: {one.said}" for one in self.inputs]
         return "\n".join([*lines, *([f"{quoted(self.target)}: target {self.task}"] if self.target else [])])
 
-    def features(self, columns: Mapping[str, Any]) -> np.ndarray:
+    def features(self, columns: Mapping[str, Any], out: np.ndarray | None = None) -> np.ndarray:
         """Return float32 [rows, width] for Arrow columns (arrays or chunked arrays, or a batch's mapping).
+
+        Args:
+            out: where to write them; what stands there is overwritten.
 
         Raises:
             NotFoundError: a column is missing. InvalidInputError: a picture cannot be decoded.
@@ -126,7 +130,24 @@ class Recipe:
         missing = [name for name in self.columns if name not in columns]
         if missing:
             raise NotFoundError(f"The data has no column {missing[0]}.", f"This model reads: {', '.join(self.columns)}.")
-        return self._features(len(columns[self.columns[0]]), [values.read(one.form, columns[one.column]) for one in self.inputs])
+        import numpy as np
+
+        count = len(columns[self.columns[0]])
+        found = np.empty((count, self.width), np.float32) if out is None else out
+        for start in range(0, count, _BLOCK):  # one block after another stays in the processor's cache
+            block = found[start : start + _BLOCK]
+            block[:] = 0.0
+            at = 0
+            for one in self.inputs:
+                if one.form == "number":
+                    steps.apply(one.steps, values.numbers(columns[one.column].slice(start, _BLOCK)), block[:, at : at + one.width])
+                at += one.width
+        at = 0
+        for one in self.inputs:
+            if one.form != "number":
+                steps.apply(one.steps, values.read(one.form, columns[one.column]), found[:, at : at + one.width])
+            at += one.width
+        return found
 
     def rows(self, instances: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Return float32 [rows, width] for rows as they come over the network, checked field by field.

@@ -140,7 +140,8 @@ def _impute(step: Step, values: Any) -> Any:
     import numpy as np
 
     if isinstance(values, np.ndarray):
-        return np.where(np.isnan(values), step["value"], values)
+        missing = np.isnan(values)
+        return np.where(missing, step["value"], values) if missing.any() else values
     return values.fill_null(step["value"])
 
 
@@ -180,7 +181,10 @@ def _hash(step: Step, values: Any) -> np.ndarray:
 def _write_number(_step: Step, values: np.ndarray, out: np.ndarray) -> None:
     import numpy as np
 
-    out[:, 0] = np.clip(np.where(np.isnan(values), 0.0, values), -LARGEST, LARGEST)
+    if len(values) and values.min() >= -LARGEST and values.max() <= LARGEST:  # which is not so where one is missing
+        out[:, 0] = values
+    else:
+        out[:, 0] = np.clip(np.where(np.isnan(values), 0.0, values), -LARGEST, LARGEST)
 
 
 def _write_one_hot(_step: Step, values: np.ndarray, out: np.ndarray) -> None:

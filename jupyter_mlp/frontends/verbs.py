@@ -72,10 +72,20 @@ def _train(given: Namespace, context: Context) -> Any:
         priority=given.priority,
         retries=given.retries,
         checkpoint_every=given.checkpoint_every,
+        strategy=given.strategy,
+        trainer=assignments(given.trainer, context.names, "--trainer"),
+        callbacks=given.callbacks,
+        early_stopping=given.early_stopping,
         detach=given.detach,
         fresh=given.fresh,
         progress=context.progress("train"),
     )
+
+
+def _runs(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.runs(given.where, sort=given.sort, curve=given.curve, limit=given.limit)
 
 
 def _evaluate(given: Namespace, context: Context) -> Any:
@@ -285,8 +295,8 @@ VERBS: tuple[Verb, ...] = (
         "train",
         "Train a LightningModule of this notebook on a dataset, in a job that outlives the kernel.",
         (
-            option("model", help="the class, by name; on the command line FILE.py:CLASS or NOTEBOOK.ipynb:CLASS"),
-            _DATA,
+            option("model", help="the class, by name; mlp:tabular ... of ours; on the command line FILE.py:CLASS or NOTEBOOK.ipynb:CLASS"),
+            option("--data", metavar="DATASET", help="a dataset; or a LightningDataModule or DataLoader of the code", completes="dataset"),
             option("--target", help="the column to predict"),
             option("--task", choices=["regression", "binary", "multiclass"], help="inferred from the target when left out"),
             option("--recipe", metavar="NAME", help="how columns become features; the data's default when left out", completes="recipe"),
@@ -302,6 +312,10 @@ VERBS: tuple[Verb, ...] = (
             option("--priority", type=int, default=0, help="a higher one goes first where jobs have to wait (0)"),
             option("--retries", type=at_least(0), default=5, help="starts after a kill, until it gets a step further (5)"),
             option("--checkpoint-every", default="30s", metavar="STEPS|TIME", help="100, 30s or 5min; 0 for none (30s)"),
+            option("--strategy", default="auto", metavar="NAME", help="auto, ddp, fsdp or another of the Trainer's (auto)"),
+            option("--trainer", action="append", metavar="NAME=VALUE", help="an argument of Lightning's Trainer: precision=bf16-mixed"),
+            option("--callbacks", metavar="VARIABLE", help="a variable that holds callbacks of Lightning"),
+            option("--early-stopping", metavar="METRIC", help="end when it gets no better: val_loss"),
             option("--detach", action="store_true", help="return at once; the job goes on"),
             option("--fresh", action="store_true", help="train even when the same was trained before"),
         ),
@@ -319,6 +333,18 @@ VERBS: tuple[Verb, ...] = (
         ),
         _attach,
         example="%mlp_attach run:20261124-101500-1f3c9a2b --logs",
+    ),
+    Verb(
+        "runs",
+        "Compare training runs: metrics, settings and data in one table, curves in one picture.",
+        (
+            option("--where", metavar="CONDITIONS", help='which: "val_mae < 12 and state = finished"'),
+            option("--sort", metavar="NAME", help="by a metric (best first), or another column (smallest first)"),
+            option("--curve", metavar="METRIC", help="the metric that is drawn; left out, the one sorted by"),
+            option("--limit", type=at_least(1), default=20, help="how many (20)"),
+        ),
+        _runs,
+        example='%mlp_runs --where "val_mae < 12" --sort val_mae',
     ),
     Verb(
         "evaluate",

@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jupyter_mlp.core.cards import size_text
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
 from jupyter_mlp.core.identity import digest
+from jupyter_mlp.notebook import own
 from jupyter_mlp.notebook.statements import Statement, statements_of
 
 _LITERALS = (int, float, complex, str, bytes, bool, type(None), list, tuple, dict, set, frozenset)
@@ -49,32 +51,38 @@ class Captured:
         return digest(self.class_name, self.source, sorted(self.modules.items()))
 
 
-def capture(model: str | type, cells: Sequence[str], values: Mapping[str, Any] | None = None) -> Captured:
-    """Return the code of a model class.
+def capture(model: Any, cells: Sequence[str], values: Mapping[str, Any] | None = None, also: Sequence[str] = ()) -> Captured:
+    """Return the code of a model class, or of the statement that made a model.
 
     Args:
-        model: the class or its name, or FILE.py:CLASS, or NOTEBOOK.ipynb:CLASS.
+        model: the class or its name, or FILE.py:CLASS, or NOTEBOOK.ipynb:CLASS; or a variable that holds a model.
         cells: python sources of the cells that ran, in order.
         values: the notebook's variables.
+        also: other names that the job needs: a data module, loaders, callbacks.
 
     Raises:
         NotFoundError: no cell defines a class of that name.
         InvalidInputError: it is no LightningModule, or it needs something that cannot travel (named).
     """
+    values = values or {}
     if isinstance(model, type):
-        return _of_class(model, cells, values or {})
+        return _of_class(model, cells, values, also)
+    if own.is_model(model):
+        model = own.name_of(model, values, "model")
     if not isinstance(model, str):
         raise InvalidInputError(f"A {type(model).__name__} is not a model class.", "Give the class, or its name.")
     if ":" in model:
-        return _of_file(model)
-    value = (values or {}).get(model)
+        return _of_file(model, also)
+    value = values.get(model)
     if isinstance(value, type):
-        return _of_class(value, cells, values or {})
+        return _of_class(value, cells, values, also)
+    if own.is_model(value):
+        return _from_cells(model, cells, values, also=also)
     if value is not None:
         raise InvalidInputError(
             f"{model} is a {type(value).__name__}, not a model class.", f"Give the class: %mlp_train {type(value).__name__} ..."
         )
-    return _from_cells(model, cells, values or {})
+    return _from_cells(model, cells, values, also=also)
 
 
 def constructor_names(captured: Captured) -> list[str] | None:
@@ -90,32 +98,32 @@ def constructor_names(captured: Captured) -> list[str] | None:
     return None
 
 
-def _of_class(model: type, cells: Sequence[str], values: Mapping[str, Any]) -> Captured:
+def _of_class(model: type, cells: Sequence[str], values: Mapping[str, Any], also: Sequence[str]) -> Captured:
     if not any(base.__name__ == "LightningModule" for base in model.__mro__):
         raise InvalidInputError(
             f"{model.__name__} is not a LightningModule.",
             f"Derive it: class {model.__name__}(L.LightningModule), with training_step and configure_optimizers.",
         )
     if model.__module__ == "__main__" and cells:
-        return _from_cells(model.__name__, cells, values)
+        return _from_cells(model.__name__, cells, values, also=also)
     path = inspect.getsourcefile(model)
     if path is None:
         raise InvalidInputError(f"The source of {model.__name__} cannot be found.", "Define it in a cell or in a .py file.")
-    return _of_file(f"{path}:{model.__name__}")
+    return _of_file(f"{path}:{model.__name__}", also)
 
 
-def _of_file(text: str) -> Captured:
+def _of_file(text: str, also: Sequence[str]) -> Captured:
     path_text, _, name = text.rpartition(":")
     path = Path(path_text)
     if not path.is_file():
         raise NotFoundError(f"There is no file {path_text}.", "Write FILE.py:CLASS or NOTEBOOK.ipynb:CLASS.")
     source = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
-        return _from_cells(name, _cells_of(source), {}, path.parent)
+        return _from_cells(name, _cells_of(source), {}, path.parent, also)
     if "/site-packages/" in str(path.resolve()):
         module = inspect.getmodulename(str(path))
         return Captured(name, source, {}, ((str(module), len(source)),))
-    return _from_cells(name, [source], {}, path.parent)
+    return _from_cells(name, [source], {}, path.parent, also)
 
 
 def _cells_of(notebook: str) -> list[str]:
@@ -126,27 +134,33 @@ def _cells_of(notebook: str) -> list[str]:
     return [transform("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
 
 
-def _from_cells(name: str, cells: Sequence[str], values: Mapping[str, Any], folder: Path | None = None) -> Captured:
+def _from_cells(
+    name: str, cells: Sequence[str], values: Mapping[str, Any], folder: Path | None = None, also: Sequence[str] = ()
+) -> Captured:
     statements = statements_of(cells)
     found = [s for s in statements if name in s.defines]
     if not found:
         classes = [n for s in statements if s.kind == "definition" for n in s.defines]
         raise NotFoundError(f"No cell that ran defines a class {name}.", nearest(name, classes) or "Run the cell that defines it first.")
-    if found[-1].kind != "definition" or not found[-1].text.lstrip().startswith(("class ", "@")):
+    made = own.is_model(values.get(name))
+    if not made and (found[-1].kind != "definition" or not found[-1].text.lstrip().startswith(("class ", "@"))):
         raise InvalidInputError(f"{name} is not a class.", "Give the name of a LightningModule.")
     if not values and not _derives_from_lightning(name, statements, set()):
         raise InvalidInputError(f"{name} is not a LightningModule.", f"Derive it: class {name}(L.LightningModule).")
-    needed = _needed(name, statements, values)
+    for other in also:
+        if not any(other in statement.defines for statement in statements):
+            raise NotFoundError(f"No cell that ran defines {other}.", "Assign it in a cell, and run that first.")
+    needed = _needed((name, *also), statements, values)
     pieces = [piece for _, piece in sorted(needed.items())]
     modules = local_modules("\n".join(pieces), folder or Path.cwd())
     names = tuple((_title(piece), len(piece)) for piece in pieces) + tuple((path, len(text)) for path, text in modules.items())
     return Captured(name, "\n\n".join(pieces) + "\n", modules, names)
 
 
-def _needed(name: str, statements: Sequence[Statement], values: Mapping[str, Any]) -> dict[int, str]:
-    """Return {position: source} of everything that the class needs."""
+def _needed(names: Sequence[str], statements: Sequence[Statement], values: Mapping[str, Any]) -> dict[int, str]:
+    """Return {position: source} of everything that the named things need."""
     taken: dict[int, str] = {}
-    waiting = [(name, len(statements))]
+    waiting = [(name, len(statements)) for name in names]
     seen = set()
     while waiting:
         wanted, before = waiting.pop()
@@ -163,13 +177,22 @@ def _needed(name: str, statements: Sequence[Statement], values: Mapping[str, Any
                 before_it = taken.get(statement.index, "").splitlines()
                 taken[statement.index] = "\n".join(dict.fromkeys([*before_it, line]))
                 continue
+            _refuse_large(wanted, values[wanted])
             _refuse_live(wanted, values[wanted])
         if statement.index in taken:
             continue
-        taken[statement.index] = statement.text
-        waiting += [(other, statement.index) for other in statement.now]
-        waiting += [(other, len(statements)) for other in statement.later]
+        for one in [statement, *_changes(wanted, statement, statements)]:
+            taken[one.index] = one.text
+            waiting += [(other, one.index) for other in one.now]
+            waiting += [(other, len(statements)) for other in one.later]
     return taken
+
+
+def _changes(name: str, statement: Statement, statements: Sequence[Statement]) -> list[Statement]:
+    """Return the statements that changed a variable after it was assigned: they belong to what it is."""
+    if statement.kind in ("import", "definition"):
+        return []
+    return [one for one in statements[statement.index + 1 :] if name in own.changed(one.text)]
 
 
 def _definition(name: str, before: int, statements: Sequence[Statement]) -> Statement | None:
@@ -188,6 +211,24 @@ def _is_plain(value: Any) -> bool:
         return bool(ast.literal_eval(text) == value)
     except (ValueError, SyntaxError):
         return False
+
+
+def _refuse_large(name: str, value: Any) -> None:
+    """Refuse plain values that are too long to be written down; what code makes (tensors, arrays) is made again there."""
+    if type(value) in _LITERALS and len(text := repr(value)) > _LONGEST_LITERAL and _is_literal(value):
+        raise InvalidInputError(
+            f"The variable {name} is a {type(value).__name__} of {size_text(len(text))}; "
+            f"up to {size_text(_LONGEST_LITERAL)} travel with the code.",
+            "Put it into a table of the lake (%mlp_table) and read it as --data, or make it inside a function that the model calls.",
+        )
+
+
+def _is_literal(value: Any) -> bool:
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(_is_literal(one) for one in value)
+    if isinstance(value, dict):
+        return all(_is_literal(key) and _is_literal(one) for key, one in value.items())
+    return isinstance(value, _LITERALS)
 
 
 def _refuse_live(name: str, value: Any) -> None:

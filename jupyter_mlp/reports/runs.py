@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from jupyter_mlp.core.cards import Card, Figure, Table
 from jupyter_mlp.core.clusters import Sight
 from jupyter_mlp.core.entities import QUEUED, RUNNING, Activity
+from jupyter_mlp.core.metric_names import rises
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import attempts, jobs
 from jupyter_mlp.store.attempts import Attempt
@@ -57,7 +58,7 @@ def card(run: Seen, activity: Activity, folder: RunFolder, place: int | None, si
     spec = folder.read("spec.json") or {}
     facts: list[tuple[str, Any]] = [
         ("state", _state(activity, run.reused, place, sight)),
-        ("data", ", ".join(ref.short for ref in run.inputs)),
+        ("data", ", ".join(ref.short for ref in run.inputs) or _own(spec)),
     ]
     facts += [("on", spec.get("on", "")), ("code", _code(spec))]
     if run.recipe:
@@ -110,6 +111,12 @@ def _state(activity: Activity, reused: bool, place: int | None, sight: Sight) ->
     return activity.state if activity.seconds is None else f"{activity.state} in {activity.seconds:,.1f} s"
 
 
+def _own(spec: Mapping[str, Any]) -> str:
+    """Where the batches come from that are no dataset's."""
+    name = (spec.get("own") or {}).get("data")
+    return f"{name}, made in the job by its own code" if name else "the model's own train_dataloader()"
+
+
 def _code(spec: Mapping[str, Any]) -> str:
     captured = spec.get("captured", [])
     return f"{', '.join(title for title, _ in captured[-3:])} ({len(captured)} pieces, {sum(size for _, size in captured):,} characters)"
@@ -127,7 +134,7 @@ def _width(folder: RunFolder) -> str:
 
 
 def _best(name: str, points: list[tuple[int, float]]) -> float:
-    best = max if any(word in name for word in ("acc", "auc", "r2", "f1")) else min
+    best = max if rises(name) else min
     return best(value for _, value in points)
 
 

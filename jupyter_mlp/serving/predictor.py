@@ -17,6 +17,7 @@ from jupyter_mlp.core.errors import InvalidInputError, StorageError
 from jupyter_mlp.core.online import MOST_ROWS, OnlineRecipe
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.core.values import json_ready as json_ready  # what `answer` reads
+from jupyter_mlp.store import registry
 from jupyter_mlp.store.artifacts import sha256_of
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Predictor:
             card = json.loads((folder / "model.json").read_bytes())
         except (OSError, json.JSONDecodeError) as error:
             raise StorageError(f"The model folder {folder} cannot be read: {error}.", "Restore it from a backup or train again.") from error
-        recipe = Recipe.from_dict(card["recipe"])
+        recipe = registry.recipe_of(card)
         if card["export"]["kind"] == "onnx":
             return cls(card, recipe, OnnxRunner(folder, card))
         from jupyter_mlp.serving.source import SourceRunner

@@ -9,14 +9,13 @@ Nothing here knows torch: batches are numpy arrays (features float32 [rows, widt
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.recipe import Recipe
+from jupyter_mlp.store.ahead import ahead
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
 
 TRAIN, HELD_OUT = "train", "held_out"
 _WINDOW = 262_144  # rows that are shuffled together: what memory bears, not what the data set has
+_BYTES, _LEAST = 2**27, 8_192  # of features in a window; fewer rows together than that would be no shuffle
 
-Batch = tuple["np.ndarray", "np.ndarray | None"]
+Window = tuple["np.ndarray", "np.ndarray | None", "np.ndarray"]  # features, labels, and the numbers of the rows in order
 
 
 @dataclass(frozen=True)
@@ -101,72 +101,119 @@ def stream(
     epoch: int = 0,
     shuffle: bool = True,
     start: int = 0,
-) -> Iterator[Batch]:
+    take: Callable[[np.ndarray, np.ndarray], Any] | None = None,
+    join: Callable[[list[Any]], Any] | None = None,
+) -> Iterator[Any]:
     """Yield one rank's batches of one epoch from number `start` on: `plan.steps(...)` in all, the last one shorter.
 
-    The windows ahead are decoded by a thread while a batch is used; memory does not grow with the data set.
+    The rows ahead are decoded by one thread and made features by another while a batch is used; memory does not grow with
+    the data set.
+
+    Args:
+        take: copies the rows of an array with these numbers; numpy's own when left out.
+        join: makes one of several such copies.
     """
     import numpy as np
 
+    take = take or (lambda values, rows: values.take(rows, axis=0))
+    join = join or np.concatenate
     share = plan.rows(part) // world
-    parts = _ahead(_windows(plan, recipe, part, (rank * share + start * batch_rows, (rank + 1) * share), epoch, shuffle))
-    held: list[Batch] = []
-    for window in parts:
-        held.append(window)
-        count = sum(len(x) for x, _ in held)
-        if count < batch_rows:
-            continue
-        x, y = _joined(held)
-        whole_rows = count // batch_rows * batch_rows
-        for start in range(0, whole_rows, batch_rows):
-            yield x[start : start + batch_rows], None if y is None else y[start : start + batch_rows]
-        held = [(x[whole_rows:], None if y is None else y[whole_rows:])] if whole_rows < count else []
-    if held and sum(len(x) for x, _ in held):
-        x, y = _joined(held)
-        yield np.ascontiguousarray(x), y
+    mine = (rank * share + start * batch_rows, (rank + 1) * share)
+    held: list[tuple[Any, Any]] = []  # the rows of a window that were too few for a batch
+    count = 0
+    for x, y, rows in ahead(_windows(plan, recipe, part, mine, epoch, shuffle), "mlp-features"):
+        at = 0
+        while len(rows) - at + count >= batch_rows:
+            chosen = rows[at : at + batch_rows - count]
+            held.append((take(x, chosen), None if y is None else take(y, chosen)))
+            yield _joined(held, join)
+            at, count, held = at + len(chosen), 0, []
+        if at < len(rows):
+            held.append((take(x, rows[at:]), None if y is None else take(y, rows[at:])))
+            count += len(rows) - at
+    if held:
+        yield _joined(held, join)
 
 
-def _windows(plan: Plan, recipe: Recipe, part: str, mine: tuple[int, int], epoch: int, shuffle: bool) -> Iterator[Batch]:
+def _windows(plan: Plan, recipe: Recipe, part: str, mine: tuple[int, int], epoch: int, shuffle: bool) -> Iterator[Window]:
+    """Yield the rows of the epoch that are `mine`, window by window, with the order in which they are taken.
+
+    The arrays are used again for the window after the next two: nobody but `ahead` and its user holds them.
+    """
     import numpy as np
 
     order = np.arange(len(plan.groups))
     if shuffle:
         order = np.random.default_rng([plan.seed, epoch, 0]).permutation(order)
-    start = 0
-    for number, window in enumerate(_in_windows(plan, part, order.tolist())):
-        size = sum(getattr(plan.groups[group], part) for group in window)
+    start, wanted = 0, []
+    for number, groups in enumerate(_in_windows(plan, part, order.tolist(), _rows_together(recipe))):
+        size = sum(getattr(plan.groups[group], part) for group in groups)
         low, high = max(mine[0] - start, 0), min(mine[1] - start, size)
         if low < high:
-            x, y = _joined([_load(plan, recipe, part, group) for group in window])
-            chosen = np.random.default_rng([plan.seed, epoch, 1 + number]).permutation(size) if shuffle else np.arange(size)
-            chosen = chosen[low:high]
-            yield x[chosen], None if y is None else y[chosen]
+            wanted.append((number, groups, size, low, high))
         start += size
+    tables = ahead((_read(plan.groups[group], _columns(recipe)) for _, groups, *_ in wanted for group in groups), "mlp-decode")
+    ring = [_Space() for _ in range(3)]
+    for turn, (number, groups, size, low, high) in enumerate(wanted):
+        x, y = ring[turn % len(ring)].arrays(size, recipe)
+        at = 0
+        for group in groups:
+            at += _fill(plan, recipe, part, group, next(tables), x[at:], None if y is None else y[at:])
+        rows = np.random.default_rng([plan.seed, epoch, 1 + number]).permutation(size) if shuffle else np.arange(size)
+        yield x, y, rows[low:high]
 
 
-def _in_windows(plan: Plan, part: str, order: Sequence[int]) -> Iterator[list[int]]:
+def _in_windows(plan: Plan, part: str, order: Sequence[int], together: int) -> Iterator[list[int]]:
     window: list[int] = []
     rows = 0
     for group in order:
         window.append(group)
         rows += getattr(plan.groups[group], part)
-        if rows >= _WINDOW:
+        if rows >= together:
             yield window
             window, rows = [], 0
     if window:
         yield window
 
 
-def _load(plan: Plan, recipe: Recipe, part: str, number: int) -> Batch:
-    columns = [*recipe.columns, *([recipe.target] if recipe.target else [])]
-    table = _read(plan.groups[number], columns)
+def _rows_together(recipe: Recipe) -> int:
+    return max(_LEAST, min(_WINDOW, _BYTES // (4 * max(1, recipe.width))))
+
+
+class _Space:
+    """Memory of a window, kept for another: fresh pages cost more than the numbers that are written to them."""
+
+    def __init__(self) -> None:
+        self._x: Any = None
+        self._y: Any = None
+
+    def arrays(self, rows: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray | None]:
+        import numpy as np
+
+        if self._x is None or len(self._x) < rows:
+            self._x = np.empty((rows, recipe.width), np.float32)
+            self._y = np.empty(rows, np.int64 if recipe.task == "multiclass" else np.float32) if recipe.target else None
+        return self._x[:rows], None if self._y is None else self._y[:rows]
+
+
+def _columns(recipe: Recipe) -> list[str]:
+    return [*recipe.columns, *([recipe.target] if recipe.target else [])]
+
+
+def _fill(plan: Plan, recipe: Recipe, part: str, number: int, table: pa.Table, x: np.ndarray, y: np.ndarray | None) -> int:
+    """Write the features of a group's rows to the beginning of `x` and `y`, and return how many rows they are."""
     mask = _held_out(plan, number) if part == HELD_OUT else ~_held_out(plan, number)
-    if recipe.target:
-        mask &= _usable(recipe, table.column(recipe.target))
+    labels = recipe.labels(table.column(recipe.target)) if recipe.target else None
+    if labels is not None:
+        mask &= _known(recipe, labels)
     if not mask.all():
         table = table.filter(mask)
-    x = recipe.features({name: table.column(name) for name in recipe.columns})
-    return x, recipe.labels(table.column(recipe.target)) if recipe.target else None
+        labels = None if labels is None else labels[mask]
+    rows = table.num_rows
+    recipe.features({name: table.column(name) for name in recipe.columns}, x[:rows])
+    if y is not None:
+        y[:rows] = labels
+    return rows
 
 
 def _held_out(plan: Plan, number: int) -> NDArray[np.bool_]:
@@ -179,9 +226,12 @@ def _held_out(plan: Plan, number: int) -> NDArray[np.bool_]:
 
 def _usable(recipe: Recipe, target: Any) -> NDArray[np.bool_]:
     """Rows whose target is known: a finite number, or a class that training saw."""
+    return _known(recipe, recipe.labels(target))
+
+
+def _known(recipe: Recipe, labels: np.ndarray) -> NDArray[np.bool_]:
     import numpy as np
 
-    labels = recipe.labels(target)
     found: NDArray[np.bool_] = np.isfinite(labels) if recipe.task == "regression" else labels >= 0
     return found
 
@@ -205,48 +255,8 @@ def _read(group: Group, columns: Sequence[str] | None) -> pa.Table:
         raise InvalidInputError(f"{group.path} is gone.", "Run the query of the dataset again with --fresh.") from error
 
 
-def _joined(parts: Sequence[Batch]) -> Batch:
-    import numpy as np
-
+def _joined(parts: Sequence[tuple[Any, Any]], join: Callable[[list[Any]], Any]) -> tuple[Any, Any]:
     if len(parts) == 1:
         return parts[0]
     targets = [y for _, y in parts if y is not None]
-    return np.concatenate([x for x, _ in parts]), np.concatenate(targets) if targets else None
-
-
-def _ahead(windows: Iterable[Batch]) -> Iterator[Batch]:
-    """Let a thread work one item ahead of the one in use."""
-    ready: queue.Queue[tuple[Batch | None, BaseException | None]] = queue.Queue(maxsize=1)
-    stopped = threading.Event()
-
-    def work() -> None:
-        error: BaseException | None = None
-        try:
-            for window in windows:
-                if not _put(ready, (window, None), stopped):
-                    return
-        except BaseException as caught:  # noqa: BLE001 - raised again where the batches are used
-            error = caught
-        _put(ready, (None, error), stopped)
-
-    threading.Thread(target=work, daemon=True, name="mlp-input").start()
-    try:
-        while True:
-            window, error = ready.get()
-            if error is not None:
-                raise error
-            if window is None:
-                return
-            yield window
-    finally:
-        stopped.set()
-
-
-def _put(target: queue.Queue[Any], item: Any, stopped: threading.Event) -> bool:
-    while not stopped.is_set():
-        try:
-            target.put(item, timeout=0.2)
-        except queue.Full:
-            continue
-        return True
-    return False
+    return join([x for x, _ in parts]), join(targets) if targets else None

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_mlp.core.cards import Card, Shown, Table
-from jupyter_mlp.core.errors import NotFoundError, StorageError, nearest
+from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, StorageError, nearest
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store.artifacts import publish_folder, sha256_of
@@ -56,8 +56,12 @@ class Model(Shown):
 
     @property
     def recipe(self) -> Recipe:
-        """How its input columns become features."""
-        return Recipe.from_dict(self.card_data["recipe"])
+        """How its input columns become features.
+
+        Raises:
+            InvalidInputError: it learned from batches of its author's code, not from columns.
+        """
+        return recipe_of(self.card_data)
 
     @property
     def task(self) -> str | None:
@@ -87,8 +91,8 @@ class Model(Shown):
     def card(self) -> Card:
         """Return what it predicts, from what, and how it was made."""
         export = self.card_data["export"]
-        served = (
-            "ONNX, in the server's process" if export["kind"] == "onnx" else f"from its source, in a process of its own ({export['why']})"
+        served = {"onnx": "ONNX, in the server's process", "weights": f"nothing: {export.get('why')}"}.get(
+            export["kind"], f"from its source, in a process of its own ({export.get('why')})"
         )
         facts = [
             ("predicts", f"{self.target} ({self.task})" if self.target else "-"),
@@ -100,6 +104,20 @@ class Model(Shown):
         metrics = Table(["metric", "value"], sorted(self.metrics.items()))
         columns = Table(["input", "type"], [(column["name"], column["type"]) for column in self.card_data["signature"]["inputs"]])
         return Card(f"{self.name}  model:{self.uuid[:8]}", facts, [metrics, columns])
+
+
+def recipe_of(card: Mapping[str, Any]) -> Recipe:
+    """Return the recipe in a model's card.
+
+    Raises:
+        InvalidInputError: it has none, because the model learned from batches of its author's code.
+    """
+    if card.get("recipe") is None:
+        raise InvalidInputError(
+            f"{card['name']} learned from batches of its own code, not from a dataset's columns, so nobody knows what its inputs are.",
+            "Train it with --data DATASET --target COLUMN to evaluate, deploy or predict. Its weights are in the model's folder.",
+        )
+    return Recipe.from_dict(card["recipe"])
 
 
 def register(workspace: Workspace, result: Path, card: Mapping[str, Any], identity: str | None = None) -> str:

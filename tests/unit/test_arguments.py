@@ -31,7 +31,7 @@ def test_names_are_checked(word: str) -> None:
         ("train", "Net --data t --gpus 0", "0 is below 1"),
         ("train", "Net --data t --gpus -1", "--gpus"),
         ("train", "Net --data t --gpus banana", "invalid whole number value: 'banana'"),
-        ("train", "Net", "--data"),
+        ("evaluate", "Net", "--data"),
         ("train", "Net --data t --task guess", "regression"),
         ("deploy", "m --to e --traffic 101", "101 is not from 0 to 100"),
         ("deploy", "m --to e --port 99999", "99999"),

@@ -1,0 +1,61 @@
+"""The Trainer of a run: what is ours of its arguments, and the user's own by their own names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L  # noqa: N812 - how everybody writes it
+
+from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
+from jupyter_mlp.core.plugins import load
+from jupyter_mlp.store.jobs import RunFolder
+
+Spec = Mapping[str, Any]
+
+
+def make_trainer(
+    spec: Spec, run: RunFolder, world: int, rank: int, callbacks: list[L.Callback], writer: AsyncCheckpoints, strategy: str
+) -> L.Trainer:
+    """Return the trainer of this rank."""
+    # The batches come ready from a thread of their own: worker processes would only copy them once more.
+    for told in (
+        "does not have many workers",
+        "has `__len__` defined",
+        "isinstance.treespec, LeafSpec",
+        "your dataloader is not resumable",
+        "srun. command is available",
+    ):
+        warnings.filterwarnings("ignore", message=f".*{told}.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    return L.Trainer(
+        max_epochs=spec["max_epochs"],
+        accelerator="auto",
+        devices=local,
+        num_nodes=world // local,
+        strategy=strategy,
+        callbacks=callbacks,
+        plugins=[] if "fsdp" in strategy else [writer],  # FSDP writes its own kind of checkpoint
+        logger=_tracker(spec, run) if rank == 0 else False,
+        default_root_dir=run.path,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=spec["own"] is not None,  # batches of ours are each rank's own already
+        **{"num_sanity_val_steps": 0, "log_every_n_steps": 10, **spec["trainer"]},
+    )
+
+
+def _tracker(spec: Spec, run: RunFolder) -> Any:
+    """Return the mirror that the settings name; it is never needed, so it never stops a run."""
+    if spec["tracker"] == "none":
+        return False
+    try:
+        return load("trackers", spec["tracker"])(spec, run.path)
+    except Exception as error:  # noqa: BLE001 - see above
+        run.say({"note": f"The tracker {spec['tracker']} is not used: {error}".splitlines()[0]})
+        return False
