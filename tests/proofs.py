@@ -18,6 +18,8 @@ PROOFS = {
     "inputs": "proof_inputs.py",  # 10,000 texts and parameters: answered or refused
     "kills": "proof_kills.py",  # workers, supervisor and kernel of a training are killed at random
     "duplicates": "proof_duplicates.py",  # the same submission from two processes at the same moment
+    "verdicts": "proof_verdicts.py",  # simulated streams of two models, looked at after every batch
+    "swaps": "proof_swaps.py",  # good and bad models are deployed under an open load; the serving process is killed
 }
 
 
