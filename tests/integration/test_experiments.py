@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ import jupyter_mlp as mlp
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
 from jupyter_mlp.deployment import deploy
 from jupyter_mlp.serving import control, experiment_tables
+from jupyter_mlp.serving.routing import Router, Variant
 from jupyter_mlp.store.workspace import Workspace
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+import proof_swaps
 import proof_verdicts
 
 
@@ -120,3 +123,61 @@ def test_a_shadow_is_judged_on_the_same_requests(serving: Workspace) -> None:
     mlp.outcomes("delays", data={name: (i % 10) / 10 for i, name in enumerate(ids)})
     (verdict,) = mlp.monitor("delays").verdicts
     assert verdict.winner == "B" and verdict.b == good and verdict.requests == 300
+
+
+def test_a_ramp_moves_by_itself_and_gives_back_what_fails(serving: Workspace) -> None:
+    good, better = make_model(serving, constant=1.0), make_model(serving, constant=2.0)
+    at = deploy(good, to="delays")
+    failing = make_model(serving, code=ODD.replace("found = self", "assert x.abs().max() < 50; found = self"))
+    seen: list[dict[str, int]] = []
+    with Load(at) as load:
+        deploy(better, to="delays", ramp="20,60,100", every="2s")
+        until(lambda: shares(serving, seen)[-1] == {better: 100})
+    assert [share[better] for share in seen] == [20, 60, 100] and load.failures == []
+    deploy(failing, to="delays", ramp="50,100", every="1h")
+    for number in range(60):
+        ask(at, {"instances": [{"dep_delay": 1e5, "carrier": "UA"}], "key": f"user{number}"})
+    until(lambda: shares(serving, seen)[-1] == {better: 100})
+    newest = serving.activities.recent(["deploy"], limit=1)[0]
+    assert newest.parameters["why"].startswith(f"rolled back {failing[:8]}: it failed on"), newest.parameters
+    with pytest.raises(InvalidInputError, match="growing percentages"):
+        deploy(good, to="delays", ramp="50,10")
+
+
+def shares(workspace: Workspace, seen: list[dict[str, int]]) -> list[dict[str, int]]:
+    now = {v["model"]: v["weight"] for v in control.deployments.folder(workspace, "delays").actual()["serving"]}
+    if not seen or seen[-1] != now:
+        seen.append(now)
+    return seen
+
+
+def until(true: Callable[[], bool], limit_s: float = 20.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < deadline, "took too long"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_swaps_under_an_open_load_fail_nobody(workspace: Workspace, tmp_path: Path) -> None:
+    found = proof_swaps.run(tmp_path, requests=3000, rate=200, good=6, bad=5, kills=0)
+    assert found.failed == [] and found.mixed == 0 and found.accepted == 0 and sum(found.refused.values()) == 5, found
+
+
+KEYS = """
+from jupyter_mlp.serving.routing import Router, Variant
+router = Router([Variant("a", 90), Variant("b", 10)], "delays")
+print("".join(router.choose(key) for key in range(10_000)))
+"""
+
+
+def test_keys_keep_their_model_over_restarts() -> None:
+    variants = [Variant("a", 90), Variant("b", 10)]
+    chosen = [Router(variants, "delays").choose(key) for key in range(10_000)]
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", KEYS], capture_output=True, text=True, check=True).stdout.strip() == "".join(chosen)
+    assert abs(chosen.count("b") - 1000) < 3.9 * (10_000 * 0.09) ** 0.5
+    elsewhere = [Router(variants, "other").choose(key) for key in range(10_000)]
+    assert 50 < sum(a == b == "b" for a, b in zip(chosen, elsewhere, strict=True)) < 160, "another endpoint, another split"
+    wider = [Router([Variant("a", 50), Variant("b", 50)], "delays").choose(key) for key in range(10_000)]
+    assert all(now == "b" for now, before in zip(wider, chosen, strict=True) if before == "b"), "a ramp takes nobody back"
