@@ -32,6 +32,9 @@ _WHERE = {
     "deploy": "deployment",
     "endpoint": "deployment",
     "predict": "prediction",
+    "outcomes": "experiments",
+    "find_models": "model_registry",
+    "alias": "model_registry",
     "monitor": "monitoring",
     "snapshot": "snapshots",
     "verify": "snapshots",
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
     from jupyter_mlp.deployment import endpoint as endpoint
     from jupyter_mlp.downstream import impact as impact
     from jupyter_mlp.evaluation import evaluate as evaluate
+    from jupyter_mlp.experiments import outcomes as outcomes
     from jupyter_mlp.housekeeping import compact as compact
     from jupyter_mlp.housekeeping import forget as forget
     from jupyter_mlp.housekeeping import gc as gc
@@ -69,6 +73,8 @@ if TYPE_CHECKING:
     from jupyter_mlp.inspection import graph as graph
     from jupyter_mlp.inspection import status as status
     from jupyter_mlp.machines import clusters as clusters
+    from jupyter_mlp.model_registry import alias as alias
+    from jupyter_mlp.model_registry import find_models as find_models
     from jupyter_mlp.monitoring import monitor as monitor
     from jupyter_mlp.pipelines import run_notebook as run_notebook
     from jupyter_mlp.pipelines import to_pipeline as to_pipeline

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from jupyter_mlp.core import ramps
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
-from jupyter_mlp.core.errors import ConflictError, JobError, NotFoundError
+from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.serving import control, routing
 from jupyter_mlp.serving.routing import Variant
@@ -111,7 +112,16 @@ class Deployment(Shown):
         return Card(f"endpoint:{self.name}", facts, [Table(["model", "traffic"], rows)], notes=notes)
 
 
-def deploy(model: str, *, to: str, traffic: int | None = None, shadow: bool = False, port: int | None = None) -> Deployment:
+def deploy(
+    model: str,
+    *,
+    to: str,
+    traffic: int | None = None,
+    shadow: bool = False,
+    ramp: str | None = None,
+    every: str = "10m",
+    port: int | None = None,
+) -> Deployment:
     """Serve a model at the endpoint `to` and return the deployment; on a running endpoint this is a hot swap.
 
     Args:
@@ -119,6 +129,8 @@ def deploy(model: str, *, to: str, traffic: int | None = None, shadow: bool = Fa
         to: the endpoint's name.
         traffic: percent of the requests for this model, the champion keeps the rest; all of them when left out.
         shadow: let the model answer copies of the requests for the log only.
+        ramp: percentages that the traffic grows by, like "10,50,100"; the endpoint moves on by itself, and back if the model fails.
+        every: time between the steps of the ramp, like 30s, 10m, 2h.
         port: where a new endpoint listens; a free one when left out.
 
     Raises:
@@ -133,12 +145,17 @@ def deploy(model: str, *, to: str, traffic: int | None = None, shadow: bool = Fa
     folder = deployments.folder(workspace, to)
     found = registry.load(workspace, model)
     registry.recipe_of(found.card_data)  # what has none is refused here, before a process is started for it
-    parameters = {"model": model, "to": to, "traffic": traffic, "shadow": shadow, "port": port}
+    parameters = {"model": model, "to": to, "traffic": traffic, "shadow": shadow, "ramp": ramp, "every": every, "port": port}
+    if ramp is not None and (traffic is not None or shadow):
+        raise InvalidInputError("A ramp says itself how much traffic the model gets.", "Leave out --traffic and --shadow.")
+    steps, every_s = ramps.steps(ramp) if ramp is not None else (), ramps.seconds(every)
     with _recording(workspace, folder, [found.uuid], parameters) as draft:
         _free_to_use(workspace, folder, found)
-        variants = routing.with_model(_current_variants(folder), found.uuid, traffic, shadow)
+        before = _current_variants(folder)
+        variants = routing.with_model(before, found.uuid, steps[0] if steps else traffic, shadow)
+        plan = _ramp(found.uuid, before, steps, every_s)
         port = None if modes.verifying() else port  # the endpoint that is verified may hold it
-        return _bring(workspace, folder, draft, variants, port, _newest_deploy(workspace, to))
+        return _bring(workspace, folder, draft, variants, port, _newest_deploy(workspace, to), plan)
 
 
 def endpoint(name: str) -> Deployment:
@@ -156,7 +173,13 @@ def endpoint(name: str) -> Deployment:
 
 
 def _bring(
-    workspace: Workspace, folder: EndpointFolder, draft: Draft, variants: tuple[Variant, ...], port: int | None, before: Activity | None
+    workspace: Workspace,
+    folder: EndpointFolder,
+    draft: Draft,
+    variants: tuple[Variant, ...],
+    port: int | None,
+    before: Activity | None,
+    ramp: Mapping[str, Any] | None = None,
 ) -> Deployment:
     """Make the host serve `variants`, put everything back if it cannot, and complete the record."""
     begun = time.perf_counter()
@@ -170,6 +193,7 @@ def _bring(
         "port": control.port_for(folder, port, fresh),
         "workspace": str(workspace.root),
         "user": getpass.getuser(),
+        "ramp": ramp,
     }
     folder.token()
     folder.want(state)
@@ -188,6 +212,14 @@ def _bring(
     draft.facts.update(variants=state["variants"], port=folder.port, generation=generation, before=before.id if before else None)
     assert folder.port is not None
     return Deployment(folder.name, ref, variants, folder.port, workspace, time.perf_counter() - begun)
+
+
+def _ramp(model: str, before: Sequence[Variant], steps: Sequence[int], every_s: float) -> dict[str, Any] | None:
+    """What the endpoint's host needs to move on by itself."""
+    best = routing.champion([variant for variant in before if variant.model != model])
+    if best is None or not steps or steps == (100,):
+        return None
+    return {"model": model, "champion": best.model, "steps": list(steps), "every_s": every_s, "at": time.time() + every_s}
 
 
 def _rollback(workspace: Workspace, name: str) -> Deployment:

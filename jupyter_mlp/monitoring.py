@@ -18,6 +18,7 @@ from jupyter_mlp.store.workspace import Workspace, current
 
 if TYPE_CHECKING:
     from jupyter_mlp.serving.requests_log import Entry
+    from jupyter_mlp.serving.verdicts import Verdict
 
 DRIFTED = 0.2  # PSI from which a feature is flagged; the usual rule of thumb
 ENOUGH = 200  # rows below which PSI is mostly noise, with ten bins
@@ -32,6 +33,7 @@ class Report(Shown):
     Attributes:
         metrics: requests, rows, errors, latency in ms, drifted features, ... as plain numbers.
         variants: per model requests, rows, latency. `drift`: per feature PSI against the training data.
+        verdicts: on every challenger, whether it is better than the champion; true however often it is asked.
         report: path of a self-contained HTML page with everything.
     """
 
@@ -45,6 +47,7 @@ class Report(Shown):
     figures: tuple[Figure, ...] = ()
     notes: tuple[str, ...] = ()
     report: Path | None = None
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -62,6 +65,7 @@ class Report(Shown):
             "variants": list(self.variants),
             "errors": self.errors,
             "drift": list(self.drift),
+            "verdicts": [one.to_dict() for one in self.verdicts],
             "report": str(self.report) if self.report else None,
             "notes": list(self.notes),
         }
@@ -72,6 +76,7 @@ class Report(Shown):
         latency = "-" if m["p50_ms"] is None else f"p50 {m['p50_ms']:.2f}, p95 {m['p95_ms']:.2f}, p99 {m['p99_ms']:.2f} ms"
         errors = ", ".join(f"{count} x {status}" for status, count in self.errors.items()) or "none"
         facts = [("state", self.state), ("requests", f"{m['requests']:,} ({m['rows']:,} rows)"), ("latency", latency), ("errors", errors)]
+        facts[:0] = [("verdict", one.sentence) for one in self.verdicts]
         rows = [[v["model"], v["role"], v["requests"], v["rows"], v["p50_ms"], v["p99_ms"]] for v in self.variants]
         tables = [Table(["variant", "role", "requests", "rows", "p50 ms", "p99 ms"], rows)]
         if any(d["verdict"] != _FEW for d in self.drift):
@@ -89,7 +94,7 @@ def monitor(endpoint: str) -> Report:
     Example:
         >>> mlp.monitor("delays").metrics["p99_ms"]
     """
-    from jupyter_mlp.serving import requests_log
+    from jupyter_mlp.serving import experiment_tables, requests_log
 
     workspace = current()
     reference = deployments.newest(workspace, endpoint)
@@ -97,9 +102,12 @@ def monitor(endpoint: str) -> Report:
     with workspace.activities.recording("monitor", name=reference.name, used=[reference], parameters={"endpoint": endpoint}) as draft:
         time.sleep(0.6 if folder.running else 0)  # the host writes its log within half a second
         entries = requests_log.entries(folder.requests)
+        experiment_tables.fold(workspace, folder)
+        verdicts, read = _verdicts(workspace, folder)
+        draft.used += read
         made = Ref("report", draft.activity.id)
         report = _report(workspace, made, reference, folder, entries)
-        report = _published(report, workspace)
+        report = _published(replace(report, verdicts=tuple(verdicts)), workspace)
         draft.made.append(made)
         draft.facts.update(report.to_dict())
     return report
@@ -134,6 +142,20 @@ def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments
         tuple(_figures(entries, drift)),
         tuple(notes),
     )
+
+
+def _verdicts(workspace: Workspace, folder: deployments.EndpointFolder) -> tuple[list[Verdict], list[Ref]]:
+    from jupyter_mlp.serving import routing, verdicts
+
+    actual = folder.actual()
+    if not actual.get("serving"):
+        return [], []
+    variants = routing.read(actual["serving"])
+    best = routing.champion(variants)
+    assert best is not None
+    model = registry.load(workspace, f"model:{best.model}")
+    target = f"{model.target} error" if model.task == "regression" else f"wrong {model.target or 'answers'}"
+    return verdicts.judge(workspace, folder.name, variants, int(actual["generation"]), target)
 
 
 def _latency(entries: Sequence[Entry]) -> dict[str, float | None]:

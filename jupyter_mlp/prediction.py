@@ -12,6 +12,7 @@ from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.references import Ref
+from jupyter_mlp.serving import experiment_tables
 from jupyter_mlp.store import datasets, deployments, modes, registry
 from jupyter_mlp.store.activities import Draft
 from jupyter_mlp.store.datasets import DatasetVersion
@@ -33,6 +34,7 @@ class Answers(Shown):
     Attributes:
         predictions: one value or label per row. `models`: the model that answered each row.
         data: the dataset version they were published as, if a name was given.
+        ids: what `mlp.outcomes` takes to say what really happened, one per row; empty where no endpoint answered.
     """
 
     reference: Ref
@@ -41,6 +43,7 @@ class Answers(Shown):
     rows: list[dict[str, Any]]
     seconds: float
     data: DatasetVersion | None = None
+    ids: tuple[str, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -63,6 +66,7 @@ class Answers(Shown):
             "kind": "answers",
             "predictions": self.predictions,
             "models": sorted(set(self.models)),
+            "ids": list(self.ids),
             "rows": len(self.predictions),
             "data": self.data.ref if self.data else None,
             "seconds": round(self.seconds, 4),
@@ -252,14 +256,16 @@ def _by_endpoint(workspace: Workspace, target: str, source: _Source, into: str |
         asked: list[dict[str, Any]] = []
         predictions: list[Any] = []
         models: list[str] = []
+        ids: list[str] = []
         with Client("127.0.0.1", folder.port, reference.name, folder.token()) as client:
             for answer in client.ask_all(_kept(source.each(columns), asked, all_rows=into is not None)):
                 predictions += answer.predictions
+                ids += experiment_tables.ids(answer.id, len(answer.predictions))
                 models += [answer.model] * len(answer.predictions)
         draft.facts.update(rows=len(predictions), models=sorted(set(models)))
         published = _publish(workspace, draft, into, asked, predictions)
     data = datasets.of_activity(workspace, draft.activity, published) if published else None
-    return Answers(reference, predictions, models, asked[:_SHOWN], time.perf_counter() - begun, data)
+    return Answers(reference, predictions, models, asked[:_SHOWN], time.perf_counter() - begun, data, tuple(ids))
 
 
 def _kept(rows: Iterator[dict[str, Any]], kept: list[dict[str, Any]], all_rows: bool) -> Iterator[dict[str, Any]]:

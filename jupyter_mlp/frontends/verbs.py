@@ -97,7 +97,15 @@ def _evaluate(given: Namespace, context: Context) -> Any:
 def _deploy(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
-    return mlp.deploy(_model(given.model, context.names), to=given.to, traffic=given.traffic, shadow=given.shadow, port=given.port)
+    return mlp.deploy(
+        _model(given.model, context.names),
+        to=given.to,
+        traffic=given.traffic,
+        shadow=given.shadow,
+        ramp=given.ramp,
+        every=given.every,
+        port=given.port,
+    )
 
 
 def _endpoint(given: Namespace, context: Context) -> Any:
@@ -120,6 +128,27 @@ def _predict(given: Namespace, context: Context) -> Any:
     if given.into:
         context.bind(given.into, found)
     return found
+
+
+def _outcomes(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    data = context.names.get(given.data)
+    rows = data if isinstance(data, list) or hasattr(data, "columns") else _reference(given.data, context.names)
+    return mlp.outcomes(_reference(given.endpoint, context.names), data=rows)
+
+
+def _models(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.find_models(*(_model(word, context.names) for word in given.words), sort=given.sort)
+
+
+def _alias(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    model = _model(given.model, context.names) if given.model is not None else None
+    return mlp.alias(given.name, model, remove=given.remove)
 
 
 def _monitor(given: Namespace, context: Context) -> Any:
@@ -365,6 +394,8 @@ VERBS: tuple[Verb, ...] = (
             option("--to", required=True, metavar="ENDPOINT", help="the endpoint's name", completes="endpoint"),
             option("--traffic", type=between(0, 100), metavar="PERCENT", help="share of the requests; the rest stays where it is"),
             option("--shadow", action="store_true", help="answer nothing, log what it would have answered"),
+            option("--ramp", metavar="PERCENTS", help="10,50,100: its share grows by itself, and goes back if the model fails"),
+            option("--every", default="10m", metavar="TIME", help="time between the steps of the ramp (10m)"),
             option("--port", type=between(1, 65535), help="a free one when left out"),
         ),
         _deploy,
@@ -391,6 +422,37 @@ VERBS: tuple[Verb, ...] = (
         ),
         _predict,
         example="%mlp_predict endpoint:delays --data new_flights",
+    ),
+    Verb(
+        "outcomes",
+        "Say what really happened to what an endpoint predicted: a column of answer ids, a column of true values.",
+        (
+            option("endpoint", help="the endpoint's name", completes="endpoint"),
+            option("--data", required=True, help="a dataset, or a variable that holds rows: id, value", completes="dataset"),
+        ),
+        _outcomes,
+        example="%mlp_outcomes delays --data arrived",
+    ),
+    Verb(
+        "models",
+        "Find and compare models; of one model show everything that is known.",
+        (
+            option("words", nargs="*", help="an alias, model:UUID, or parts of names, targets and data", completes="model"),
+            option("--sort", metavar="METRIC", help="the best of this metric first"),
+        ),
+        _models,
+        example="%mlp_models DelayModel --sort mae",
+    ),
+    Verb(
+        "alias",
+        "Point a name like champion at a model; model:champion then stands wherever a model is named.",
+        (
+            option("name", help="the alias"),
+            option("model", nargs="?", help="left out: show where it points and pointed", completes="model"),
+            option("--remove", action="store_true", help="let it point at nothing"),
+        ),
+        _alias,
+        example="%mlp_alias champion DelayModel",
     ),
     Verb(
         "monitor",

@@ -2,6 +2,7 @@
 
 POST /v1/models/<endpoint>:predict, /predict   KServe v1: rows in, predictions out
 POST /v2/models/<endpoint>/infer               Open Inference Protocol v2: columns in, tensors out
+POST /outcomes                                 what really happened, by the id of the answer
 GET  /health                                   the truth about live and ready; the one route without token
 GET  /metadata, /v2/models/<endpoint>          what is served
 """
@@ -21,8 +22,8 @@ from typing import Any
 from jupyter_mlp.core.errors import InvalidInputError, MLPError
 from jupyter_mlp.serving.batching import Batcher, Overloaded
 from jupyter_mlp.serving.predictor import Prediction, Predictor
-from jupyter_mlp.serving.protocols import Asked, Refusal, encode, read_v1, read_v2, write_v1, write_v2
-from jupyter_mlp.serving.requests_log import ROWS_KEPT, Entry, RequestLog
+from jupyter_mlp.serving.protocols import Asked, Refusal, encode, read_outcomes, read_v1, read_v2, write_v1, write_v2
+from jupyter_mlp.serving.requests_log import ROWS_KEPT, Entry, Outcome, RequestLog
 from jupyter_mlp.serving.routing import Router, Variant
 
 _log = logging.getLogger(__name__)
@@ -58,14 +59,15 @@ class App:
     Args:
         name: the endpoint's name, part of its URLs.
         token: what callers must send as `Authorization: Bearer ...`.
-        log: where requests are remembered.
+        log: where requests are remembered. `outcomes`: where what happened is.
     """
 
-    def __init__(self, name: str, token: str, log: RequestLog) -> None:
+    def __init__(self, name: str, token: str, log: RequestLog, outcomes: RequestLog | None = None) -> None:
         self.name = name
         self.serving: Serving | None = None
         self._bearer = f"Bearer {token}".encode()
         self._log = log
+        self._outcomes = outcomes or log
         self._ids = count(random.getrandbits(16))
         self._start = os.urandom(6).hex()
         predict, infer = self._predict, self._infer
@@ -73,6 +75,7 @@ class App:
             "/predict": ("POST", predict),
             f"/v1/models/{name}:predict": ("POST", predict),
             f"/v2/models/{name}/infer": ("POST", infer),
+            "/outcomes": ("POST", self._happened),
             "/metadata": ("GET", self._metadata),
             f"/v1/models/{name}": ("GET", self._metadata),
             f"/v2/models/{name}": ("GET", self._metadata_v2),
@@ -91,7 +94,7 @@ class App:
             status, body = 200, await self._handle(scope, receive, request_id)
         except Refusal as refusal:
             status, body = refusal.status, encode({**refusal.body, "id": request_id})
-            self._refused(request_id, status, begun, str(refusal))
+            self._refused(request_id, status, begun, str(refusal), refusal.model)
         except Exception:  # noqa: BLE001 - a defect of ours or of a model is logged, never shown
             _log.exception("request %s failed", request_id)
             status, body = 500, encode({"error": "The endpoint failed on this request; its log has the details.", "id": request_id})
@@ -148,16 +151,20 @@ class App:
         except Overloaded:
             raise Refusal(429, "More is waiting than this model can answer soon.", hint="Ask again in a second.") from None
         except MLPError as error:
-            raise Refusal(503, error.message, hint=error.hint) from None
+            raise Refusal(503, error.message, hint=error.hint, model=model) from None
+        except Exception:  # noqa: BLE001 - the model failed: logged, never shown
+            _log.exception("model %s failed on request %s", model, request_id)
+            raise Refusal(500, "The model failed on this request; the endpoint's log has the details.", model=model) from None
         if not found.finite:
             # The model answers its own example with a finite number, so it is the values that are out of its range.
-            raise Refusal(422, f"For these values model {model} has no finite answer.", "instances", "Check the largest numbers.")
-        self._remember(asked, request_id, found, model, begun)
+            raise Refusal(422, f"For these values model {model} has no finite answer.", "instances", "Check the largest numbers.", model)
+        self._remember(asked, request_id, found, model, begun, serving.generation)
         return found, model, request_id
 
     def _shadow(self, batcher: Batcher, asked: Asked, request_id: str) -> None:
         begun = time.perf_counter()
         model = batcher.predictor.model
+        generation = self.serving.generation if self.serving else 0
         try:
             future = batcher.submit(asked.instances)
         except Overloaded:
@@ -165,21 +172,37 @@ class App:
 
         def note(done: Any) -> None:
             if done.exception() is None:
-                self._remember(asked, request_id, done.result(), model, begun, shadow=True)
+                self._remember(asked, request_id, done.result(), model, begun, generation, shadow=True)
             else:
                 self._log.add(_entry(request_id, 500, begun, model=model, shadow=True, error=str(done.exception())[:200]))
 
         future.add_done_callback(note)
 
-    def _remember(self, asked: Asked, request_id: str, found: Prediction, model: str, begun: float, shadow: bool = False) -> None:
+    def _remember(
+        self, asked: Asked, request_id: str, found: Prediction, model: str, begun: float, generation: int, shadow: bool = False
+    ) -> None:
         entry = _entry(request_id, 200, begun, model=model, shadow=shadow)
+        entry.generation = generation
+        entry.key = "" if asked.key is None else str(asked.key)
         entry.rows = len(asked.instances)
         entry.instances = asked.instances[:ROWS_KEPT]
         entry.predictions = found.values[:ROWS_KEPT]
         self._log.add(entry)
 
-    def _refused(self, request_id: str, status: int, begun: float, error: str) -> None:
-        self._log.add(_entry(request_id, status, begun, error=error[:200]))
+    async def _happened(self, body: bytes, request_id: str) -> bytes:
+        found = read_outcomes(body)
+        now = time.time()
+        for one in found:
+            said = one.value
+            value = str(said).lower() if isinstance(said, bool) else float(said) if isinstance(said, int) else said
+            self._outcomes.add(Outcome(now, one.id, value))
+        self._outcomes.flush()  # whoever reads 200 may forget it
+        return encode({"received": len(found), "id": request_id})
+
+    def _refused(self, request_id: str, status: int, begun: float, error: str, model: str = "") -> None:
+        entry = _entry(request_id, status, begun, model=model, error=error[:200])
+        entry.generation = self.serving.generation if self.serving else 0
+        self._log.add(entry)
 
     def _health(self, method: str) -> tuple[int, bytes]:
         if method not in ("GET", "HEAD"):

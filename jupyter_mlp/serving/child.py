@@ -1,7 +1,8 @@
 """The serving process: HTTP and the models in one process; follows `wanted.json` without dropping a request.
 
-A swap loads and warms the new models beside the old ones, checks each on the example of its card, and then replaces one
-reference. Requests under way finish on the models they began with. A model that fails any step never gets a request.
+A swap loads and warms the new models beside the old ones, checks each on the example of its card and on requests that
+were recorded here, and then replaces one reference. Requests under way finish on the models they began with. A model
+that fails any step never gets a request.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 import uvicorn
 
 from jupyter_mlp.core.errors import MLPError, NotFoundError
-from jupyter_mlp.serving import routing
+from jupyter_mlp.serving import routing, trials
 from jupyter_mlp.serving.app import App, Serving
 from jupyter_mlp.serving.batching import Batcher
 from jupyter_mlp.serving.predictor import Predictor
@@ -43,7 +44,7 @@ class Child:
         self._socket = listening
         self._parent = parent
         self._log = RequestLog(folder.requests)
-        self._app = App(folder.name, folder.token(), self._log)
+        self._app = App(folder.name, folder.token(), self._log, RequestLog(folder.outcomes, files=1000))
         self._seen: tuple[int, ...] = ()
         self._stopped = False
         self._replaced = False
@@ -121,7 +122,7 @@ class Child:
             for model in new.keys() - known.keys():
                 new[model].retire()
             return error.message if isinstance(error, MLPError) else f"{type(error).__name__}: {error}"
-        self._app.serving = Serving(generation, routing.Router(variants), new)
+        self._app.serving = Serving(generation, routing.Router(variants, self._folder.name), new)
         for model in known.keys() - new.keys():
             known[model].retire()
         return None
@@ -133,6 +134,7 @@ class Child:
         predictor = Predictor.load(folder)
         try:
             predictor.check()
+            trials.check(predictor, self._folder.requests)
         except BaseException:
             predictor.close()
             raise
@@ -182,6 +184,7 @@ def _config(app: App) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=5,
+        timeout_keep_alive=75,  # longer than clients keep idle connections, or one closes just as it is used
     )
 
 

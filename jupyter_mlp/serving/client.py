@@ -65,6 +65,16 @@ class Client:
         while part := list(islice(remaining, chunk)):
             yield self.ask(part)
 
+    def tell(self, outcomes: Sequence[Mapping[str, Any]]) -> None:
+        """Send what really happened: rows of `id` and `value`.
+
+        Raises:
+            InvalidInputError: the endpoint refused one; the message names it.
+        """
+        status, body = self._send("POST", "/outcomes", json.dumps({"outcomes": list(outcomes)}, allow_nan=False).encode())
+        if status != 200:
+            raise _refused(self._endpoint, status, body)
+
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
         """Return status and body of a GET."""
         return self._send("GET", path, None)

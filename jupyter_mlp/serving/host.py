@@ -23,11 +23,13 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from jupyter_mlp.serving import ramp_keeper
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.processes import identify
 
 _log = logging.getLogger(__name__)
 _QUICK_DEATH_S = 5.0
+_KEEP_S = 1.0
 _CRASHES = 3  # in a row, before the last good models are taken instead of the wanted ones
 
 
@@ -79,13 +81,29 @@ class _Parent:
         while not self._ending and not self._folder.is_over():
             begun = time.monotonic()
             self._child = self._start(last_good=crashes >= _CRASHES)
-            status = self._child.wait()
+            status = self._watched(self._child)
             if self._ending or self._folder.is_over():
                 break
             crashes = crashes + 1 if time.monotonic() - begun < _QUICK_DEATH_S else 0
             _log.warning("serving process %d ended with %d; starting another", self._child.pid, status)
             time.sleep(min(0.05 * 2**crashes, 2.0))
         return 0
+
+    def _watched(self, child: subprocess.Popen[bytes]) -> int:
+        """Wait for the end of the serving process; meanwhile move ramps on, and traffic back from what fails."""
+        while True:
+            try:
+                return child.wait(_KEEP_S)
+            except subprocess.TimeoutExpired:
+                pass
+            if self._ending or self._folder.is_over():
+                return child.wait()
+            wanted = self._folder.wanted()
+            if wanted.get("ramp") or len(wanted.get("variants", [])) > 1:
+                try:
+                    ramp_keeper.keep(self._folder)
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with the records, serving goes on
+                    _log.warning("the shares stay as they are: %s", error)
 
     def _start(self, last_good: bool) -> subprocess.Popen[bytes]:
         descriptor = self._socket.fileno()

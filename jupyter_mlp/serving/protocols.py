@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -16,9 +16,10 @@ T = TypeVar("T")
 class Refusal(Exception):
     """An answer that is no prediction: an HTTP status, what is wrong, and where."""
 
-    def __init__(self, status: int, message: str, field: str = "", hint: str = "") -> None:
+    def __init__(self, status: int, message: str, field: str = "", hint: str = "", model: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.model = model  # the one that failed, where it was the model
         self.body = {"error": message, **({"field": field} if field else {}), **({"hint": hint} if hint else {})}
 
 
@@ -28,6 +29,17 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
     instances: list[dict[str, Any]]
     key: str | int | None = None
     id: str | None = None
+
+
+class Happened(msgspec.Struct, forbid_unknown_fields=True):
+    """What happened to one thing that was predicted: the id of its answer (of its row: id/0, id/1 ...) and the true value."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=160)]
+    value: bool | int | float | str
+
+
+class _Outcomes(msgspec.Struct, forbid_unknown_fields=True):
+    outcomes: list[Happened]
 
 
 class _Tensor(msgspec.Struct):
@@ -45,8 +57,10 @@ class _AskedV2(msgspec.Struct):
 
 _v1 = msgspec.json.Decoder(Asked)
 _v2 = msgspec.json.Decoder(_AskedV2)
+_outcomes = msgspec.json.Decoder(_Outcomes)
 _encoder = msgspec.json.Encoder()
 _FORM = 'Send {"instances": [{"column": value, ...}]}.'
+_FORM_OUTCOMES = 'Send {"outcomes": [{"id": "the id of the answer", "value": 12.5}]}.'
 _FORM_V2 = 'Send {"inputs": [{"name": "column", "shape": [n], "datatype": "FP64", "data": [...]}]}.'
 
 
@@ -60,6 +74,15 @@ def read_v1(body: bytes) -> Asked:
     if not asked.instances:
         raise Refusal(422, "instances is empty.", "instances", _FORM)
     return asked
+
+
+def read_outcomes(body: bytes) -> list[Happened]:
+    """Read what happened: `{"outcomes": [{"id": ..., "value": ...}]}`."""
+    found = _decoded(_outcomes, body, _FORM_OUTCOMES).outcomes
+    for place, one in enumerate(found):
+        if isinstance(one.value, int) and abs(one.value) > 1e300:
+            raise Refusal(422, f"outcomes[{place}].value is out of range.", f"outcomes[{place}].value", _FORM_OUTCOMES)
+    return found
 
 
 def read_v2(body: bytes) -> Asked:

@@ -6,12 +6,13 @@ last half second and leaves at most one broken line, which readers skip.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -32,6 +33,7 @@ class Entry(msgspec.Struct, omit_defaults=True):
         model: UUID of the one variant that answered; empty when none did.
         shadow: a copy that was answered for the log only.
         rows: how many instances were asked; `instances` and `predictions` hold at most the first thousand.
+        key: what kept the caller on this variant, if anything. `generation`: of the variants that shared the requests then.
     """
 
     time: float
@@ -44,6 +46,19 @@ class Entry(msgspec.Struct, omit_defaults=True):
     instances: list[dict[str, Any]] = []
     predictions: list[Any] = []
     error: str = ""
+    key: str = ""
+    generation: int = 0
+
+
+class Outcome(msgspec.Struct, omit_defaults=True):
+    """What really happened to something that was predicted; the last word on an id counts."""
+
+    time: float
+    id: str
+    value: float | str
+
+
+Line = TypeVar("Line", Entry, Outcome)
 
 
 class RequestLog:
@@ -58,12 +73,12 @@ class RequestLog:
         self._folder = folder
         self._limit = file_bytes
         self._files = files
-        self._waiting: list[Entry] = []
+        self._waiting: list[Entry | Outcome] = []
         self._encoder = msgspec.json.Encoder()
         self._broken = b"\n"  # ends the half line that a killed process may have left
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry | Outcome) -> None:
         """Remember an entry until the next flush."""
         self._waiting.append(entry)
 
@@ -95,23 +110,38 @@ class RequestLog:
 
 def entries(folder: Path, limit: int = 200_000) -> list[Entry]:
     """Return the newest entries, oldest first; broken lines are skipped."""
+    return lines(folder, Entry, limit)
+
+
+def outcomes(folder: Path) -> list[Outcome]:
+    """Return all outcomes, oldest first."""
+    return lines(folder, Outcome, 100_000_000)
+
+
+def lines(folder: Path, kind: type[Line], limit: int) -> list[Line]:
+    """Return the newest lines of a log, oldest first; broken ones are skipped."""
     paths = [folder / "current.jsonl", *sorted(folder.glob("[0-9]*.jsonl"), reverse=True)]
-    taken: list[Entry] = []
+    taken: list[Line] = []
     for path in paths:
-        taken = [*_decoded(path), *taken]
+        taken = list(_decoded(path, kind)) + taken
         if len(taken) >= limit:
             break
     return taken[-limit:]
 
 
-def newest(folder: Path, size: int) -> list[Entry]:
-    """Return the entries in the last `size` bytes of the file that is written now, oldest first: a look, whatever there is."""
+def newest(folder: Path, most: int = 2**20) -> list[Entry]:
+    """Return the entries of the last `most` bytes, oldest first: enough to try a model on, read at once."""
+    decoder = msgspec.json.Decoder(Entry)
+    found: list[Entry] = []
     try:
-        with (folder / "current.jsonl").open("rb") as handle:
-            handle.seek(max(0, handle.seek(0, os.SEEK_END) - size))
-            return list(_read(handle.read().split(b"\n")))
+        with (folder / "current.jsonl").open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+            for line in file.read().split(b"\n"):
+                with contextlib.suppress(msgspec.MsgspecError):
+                    found.append(decoder.decode(line))
     except FileNotFoundError:
-        return []
+        pass
+    return found
 
 
 def table(folder: Path, limit: int = 200_000) -> pa.Table:
@@ -133,16 +163,13 @@ def table(folder: Path, limit: int = 200_000) -> pa.Table:
     )
 
 
-def _decoded(path: Path) -> Iterator[Entry]:
+def _decoded(path: Path, kind: type[Line]) -> Iterator[Line]:
+    decoder = msgspec.json.Decoder(kind)
     try:
-        yield from _read(path.read_bytes().split(b"\n"))
+        found = path.read_bytes().split(b"\n")
     except FileNotFoundError:  # rotated away between listing and reading
         return
-
-
-def _read(lines: Iterable[bytes]) -> Iterator[Entry]:
-    decoder = msgspec.json.Decoder(Entry)
-    for line in lines:
+    for line in found:
         if line:
             try:
                 yield decoder.decode(line)

@@ -96,7 +96,8 @@ def _rescaled(variants: Sequence[Variant]) -> list[Variant]:
 class Router:
     """Chooses among variants; immutable, so that replacing one reference switches all traffic at once."""
 
-    def __init__(self, variants: Sequence[Variant]) -> None:
+    def __init__(self, variants: Sequence[Variant], endpoint: str = "") -> None:
+        self._endpoint = endpoint
         self.variants = tuple(variants)
         self.shadows = tuple(variant.model for variant in variants if variant.shadow)
         self._steps: list[tuple[float, str]] = []
@@ -110,14 +111,17 @@ class Router:
         """Return the model that answers: the same one for the same key as long as the variants stay, else at random."""
         if len(self._steps) == 1:
             return self._steps[0][1]
-        point = random.random() if key is None else position(key)
+        point = random.random() if key is None else position(key, self._endpoint)
         for end, model in self._steps:
             if point < end:
                 return model
         return self._steps[-1][1]
 
 
-def position(key: str | int) -> float:
-    """Return where a key lies between 0 and 1, evenly spread and the same in every process."""
-    digest = hashlib.blake2b(str(key).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def position(key: str | int, endpoint: str = "") -> float:
+    """Return where a key lies between 0 and 1: evenly spread, the same in every process, another at every endpoint.
+
+    The endpoint is part of it, or those who get the challenger here would get it everywhere.
+    """
+    digest = hashlib.blake2b(f"{endpoint}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -6,6 +6,7 @@
   process.json    written by the host: pid, start time, port
   token           0600; whoever can read it may ask for predictions
   requests/       the log of requests; stays when the endpoint is stopped
+  outcomes/       what really happened, by the id of the answer
   host.log        what the host's processes printed
 """
 
@@ -46,6 +47,11 @@ class EndpointFolder:
     def requests(self) -> Path:
         """Folder of the request log."""
         return self.path / "requests"
+
+    @property
+    def outcomes(self) -> Path:
+        """Folder of what really happened."""
+        return self.path / "outcomes"
 
     @property
     def log(self) -> Path:
@@ -113,6 +119,17 @@ class EndpointFolder:
             with os.fdopen(handle, "w") as file:
                 file.write(secrets.token_urlsafe(32))
         return path.read_text(encoding="ascii").strip()
+
+    @contextmanager
+    def waiting(self, name: str) -> Iterator[None]:
+        """Hold the lock `name` of this endpoint while the block runs, waiting for whoever holds it."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(self.path / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     @contextmanager
     def locked(self, name: str) -> Iterator[bool]:

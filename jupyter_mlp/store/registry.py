@@ -22,6 +22,7 @@ from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, StorageError, nearest
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.core.references import Ref
+from jupyter_mlp.store import aliases
 from jupyter_mlp.store.artifacts import publish_folder, sha256_of
 from jupyter_mlp.store.workspace import Workspace
 
@@ -142,7 +143,7 @@ def register(workspace: Workspace, result: Path, card: Mapping[str, Any], identi
 
 
 def load(workspace: Workspace, ref: Ref | str) -> Model:
-    """Return a model by `model:<uuid>`, the first characters of its UUID, `run:<id>`, or its name (the newest).
+    """Return a model by `model:<uuid>`, the first characters of its UUID, an alias, `run:<id>`, or its name (the newest).
 
     Raises:
         NotFoundError: there is none; the hint names the nearest.
@@ -168,6 +169,9 @@ def _uuid_of(workspace: Workspace, text: str) -> str:
     known = workspace.activities.names("model")
     if name in known:
         return name
+    pointed = aliases.find(workspace, name)
+    if pointed:
+        return pointed
     starting = [one for one in known if len(name) >= 4 and one.startswith(name)]
     if len(starting) == 1:
         return starting[0]
@@ -175,7 +179,7 @@ def _uuid_of(workspace: Workspace, text: str) -> str:
         trained = workspace.activities.latest("train", name)
         if trained:
             return next(ref.name for ref in trained.made if ref.kind == "model")
-    names = {a.name for a in workspace.activities.recent(["train"], limit=500, state="finished") if a.name}
+    names = set(aliases.all_of(workspace)) | {a.name for a in workspace.activities.recent(["train"], limit=500, state="finished") if a.name}
     raise NotFoundError(
         f"There is no model {text} here.", nearest(text, names) or "Train one first: %mlp_train CLASS --data DATASET --target COLUMN"
     )

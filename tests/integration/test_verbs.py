@@ -59,8 +59,11 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         assert cell("%mlp_predict run --data rows --into said").rows == 4000
         assert notebook.shell.user_ns["said"].schema.names[0] == "prediction"
         assert cell("%mlp_monitor lines").metrics["requests"] == 1
+        assert cell("%mlp_alias champion run").model == cell("%mlp_models champion")[0].ref
+        notebook.cell("happened = [{'id': 'unknown', 'value': 1.0}]")
+        assert cell("%mlp_outcomes lines --data happened").rows == 1
         assert cell("%mlp_endpoint lines").state == "ready"
-        assert [step.name for step in cell("%mlp_pipeline").steps][-3:] == ["predict run", "monitor lines", "endpoint lines"]
+        assert [step.name for step in cell("%mlp_pipeline").steps][-2:] == ["outcomes lines", "endpoint lines"]
         assert cell("%mlp_graph run").edges and cell("%mlp_status").recent and cell("%mlp_doctor").ok and cell("%mlp_clusters").places
         assert cell("snap = %mlp_snapshot\nsnap").made
         found = cell("%mlp_verify snap")
@@ -105,6 +108,10 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         assert mlp_("predict", "endpoint:lines", "--data", "rows")["rows"] == 4000
         assert mlp_("predict", "Net", "--data", "rows", "--into", "said")["rows"] == 4000
         assert mlp_("monitor", "lines")["metrics"]["rows"] == 8000
+        assert mlp_("alias", "champion", "Net")["history"] and len(mlp_("models", "Net")["models"]) == 1
+        (tmp_path / "o.sql").write_text("SELECT 'a' AS id, 1.0D AS value")
+        assert mlp_("data", "happened", "-f", str(tmp_path / "o.sql"))["rows"] == 1
+        assert mlp_("outcomes", "lines", "--data", "happened")["rows"] == 1
         assert mlp_("endpoint", "lines", "--stop")["state"] == "stopped"
         path = tmp_path / "small.ipynb"
         cells = [

@@ -1,0 +1,183 @@
+"""Aliases, recorded inputs, outcomes and verdicts on real endpoints; the short form of `make proof ARGS=verdicts`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from models import ODD, make_model
+from test_serving import ROW, Load, ask
+
+import jupyter_mlp as mlp
+from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
+from jupyter_mlp.deployment import deploy
+from jupyter_mlp.serving import control, experiment_tables
+from jupyter_mlp.serving.routing import Router, Variant
+from jupyter_mlp.store.workspace import Workspace
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import proof_swaps
+import proof_verdicts
+
+
+@pytest.fixture
+def serving(workspace: Workspace) -> Iterator[Workspace]:
+    """A workspace whose endpoints end with the test."""
+    yield workspace
+    control.stop_all(workspace)
+
+
+def test_what_is_said_of_simulated_streams_is_true() -> None:
+    found = proof_verdicts.run(400)
+    assert [str(one) for one in found if not one.ok and one.bound not in (0.99, 0.01)] == []
+    assert all(one.share > 0.98 if not one.at_most else one.share < 0.02 for one in found if one.bound in (0.99, 0.01))
+
+
+def test_an_alias_moves_and_stands_wherever_a_model_is_named(serving: Workspace) -> None:
+    one, two = make_model(serving, constant=1.0), make_model(serving, constant=2.0)
+    assert mlp.alias("champion", one).model == f"model:{one}"
+    assert mlp.deploy("model:champion", to="delays").variants[0].model == one
+    moved = mlp.alias("champion", f"model:{two}")
+    assert [move["model"] for move in moved.history] == [f"model:{two}", f"model:{one}"]
+    assert mlp.deploy("champion", to="delays").variants[0].model == two
+    found = mlp.find_models("Delay")
+    assert [entry.aliases for entry in found.entries] == [("champion",), ()] and "endpoint" not in repr(found)
+    card = repr(mlp.find_models("champion"))
+    assert f"model:{two[:8]}" in card and "served by" in card and "endpoint:delays" in card
+    assert len(mlp.find_models(f"model:{one}", "champion")) == 2 and len(mlp.find_models("nothing-like-it")) == 0
+    assert mlp.alias("champion", remove=True).model is None
+    with pytest.raises(NotFoundError, match="no alias champion"):
+        mlp.alias("champion")
+    with pytest.raises(ConflictError, match="name of trained models"):
+        mlp.alias("Delay", one)
+    with pytest.raises(NotFoundError, match="has a metric mae"):
+        mlp.find_models(sort="mae")
+
+
+def test_a_model_that_fails_on_recorded_requests_takes_no_traffic(serving: Workspace) -> None:
+    at = deploy(make_model(serving, constant=1.0), to="delays")
+    for _ in range(3):
+        at.predict([ROW] * 10)
+    time.sleep(0.7)
+    slow = make_model(serving, code=ODD.replace("found = self", "import time; time.sleep(0.3); found = self"))
+    with Load(at) as load:
+        with pytest.raises(JobError, match="s are allowed"):
+            deploy(slow, to="delays", traffic=10)
+        rare = make_model(serving, code=ODD.replace("return -found", "return found / 0 if len(x) > 5 else -found"))
+        with pytest.raises(JobError, match="recorded requests"):
+            deploy(rare, to="delays")
+    assert load.failures == [] and {model for _, model, _ in load.answers} == {at.variants[0].model}
+
+
+def test_outcomes_become_tables_and_a_verdict(serving: Workspace) -> None:
+    good, bad = make_model(serving, constant=1.0), make_model(serving, constant=3.0)
+    deploy(bad, to="delays")
+    at = deploy(good, to="delays", traffic=50)
+    assert "No verdict yet" not in str(mlp.monitor("delays").verdicts), "nothing was asked, nothing is said"
+    asked = [ask(at, {"instances": [ROW], "id": f"r{i}"})[1] for i in range(900)]
+    truth = {one["id"]: 0.5 + 0.7 * (i % 2) for i, one in enumerate(asked)}
+    time.sleep(0.7)
+    few = mlp.outcomes("delays", data={"r0": 99.0, **dict(list(truth.items())[:40])})
+    assert few.rows == 40 and {ref.split("@")[0] for ref in few.tables} == {"table:lake.delays_predictions", "table:lake.delays_outcomes"}
+    (early,) = mlp.monitor("delays").verdicts
+    assert early.winner is None and early.sentence.startswith("No verdict yet: about ")
+    mlp.outcomes("delays", data=[{"id": name, "value": value} for name, value in truth.items()])
+    report = mlp.monitor("delays")
+    (verdict,) = report.verdicts
+    assert verdict.requests == 900 and not verdict.split_wrong
+    winner = "B" if verdict.b == good else "A"
+    assert verdict.winner == winner and f"{winner} ({good[:8]}) is better than" in verdict.sentence and "safe to stop" in verdict.sentence
+    assert verdict.sentence in repr(report)
+    predictions = mlp.query(
+        "SELECT model, count(*) AS n, count(DISTINCT id) AS ids FROM lake.delays_predictions GROUP BY model"
+    ).to_pandas()
+    assert predictions["n"].sum() == predictions["ids"].sum() == 900
+    names = [ref.split("@")[0] for ref in map(str, serving.activities.maker(report.reference).used)]  # type: ignore[union-attr]
+    assert "table:lake.delays_outcomes" in names
+    folder = control.deployments.folder(serving, "delays")
+    assert experiment_tables.fold(serving, folder) == experiment_tables.fold(serving, folder)
+
+
+def test_outcomes_are_refused_by_name(serving: Workspace) -> None:
+    at = deploy(make_model(serving), to="delays")
+    for body, field in (({"outcomes": [{"id": "x"}]}, "value"), ({"outcomes": [{"id": "", "value": 1}]}, "id"), ({"rows": []}, "rows")):
+        status, said = ask(at, body, "/outcomes")
+        assert status == 422 and field in said["field"] + said["error"], said
+    assert ask(at, {"outcomes": []}, "/outcomes", headers={})[0] == 401
+    with pytest.raises(InvalidInputError, match="no column value"):
+        mlp.outcomes("delays", data=[{"id": "x", "truth": 1.0}])
+
+
+def test_a_shadow_is_judged_on_the_same_requests(serving: Workspace) -> None:
+    good, bad = make_model(serving, constant=1.0), make_model(serving, constant=1.2)
+    deploy(bad, to="delays")
+    at = deploy(good, to="delays", shadow=True)
+    answers = mlp.predict("endpoint:delays", data=[ROW] * 400)
+    assert len(answers.ids) == len(set(answers.ids)) == 400
+    ids = [ask(at, {"instances": [ROW]})[1]["id"] for _ in range(300)]
+    time.sleep(0.7)
+    mlp.outcomes("delays", data={name: (i % 10) / 10 for i, name in enumerate(ids)})
+    (verdict,) = mlp.monitor("delays").verdicts
+    assert verdict.winner == "B" and verdict.b == good and verdict.requests == 300
+
+
+def test_a_ramp_moves_by_itself_and_gives_back_what_fails(serving: Workspace) -> None:
+    good, better = make_model(serving, constant=1.0), make_model(serving, constant=2.0)
+    at = deploy(good, to="delays")
+    failing = make_model(serving, code=ODD.replace("found = self", "assert x.abs().max() < 50; found = self"))
+    seen: list[dict[str, int]] = []
+    with Load(at) as load:
+        deploy(better, to="delays", ramp="20,60,100", every="2s")
+        until(lambda: shares(serving, seen)[-1] == {better: 100})
+    assert [share[better] for share in seen] == [20, 60, 100] and load.failures == []
+    deploy(failing, to="delays", ramp="50,100", every="1h")
+    for number in range(60):
+        ask(at, {"instances": [{"dep_delay": 1e5, "carrier": "UA"}], "key": f"user{number}"})
+    until(lambda: shares(serving, seen)[-1] == {better: 100})
+    newest = serving.activities.recent(["deploy"], limit=1)[0]
+    assert newest.parameters["why"].startswith(f"rolled back {failing[:8]}: it failed on"), newest.parameters
+    with pytest.raises(InvalidInputError, match="growing percentages"):
+        deploy(good, to="delays", ramp="50,10")
+
+
+def shares(workspace: Workspace, seen: list[dict[str, int]]) -> list[dict[str, int]]:
+    now = {v["model"]: v["weight"] for v in control.deployments.folder(workspace, "delays").actual()["serving"]}
+    if not seen or seen[-1] != now:
+        seen.append(now)
+    return seen
+
+
+def until(true: Callable[[], bool], limit_s: float = 20.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < deadline, "took too long"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_swaps_under_an_open_load_fail_nobody(workspace: Workspace, tmp_path: Path) -> None:
+    found = proof_swaps.run(tmp_path, requests=3000, rate=200, good=6, bad=5, kills=0)
+    assert found.failed == [] and found.mixed == 0 and found.accepted == 0 and sum(found.refused.values()) == 5, found
+
+
+KEYS = """
+from jupyter_mlp.serving.routing import Router, Variant
+router = Router([Variant("a", 90), Variant("b", 10)], "delays")
+print("".join(router.choose(key) for key in range(10_000)))
+"""
+
+
+def test_keys_keep_their_model_over_restarts() -> None:
+    variants = [Variant("a", 90), Variant("b", 10)]
+    chosen = [Router(variants, "delays").choose(key) for key in range(10_000)]
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", KEYS], capture_output=True, text=True, check=True).stdout.strip() == "".join(chosen)
+    assert abs(chosen.count("b") - 1000) < 3.9 * (10_000 * 0.09) ** 0.5
+    elsewhere = [Router(variants, "other").choose(key) for key in range(10_000)]
+    assert 50 < sum(a == b == "b" for a, b in zip(chosen, elsewhere, strict=True)) < 160, "another endpoint, another split"
+    wider = [Router([Variant("a", 50), Variant("b", 50)], "delays").choose(key) for key in range(10_000)]
+    assert all(now == "b" for now, before in zip(wider, chosen, strict=True) if before == "b"), "a ramp takes nobody back"
