@@ -140,14 +140,15 @@ class Verification(Shown):
         )
 
 
-def snapshot(notebook: str | Path | None = None) -> Snapshot:
+def snapshot(notebook: str | Path | None = None, *, weak: bool = False) -> Snapshot:
     """Tie a notebook, the exact data it read and its environment to one id, and return it.
 
     Args:
         notebook: a notebook file with its outputs; left out inside a kernel: the cells that ran in it so far.
+        weak: take it even where a clean run would not give what is shown; it is labelled so, and the cells are named.
 
     Raises:
-        InvalidInputError: there is no cell to tie.
+        InvalidInputError: there is no cell to tie, or a clean run would not give what some of them show.
 
     Example:
         >>> mlp.snapshot().export("delays.mlp")
@@ -158,6 +159,8 @@ def snapshot(notebook: str | Path | None = None) -> Snapshot:
     recorded = record.of_file(file) if notebook is not None and file else record.of_kernel(file)
     if not recorded.document.cells:
         raise InvalidInputError("No cell has run yet.", "Run the notebook first, or name a file: %mlp_snapshot NOTEBOOK.ipynb")
+    if recorded.reasons and not weak:
+        raise _refused(recorded)
     used, made = _tied(workspace, recorded.document, from_kernel=notebook is None)
     packed = _pack(recorded, file, used, made)
     with workspace.activities.recording("snapshot", name=packed.name, used=[*used, *made]) as draft:
@@ -208,6 +211,14 @@ def verify(snapshot: str, *, full: bool = False, progress: Progress | None = Non
     return found
 
 
+def _refused(recorded: record.Recorded) -> InvalidInputError:
+    told = "; ".join(recorded.reasons[:3]) + (f"; and {len(recorded.reasons) - 3} more" if len(recorded.reasons) > 3 else "")
+    return InvalidInputError(
+        f"A clean run may not give what is shown: {told}.",
+        "Run these cells again, or all from the top (%mlp_graph shows all cells); %mlp_snapshot --weak takes it as it is, labelled.",
+    )
+
+
 def _tied(workspace: Workspace, done: Document, from_kernel: bool) -> tuple[list[Ref], list[Ref]]:
     """Return what the notebook used and did not make, and what it made, as exact references."""
     activities = workspace.activities
@@ -247,7 +258,11 @@ def _pack(recorded: record.Recorded, file: Document | None, used: Sequence[Ref],
         inputs=tuple(str(ref) for ref in used if ref.kind in _INPUTS),
         made=tuple(map(str, made)),
         parameters={name: one.default for name, one in done.parameters.items()},
-        validity={"state": "weak" if recorded.reasons else "strong", "reasons": list(recorded.reasons)},
+        validity={
+            "state": "weak" if recorded.reasons else "strong",
+            "reasons": list(recorded.reasons),
+            "cells": [{"state": cell.state.state, "reason": cell.state.reason} for cell in recorded.cells if cell.kept],
+        },
     )
 
 

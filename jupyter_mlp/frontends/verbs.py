@@ -121,7 +121,7 @@ def _monitor(given: Namespace, context: Context) -> Any:
 def _snapshot(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
-    return mlp.snapshot(given.notebook)
+    return mlp.snapshot(given.notebook, weak=given.weak)
 
 
 def _verify(given: Namespace, context: Context) -> Any:
@@ -368,7 +368,10 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "snapshot",
         "Tie this notebook, its data versions and its environment to one id that can be verified.",
-        (option("notebook", nargs="?", help="a notebook file; left out: the cells run in this kernel", completes="file"),),
+        (
+            option("notebook", nargs="?", help="a notebook file; left out: the cells run in this kernel", completes="file"),
+            option("--weak", action="store_true", help="take it even where a clean run would not give what is shown"),
+        ),
         _snapshot,
         example="%mlp_snapshot",
     ),
