@@ -36,6 +36,9 @@ _WHERE = {
     "verify": "snapshots",
     "to_pipeline": "pipelines",
     "run_notebook": "pipelines",
+    "schedule": "scheduling",
+    "schedules": "scheduling",
+    "history": "scheduling",
     "graph": "inspection",
     "status": "inspection",
     "doctor": "inspection",
@@ -71,6 +74,9 @@ if TYPE_CHECKING:
     from jupyter_mlp.prediction import predict as predict
     from jupyter_mlp.recipes import features as features
     from jupyter_mlp.recipes import recipe as recipe
+    from jupyter_mlp.scheduling import history as history
+    from jupyter_mlp.scheduling import schedule as schedule
+    from jupyter_mlp.scheduling import schedules as schedules
     from jupyter_mlp.snapshots import snapshot as snapshot
     from jupyter_mlp.snapshots import verify as verify
     from jupyter_mlp.training import run as run

@@ -333,6 +333,7 @@ def _gpus() -> Check:
 def _settings(workspace: Workspace) -> Check:
     try:
         values = {**vars(workspace.settings), "database": servers.public(workspace.settings.database)}
+        values["smtp"] = values["smtp"].rsplit("@", 1)[-1]  # without user and password
         shown = ", ".join(f"{k}={v}" for k, v in values.items() if v)
     except MLPError as error:
         return Check("settings", error.message, False, error.hint)

@@ -15,7 +15,7 @@ from typing import Any
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError, StorageError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.notebook import capture, compare, document, record, running
+from jupyter_mlp.notebook import capture, compare, document, record, running, secrets
 from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.notebook.verdicts import ADDED, GOOD, CellVerdict, verdicts
 from jupyter_mlp.store import datasets, environment, fingerprints, jobs, modes
@@ -148,7 +148,7 @@ def snapshot(notebook: str | Path | None = None, *, weak: bool = False) -> Snaps
         weak: take it even where a clean run would not give what is shown; it is labelled so, and the cells are named.
 
     Raises:
-        InvalidInputError: there is no cell to tie, or a clean run would not give what some of them show.
+        InvalidInputError: there is no cell to tie, a clean run would not give what some of them show, or there is a secret in them.
 
     Example:
         >>> mlp.snapshot().export("delays.mlp")
@@ -163,6 +163,7 @@ def snapshot(notebook: str | Path | None = None, *, weak: bool = False) -> Snaps
         raise _refused(recorded)
     used, made = _tied(workspace, recorded.document, from_kernel=notebook is None)
     packed = _pack(recorded, file, used, made)
+    _no_secrets(workspace, recorded.document, packed)
     with workspace.activities.recording("snapshot", name=packed.name, used=[*used, *made]) as draft:
         draft.facts["manifest"] = stored.save(workspace, packed)
         draft.made.append(packed.ref)
@@ -209,6 +210,21 @@ def verify(snapshot: str, *, full: bool = False, progress: Progress | None = Non
         draft.made.append(made)
         draft.facts.update(found.to_dict())
     return found
+
+
+def _no_secrets(workspace: Workspace, kept: Document, packed: Stored) -> None:
+    """Stop when a snapshot would carry a secret, and say where; the secret itself is not repeated."""
+    values = secrets.sensitive(workspace.settings.secret_keys.split(","))
+    found = [*secrets.in_notebook(kept.node, values), *secrets.in_values(packed.parameters, "the parameter", values)]
+    for path, data in packed.modules.items():
+        found += secrets.in_text(data.decode("utf-8", "replace"), f"the module {path}", values)
+    found += secrets.in_text(json.dumps(dict(packed.environment)), "the environment", values)
+    if found:
+        told = "; ".join(map(str, dict.fromkeys(found[:4]))) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
+        raise InvalidInputError(
+            f"The snapshot would carry a secret. {told}.",
+            f"Take it out (read it from the environment, and clear the output); if it is none, tag the cell {secrets.TAG}.",
+        )
 
 
 def _refused(recorded: record.Recorded) -> InvalidInputError:

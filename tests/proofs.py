@@ -18,6 +18,7 @@ PROOFS = {
     "inputs": "proof_inputs.py",  # 10,000 texts and parameters: answered or refused
     "kills": "proof_kills.py",  # workers, supervisor and kernel of a training are killed at random
     "duplicates": "proof_duplicates.py",  # the same submission from two processes at the same moment
+    "ticks": "proof_ticks.py",  # schedulers are killed at random; clocks jump, summer time begins
 }
 
 

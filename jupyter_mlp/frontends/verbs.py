@@ -10,6 +10,7 @@ from typing import Any
 from jupyter_mlp.core import queries
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.frontends.arguments import Context, Verb, assignments, at_least, between, option
+from jupyter_mlp.frontends.schedule_verbs import SCHEDULE_VERBS
 
 
 def _data(given: Namespace, context: Context) -> Any:
@@ -452,6 +453,7 @@ VERBS: tuple[Verb, ...] = (
         _compact,
         example="mlp compact lake.flights",
     ),
+    *SCHEDULE_VERBS,
     Verb("status", "Show what is running and what was made last.", (), _status, example="%mlp_status"),
     Verb("doctor", "Check this installation and say how to mend it.", (), _doctor, example="mlp doctor"),
 )
