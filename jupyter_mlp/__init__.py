@@ -34,6 +34,7 @@ _WHERE = {
     "monitor": "monitoring",
     "snapshot": "snapshots",
     "verify": "snapshots",
+    "diff": "differences",
     "to_pipeline": "pipelines",
     "run_notebook": "pipelines",
     "schedule": "scheduling",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from jupyter_mlp.data import write_table as write_table
     from jupyter_mlp.deployment import deploy as deploy
     from jupyter_mlp.deployment import endpoint as endpoint
+    from jupyter_mlp.differences import diff as diff
     from jupyter_mlp.downstream import impact as impact
     from jupyter_mlp.evaluation import evaluate as evaluate
     from jupyter_mlp.housekeeping import compact as compact

@@ -201,7 +201,9 @@ def verify(snapshot: str, *, full: bool = False, progress: Progress | None = Non
             told = variables if full else {**variables, "MLP_REPLAY": "1"}
             ending = running.run(source, output, environment=told, folder=_folder(packed, folder), progress=progress)
         changed = environment.changed(packed.environment)
-        cells = tuple(verdicts(before, ending.output, changed))
+        judged = packed.validity.get("cells", ())
+        unsound = [place for place, cell in enumerate(judged) if cell["state"] != "valid"]
+        cells = tuple(verdicts(before, ending.output, changed, unsound))
         made = Ref("verification", draft.activity.id)
         notes = [f"In another environment: {changed}"] if changed else []
         notes += [f"The run {ending.state}: {ending.error}".splitlines()[0]] if ending.state != running.COMPLETED else []

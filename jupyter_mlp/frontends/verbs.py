@@ -131,6 +131,12 @@ def _verify(given: Namespace, context: Context) -> Any:
     return mlp.verify(_reference(given.snapshot, context.names), full=given.full, progress=context.progress("verify"))
 
 
+def _diff(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.diff(_reference(given.before, context.names), _reference(given.after, context.names))
+
+
 def _pipeline(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
@@ -385,6 +391,16 @@ VERBS: tuple[Verb, ...] = (
         ),
         _verify,
         example="mlp verify snapshot:1f3c",
+    ),
+    Verb(
+        "diff",
+        "Say what is different between two snapshots: cells, parameters, data, packages, models, metrics.",
+        (
+            option("before", help="snapshot:ID, or an exported file", completes="snapshot"),
+            option("after", help="snapshot:ID, or an exported file", completes="snapshot"),
+        ),
+        _diff,
+        example="mlp diff snapshot:1f3c snapshot:9ab2",
     ),
     Verb(
         "pipeline",

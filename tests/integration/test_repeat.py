@@ -341,3 +341,28 @@ def test_training_is_replayed_or_with_full_done_again(notebook: Notebook, worksp
             assert mlp.endpoint("lines").state == "ready", "the real endpoint is not touched"
     finally:
         mlp.endpoint("lines").stop()
+
+
+def test_two_snapshots_are_compared_in_the_words_of_the_field(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def taken(source: str, month: int, rows: pd.DataFrame) -> str:
+        made = mlp.write_table("lake.t", rows)
+        path = write(tmp_path / "study.ipynb", "a = 1", source, "print('kept')", parameters=f"month = {month}")
+        node = nbformat.read(path, 4)
+        for count, cell in enumerate(node.cells, 1):
+            cell.execution_count = count
+        told = {"ref": made.ref, "kind": "table", "metrics": {"mae": float(month)}}
+        node.cells[1].outputs = [nbformat.v4.new_output("display_data", data={"application/vnd.jupyter-mlp+json": told})]
+        nbformat.write(node, path)
+        return mlp.snapshot(path).ref
+
+    one = taken("b = 2", 1, ROWS)
+    other = taken("b = 3", 2, ROWS.assign(more=1))
+    changes = {(change.kind, change.name): (change.before, change.after) for change in mlp.diff(one, other).changes}
+    assert changes[("parameter", "month")] == ("1", "2")
+    assert changes[("cell", "source of cell 3")] == ("b = 2", "b = 3")
+    assert changes[("metric", "mae (cell 2)")] == ("1.0", "2.0")
+    assert mlp.diff(one, one).changes == ()
+    assert cli.main(["diff", one, other]) == 0
+    assert "source of cell 3" in capsys.readouterr().out
