@@ -38,8 +38,12 @@ _WHERE = {
     "monitor": "monitoring",
     "snapshot": "snapshots",
     "verify": "snapshots",
+    "diff": "differences",
     "to_pipeline": "pipelines",
     "run_notebook": "pipelines",
+    "schedule": "scheduling",
+    "schedules": "scheduling",
+    "history": "scheduling",
     "graph": "inspection",
     "status": "inspection",
     "clusters": "machines",
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     from jupyter_mlp.data import write_table as write_table
     from jupyter_mlp.deployment import deploy as deploy
     from jupyter_mlp.deployment import endpoint as endpoint
+    from jupyter_mlp.differences import diff as diff
     from jupyter_mlp.downstream import impact as impact
     from jupyter_mlp.evaluation import evaluate as evaluate
     from jupyter_mlp.experiments import outcomes as outcomes
@@ -81,6 +86,9 @@ if TYPE_CHECKING:
     from jupyter_mlp.prediction import predict as predict
     from jupyter_mlp.recipes import features as features
     from jupyter_mlp.recipes import recipe as recipe
+    from jupyter_mlp.scheduling import history as history
+    from jupyter_mlp.scheduling import schedule as schedule
+    from jupyter_mlp.scheduling import schedules as schedules
     from jupyter_mlp.snapshots import snapshot as snapshot
     from jupyter_mlp.snapshots import verify as verify
     from jupyter_mlp.training import run as run

@@ -16,7 +16,7 @@ from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.core.references import KINDS, Ref
-from jupyter_mlp.store import servers
+from jupyter_mlp.store import modes, servers
 from jupyter_mlp.store.workspace import Workspace, current
 
 _LOOKING = ("monitor", "verify", "pin")  # they look at things and make nothing that others build on
@@ -28,10 +28,15 @@ Reached = tuple[list[Activity], set[str]]
 
 @dataclass(frozen=True, repr=False)
 class Graph(Shown):
-    """What was made from what: references and the activities between them."""
+    """What was made from what: references and the activities between them.
+
+    Attributes:
+        cells: in a notebook, of each cell that ran: its number, its first line, whether a clean run gives what it shows, and why not.
+    """
 
     root: str | None
     edges: tuple[Edge, ...]
+    cells: tuple[tuple[int, str, str, str], ...] = ()
 
     @property
     def ref(self) -> str:
@@ -40,15 +45,19 @@ class Graph(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the edges as JSON types."""
-        return {"kind": "graph", "root": self.root, "edges": [{"used": u, "made": m, "by": v} for u, m, v in self.edges]}
+        edges = [{"used": u, "made": m, "by": v} for u, m, v in self.edges]
+        cells = [dict(zip(("number", "source", "state", "reason"), cell, strict=True)) for cell in self.cells]
+        return {"kind": "graph", "root": self.root, "edges": edges, "cells": cells}
 
     def card(self) -> Card:
         """Return the drawing."""
+        tables = [Table(["cell", "source", "a clean run", "why"], self.cells, "The cells of this notebook")] if self.cells else []
         if not self.edges:
-            return Card("Nothing was made from anything here yet.", notes=["Make a table first: %mlp_table lake.NAME FILE_OR_FRAME"])
+            notes = ["Make a table first: %mlp_table lake.NAME FILE_OR_FRAME"]
+            return Card("Nothing was made from anything here yet.", tables=tables, notes=notes)
         links = layered.reduced([(_short(used), _short(made), verb) for used, made, verb in self.edges])
         title = f"Lineage of {_short(self.root)}" if self.root else f"Lineage: the newest {len(self.edges)} links"
-        return Card(title, text=layered.as_text(links), svg=layered.as_svg(links))
+        return Card(title, tables=tables, text=layered.as_text(links), svg=layered.as_svg(links))
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,7 +150,7 @@ def graph(ref: str | None = None) -> Graph:
     workspace = current()
     if ref is None:
         recent = [a for a in workspace.activities.recent(limit=60) if a.made and a.kind not in _LOOKING]
-        return Graph(None, tuple(_edges(reversed(recent))))
+        return Graph(None, tuple(_edges(reversed(recent))), _cells())
     exact = workspace.activities.resolve(_any_kind(workspace, ref))
     return Graph(str(exact), tuple(_lineage(workspace, exact)))
 
@@ -160,6 +169,17 @@ def doctor() -> Diagnosis:
     """Check workspace, disk, packages, Java and GPUs; never starts anything heavy."""
     workspace = current()
     return Diagnosis((_python(), _folder(workspace), _records(workspace), *_packages(), _java(), _gpus(), _settings(workspace)))
+
+
+def _cells() -> tuple[tuple[int, str, str, str], ...]:
+    """What is known of the cells of this notebook; none outside one."""
+    if modes.running_shell() is None:
+        return ()
+    from jupyter_mlp.notebook import document, record
+
+    path = document.running_path()
+    found = record.of_kernel(document.read(path) if path else None).cells
+    return tuple((cell.number, cell.source.strip().splitlines()[0][:60], cell.state.state, cell.state.reason) for cell in found)
 
 
 def _running(workspace: Workspace) -> list[Activity]:
@@ -314,6 +334,7 @@ def _settings(workspace: Workspace) -> Check:
     try:
         values = {**vars(workspace.settings), "database": servers.public(workspace.settings.database)}
         values["cluster"] = "/".join(workspace.settings.cluster)  # its environment may hold what is not to be shown
+        values["smtp"] = values["smtp"].rsplit("@", 1)[-1]  # without user and password
         shown = ", ".join(f"{k}={v}" for k, v in values.items() if v)
     except MLPError as error:
         return Check("settings", error.message, False, error.hint)

@@ -132,6 +132,8 @@ def run_notebook(
     parameters: Mapping[str, Any] | None = None,
     *,
     output: str | Path | None = None,
+    timeout: float | None = None,
+    key: str | None = None,
     progress: Progress | None = None,
 ) -> PipelineRun:
     """Run a notebook from top to bottom in a fresh process with papermill, and return the run once every cell ran.
@@ -141,6 +143,8 @@ def run_notebook(
     Args:
         parameters: values for the names that the cell tagged `parameters` declares, of their types.
         output: where the executed notebook goes; into the workspace when left out.
+        timeout: seconds after which the run has failed.
+        key: identity of the run in the records, for those who must not run it twice.
 
     Raises:
         InvalidInputError: a parameter is unknown or has the wrong type; nothing has run then.
@@ -159,9 +163,9 @@ def run_notebook(
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     cut = workspace.cut()
     asked = {"notebook": str(source.path), "parameters": given, "output": str(target), "cut": cut}
-    with workspace.activities.recording("pipeline", name=source.name, parameters=asked) as draft:
+    with workspace.activities.recording("pipeline", name=source.name, key=key, parameters=asked) as draft:
         environment = {"MLP_PINS": str(_pins(workspace, run_id, cut))}
-        ending = running.run(source, target, parameters=given, environment=environment, progress=progress)
+        ending = running.run(source, target, parameters=given, environment=environment, timeout_s=timeout, progress=progress)
         if ending.state != running.COMPLETED:
             raise _broken(source, ending, target)
         draft.made.append(Ref("pipeline", run_id))
@@ -193,7 +197,9 @@ def _pins(workspace: Workspace, run_id: str, cut: Mapping[str, str]) -> Path:
 def _broken(source: Document, ending: running.Ending, target: Path) -> JobError:
     number = next((index for index, cell in enumerate(source.cells, 1) if cell.source == ending.cell), None)
     where = f"step {number} ({ending.cell.strip().splitlines()[0][:60]})" if number else "a cell"
-    what = {"failed": f"failed at {where}", "died": f"died at {where}"}.get(ending.state, f"ended early after {where}")
+    what = {"failed": f"failed at {where}", "died": f"died at {where}", "timed out": f"took too long at {where}"}.get(
+        ending.state, f"ended early after {where}"
+    )
     return JobError(f"{source.name} {what}: {ending.error}".replace("\n", " "), f"Executed as far as it came: {target}")
 
 

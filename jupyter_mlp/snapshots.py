@@ -15,7 +15,7 @@ from typing import Any
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError, StorageError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.notebook import capture, compare, document, record, running
+from jupyter_mlp.notebook import capture, compare, document, record, running, secrets
 from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.notebook.verdicts import ADDED, GOOD, CellVerdict, verdicts
 from jupyter_mlp.store import datasets, environment, fingerprints, jobs, modes
@@ -140,14 +140,15 @@ class Verification(Shown):
         )
 
 
-def snapshot(notebook: str | Path | None = None) -> Snapshot:
+def snapshot(notebook: str | Path | None = None, *, weak: bool = False) -> Snapshot:
     """Tie a notebook, the exact data it read and its environment to one id, and return it.
 
     Args:
         notebook: a notebook file with its outputs; left out inside a kernel: the cells that ran in it so far.
+        weak: take it even where a clean run would not give what is shown; it is labelled so, and the cells are named.
 
     Raises:
-        InvalidInputError: there is no cell to tie.
+        InvalidInputError: there is no cell to tie, a clean run would not give what some of them show, or there is a secret in them.
 
     Example:
         >>> mlp.snapshot().export("delays.mlp")
@@ -158,8 +159,11 @@ def snapshot(notebook: str | Path | None = None) -> Snapshot:
     recorded = record.of_file(file) if notebook is not None and file else record.of_kernel(file)
     if not recorded.document.cells:
         raise InvalidInputError("No cell has run yet.", "Run the notebook first, or name a file: %mlp_snapshot NOTEBOOK.ipynb")
+    if recorded.reasons and not weak:
+        raise _refused(recorded)
     used, made = _tied(workspace, recorded.document, from_kernel=notebook is None)
     packed = _pack(recorded, file, used, made)
+    _no_secrets(workspace, recorded.document, packed)
     with workspace.activities.recording("snapshot", name=packed.name, used=[*used, *made]) as draft:
         draft.facts["manifest"] = stored.save(workspace, packed)
         draft.made.append(packed.ref)
@@ -197,7 +201,9 @@ def verify(snapshot: str, *, full: bool = False, progress: Progress | None = Non
             told = variables if full else {**variables, "MLP_REPLAY": "1"}
             ending = running.run(source, output, environment=told, folder=_folder(packed, folder), progress=progress)
         changed = environment.changed(packed.environment)
-        cells = tuple(verdicts(before, ending.output, changed))
+        judged = packed.validity.get("cells", ())
+        unsound = [place for place, cell in enumerate(judged) if cell["state"] != "valid"]
+        cells = tuple(verdicts(before, ending.output, changed, unsound))
         made = Ref("verification", draft.activity.id)
         notes = [f"In another environment: {changed}"] if changed else []
         notes += [f"The run {ending.state}: {ending.error}".splitlines()[0]] if ending.state != running.COMPLETED else []
@@ -206,6 +212,29 @@ def verify(snapshot: str, *, full: bool = False, progress: Progress | None = Non
         draft.made.append(made)
         draft.facts.update(found.to_dict())
     return found
+
+
+def _no_secrets(workspace: Workspace, kept: Document, packed: Stored) -> None:
+    """Stop when a snapshot would carry a secret, and say where; the secret itself is not repeated."""
+    values = secrets.sensitive(workspace.settings.secret_keys.split(","))
+    found = [*secrets.in_notebook(kept.node, values), *secrets.in_values(packed.parameters, "the parameter", values)]
+    for path, data in packed.modules.items():
+        found += secrets.in_text(data.decode("utf-8", "replace"), f"the module {path}", values)
+    found += secrets.in_text(json.dumps(dict(packed.environment)), "the environment", values)
+    if found:
+        told = "; ".join(map(str, dict.fromkeys(found[:4]))) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
+        raise InvalidInputError(
+            f"The snapshot would carry a secret. {told}.",
+            f"Take it out (read it from the environment, and clear the output); if it is none, tag the cell {secrets.TAG}.",
+        )
+
+
+def _refused(recorded: record.Recorded) -> InvalidInputError:
+    told = "; ".join(recorded.reasons[:3]) + (f"; and {len(recorded.reasons) - 3} more" if len(recorded.reasons) > 3 else "")
+    return InvalidInputError(
+        f"A clean run may not give what is shown: {told}.",
+        "Run these cells again, or all from the top (%mlp_graph shows all cells); %mlp_snapshot --weak takes it as it is, labelled.",
+    )
 
 
 def _tied(workspace: Workspace, done: Document, from_kernel: bool) -> tuple[list[Ref], list[Ref]]:
@@ -247,7 +276,11 @@ def _pack(recorded: record.Recorded, file: Document | None, used: Sequence[Ref],
         inputs=tuple(str(ref) for ref in used if ref.kind in _INPUTS),
         made=tuple(map(str, made)),
         parameters={name: one.default for name, one in done.parameters.items()},
-        validity={"state": "weak" if recorded.reasons else "strong", "reasons": list(recorded.reasons)},
+        validity={
+            "state": "weak" if recorded.reasons else "strong",
+            "reasons": list(recorded.reasons),
+            "cells": [{"state": cell.state.state, "reason": cell.state.reason} for cell in recorded.cells if cell.kept],
+        },
     )
 
 

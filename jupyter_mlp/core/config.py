@@ -44,6 +44,9 @@ class Settings:
     keep_days: float = 0.0
     keep_gb: float = 0.0
     gc_grace_s: float = 3600.0
+    smtp: str = field(default="", repr=False)  # of mails about schedules; it may hold a password
+    smtp_from: str = ""
+    secret_keys: str = ""  # names of more variables whose values no snapshot may show, apart by commas
     processes: int = 0  # of training, at the same time on this machine; 0: one a GPU, or one a core
     cluster: Mapping[str, Cluster] = field(default_factory=dict)
 

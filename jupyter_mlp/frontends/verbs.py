@@ -10,6 +10,7 @@ from typing import Any
 from jupyter_mlp.core import queries
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.frontends.arguments import Context, Verb, assignments, at_least, between, option
+from jupyter_mlp.frontends.schedule_verbs import SCHEDULE_VERBS
 
 
 def _data(given: Namespace, context: Context) -> Any:
@@ -160,13 +161,19 @@ def _monitor(given: Namespace, context: Context) -> Any:
 def _snapshot(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
-    return mlp.snapshot(given.notebook)
+    return mlp.snapshot(given.notebook, weak=given.weak)
 
 
 def _verify(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
     return mlp.verify(_reference(given.snapshot, context.names), full=given.full, progress=context.progress("verify"))
+
+
+def _diff(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.diff(_reference(given.before, context.names), _reference(given.after, context.names))
 
 
 def _pipeline(given: Namespace, context: Context) -> Any:
@@ -464,7 +471,10 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "snapshot",
         "Tie this notebook, its data versions and its environment to one id that can be verified.",
-        (option("notebook", nargs="?", help="a notebook file; left out: the cells run in this kernel", completes="file"),),
+        (
+            option("notebook", nargs="?", help="a notebook file; left out: the cells run in this kernel", completes="file"),
+            option("--weak", action="store_true", help="take it even where a clean run would not give what is shown"),
+        ),
         _snapshot,
         example="%mlp_snapshot",
     ),
@@ -477,6 +487,16 @@ VERBS: tuple[Verb, ...] = (
         ),
         _verify,
         example="mlp verify snapshot:1f3c",
+    ),
+    Verb(
+        "diff",
+        "Say what is different between two snapshots: cells, parameters, data, packages, models, metrics.",
+        (
+            option("before", help="snapshot:ID, or an exported file", completes="snapshot"),
+            option("after", help="snapshot:ID, or an exported file", completes="snapshot"),
+        ),
+        _diff,
+        example="mlp diff snapshot:1f3c snapshot:9ab2",
     ),
     Verb(
         "pipeline",
@@ -545,6 +565,7 @@ VERBS: tuple[Verb, ...] = (
         _compact,
         example="mlp compact lake.flights",
     ),
+    *SCHEDULE_VERBS,
     Verb("status", "Show what is running and what was made last.", (), _status, example="%mlp_status"),
     Verb("clusters", "Show where training can run: free and total GPUs, and who does not answer.", (), _clusters, example="%mlp_clusters"),
     Verb("doctor", "Check this installation and say how to mend it.", (), _doctor, example="mlp doctor"),

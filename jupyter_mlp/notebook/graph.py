@@ -71,6 +71,12 @@ def verbs_of(python: str) -> list[str]:
     return [call.verb for call in _calls(python)]
 
 
+def platform_of(python: str) -> tuple[list[str], list[str]]:
+    """Return what the magics of a cell read and make: things of the platform, and variables that they take or bind."""
+    found = [_platform(call) for call in _calls(python)]
+    return [name for used, _ in found for name in used], [name for _, made in found for name in made]
+
+
 @dataclass(frozen=True)
 class _Call:
     """A call of one of our magics: its verb, the words of its line, and the body of a cell magic."""
@@ -106,7 +112,7 @@ def _step(number: int, cell: CodeCell) -> Step:
         used, made = _platform(call)
         reads |= dict.fromkeys(name for name in used if name not in makes)
         makes |= dict.fromkeys(made)
-    makes |= dict.fromkeys(_assigned_magics(cell.python))
+    makes |= dict.fromkeys(assigned_magics(cell.python))
     return Step(number, cell.index, _name(cell, calls), cell.heading, tuple(reads), tuple(makes))
 
 
@@ -126,7 +132,7 @@ def _name(cell: CodeCell, calls: Sequence[_Call]) -> str:
 
 
 def _calls(python: str) -> Iterator[_Call]:
-    for name, arguments in _magics(python):
+    for name, arguments in magics_of(python):
         if not name.startswith("mlp_"):
             continue
         try:
@@ -136,7 +142,7 @@ def _calls(python: str) -> Iterator[_Call]:
         yield _Call(name.removeprefix("mlp_"), words, arguments[1] if len(arguments) > 1 else None)
 
 
-def _magics(python: str) -> Iterator[tuple[str, list[str]]]:
+def magics_of(python: str) -> Iterator[tuple[str, list[str]]]:
     """Yield (name of a magic, [line, body]) of all calls that IPython's transformer made."""
     try:
         tree = ast.parse(python)
@@ -149,8 +155,8 @@ def _magics(python: str) -> Iterator[tuple[str, list[str]]]:
                 yield str(given[0]), [str(one) for one in given[1:]]
 
 
-def _assigned_magics(python: str) -> Iterator[str]:
-    """Names on the left of `run = %mlp_train ...`."""
+def assigned_magics(python: str) -> Iterator[str]:
+    """Yield the names on the left of `run = %mlp_train ...`."""
     try:
         body = ast.parse(python).body
     except SyntaxError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +16,11 @@ class Cell:
 
     Attributes:
         count: its execution count. `source`: as typed. `python`: with magics turned into calls.
-        ok: whether it ended without an exception; `outputs`: what it showed, as nbformat output dicts.
+        ok: whether it ended without an exception; `error`: what it said otherwise.
+        outputs: what it showed, as nbformat output dicts.
         id: the cell's id in its notebook, where the front end says so.
+        observed: names that mean something else since it ran, whatever its source says.
+        at: when it began, seconds since 1970; 0 where nobody looked yet.
     """
 
     count: int
@@ -25,33 +29,57 @@ class Cell:
     ok: bool = True
     outputs: tuple[dict[str, Any], ...] = ()
     id: str = ""
+    error: str = ""
+    observed: frozenset[str] = frozenset()
+    at: float = 0.0
 
 
 @dataclass
 class _Log:
-    failed: set[int] = field(default_factory=set)
+    failed: dict[int, str] = field(default_factory=dict)
     ids: dict[int, str] = field(default_factory=dict)
+    observed: dict[int, frozenset[str]] = field(default_factory=dict)
+    at: dict[int, float] = field(default_factory=dict)
+    before: dict[str, int] | None = None  # name -> identity of its value, when the running cell began
+    began: float = 0.0
 
 
 def start(shell: Any) -> None:
-    """Begin to note which cells fail and which cell of the notebook each is; IPython keeps the rest itself."""
+    """Begin to note which cells fail, what each makes, and which cell of the notebook it is; IPython keeps the rest itself."""
     if getattr(shell, "_mlp_log", None) is not None:
         return
     log = shell._mlp_log = _Log()
+
+    def look(_info: Any = None) -> None:
+        log.before, log.began = _identities(shell), time.time()
 
     def note(result: Any) -> None:
         if result.info is None or not result.info.store_history:
             return
         count = modes.running_cell(shell)
+        if log.before is not None:
+            log.observed[count] = _changed(log.before, _identities(shell))
+            log.at[count] = log.began
         if not result.success:
-            log.failed.add(count)
+            error = result.error_before_exec or result.error_in_exec
+            log.failed[count] = f"{type(error).__name__}: {error}".splitlines()[0][:120]
         if getattr(result.info, "cell_id", None):
             log.ids[count] = result.info.cell_id
 
+    shell.events.register("pre_run_cell", look)
     shell.events.register("post_run_cell", note)
     register = getattr(shell.display_pub, "register_hook", None)  # kernels have it, terminals do not
     if register is not None:
         register(_keep_displays(shell))
+
+
+def _identities(shell: Any) -> dict[str, int]:
+    return {name: id(value) for name, value in shell.user_ns.items() if not name.startswith("_")}
+
+
+def _changed(before: Mapping[str, int], after: Mapping[str, int]) -> frozenset[str]:
+    """Names that mean something else now. A value's identity may be given again, but then the source names it anyway."""
+    return frozenset(name for name in {*before, *after} if before.get(name) != after.get(name))
 
 
 def _keep_displays(shell: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -86,7 +114,17 @@ def executed_cells(shell: Any = None) -> list[Cell]:
     raw, python = shell.history_manager.input_hist_raw, shell.history_manager.input_hist_parsed
     log = getattr(shell, "_mlp_log", None) or _Log()
     return [
-        Cell(count, raw[count], python[count], count not in log.failed, _outputs(shell, count), log.ids.get(count, ""))
+        Cell(
+            count,
+            raw[count],
+            python[count],
+            count not in log.failed,
+            _outputs(shell, count),
+            log.ids.get(count, ""),
+            log.failed.get(count, ""),
+            log.observed.get(count, frozenset()),
+            log.at.get(count, 0.0),
+        )
         for count in range(1, modes.running_cell(shell))
         if raw[count].strip()
     ]

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jupyter_mlp.notebook import document, graph, history
-from jupyter_mlp.notebook.document import Document
+from jupyter_mlp.notebook import document, graph, history, validity
+from jupyter_mlp.notebook.document import CodeCell, Document
+from jupyter_mlp.notebook.flow import flow_of
 from jupyter_mlp.notebook.history import Cell
+from jupyter_mlp.notebook.validity import CellState, Run, Standing
 
-_LOOKING = frozenset({"snapshot", "verify"})  # magics that look at the notebook and are no part of it
+_LOOKING = frozenset({"snapshot", "verify", "diff", "graph", "status", "doctor", "history", "schedules"})  # they look, and make nothing
+_MEANT_TO_FAIL, SKIPPED = "raises-exception", "skip-execution"  # tags of nbclient and papermill
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A cell of the notebook and what is known of it. `number`: its place among the code cells, from 1."""
+
+    number: int
+    source: str
+    state: CellState
+    kept: bool  # whether it is part of the recorded document
 
 
 @dataclass(frozen=True)
@@ -18,32 +31,37 @@ class Recorded:
     """A notebook as it ran.
 
     Attributes:
-        reasons: why a clean run may give something else; empty when it should not.
+        cells: what is known of every code cell; those that are `kept` are the cells of `document`, in order.
     """
 
     document: Document
-    reasons: tuple[str, ...]
+    cells: tuple[Judged, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why a clean run may give something else; empty when it should not."""
+        return tuple(validity.reasons((cell.number, cell.state) for cell in self.cells))
 
 
 def of_kernel(file: Document | None = None) -> Recorded:
-    """Return the notebook that this kernel ran so far, with its outputs; text cells come from its file."""
+    """Return the notebook that this kernel ran so far, with its outputs; text cells and the order come from its file."""
     ran = [cell for cell in history.executed_cells() if not looks_only(cell.python)]
-    kept, reasons = _last_runs(ran)
-    if file is None:
-        return Recorded(document.new([_code(cell) for cell in kept]), tuple(reasons))
-    return _in_file(kept, reasons, file)
+    return _in_file(ran, file) if file is not None else _alone(ran)
 
 
 def of_file(file: Document) -> Recorded:
     """Return a saved notebook as it is: its cells and the outputs that were saved with them."""
-    counts = [cell.execution_count for cell in file.node.cells if cell.cell_type == "code" and cell.source.strip()]
-    reasons = []
-    if any(count is None for count in counts):
-        reasons.append(f"{sum(count is None for count in counts)} cells have not run")
-    known = [count for count in counts if count is not None]
-    if known != sorted(known):
-        reasons.append("the cells ran in another order than they stand")
-    return Recorded(file, tuple(reasons))
+    cells = [cell for cell in file.cells if SKIPPED not in cell.tags]
+    counted = [(file.node.cells[cell.index].execution_count, cell) for cell in cells]
+    order = sorted((count, place) for place, (count, _) in enumerate(counted) if count is not None)
+    runs = [Run(str(place), cells[place].source, flow_of(cells[place].python), error=_error(cells[place])) for _, place in order]
+    standing = [Standing(str(place), cell.source, flow_of(cell.python)) for place, cell in enumerate(cells)]
+    states = dict(zip((cell.index for cell in cells), validity.states(standing, runs), strict=True))
+    judged = [
+        Judged(number, cell.source, states.get(cell.index, CellState(validity.VALID, "it is tagged to be skipped")), True)
+        for number, cell in enumerate(file.cells, 1)
+    ]
+    return Recorded(file, tuple(judged))
 
 
 def looks_only(python: str) -> bool:
@@ -52,44 +70,73 @@ def looks_only(python: str) -> bool:
     return bool(verbs) and set(verbs) <= _LOOKING
 
 
-def _last_runs(ran: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
-    """Keep the last run of every cell, and only what ended well."""
-    reasons = []
-    failed = [cell for cell in ran if not cell.ok]
-    well = [cell for cell in ran if cell.ok]
-    if failed:
-        reasons.append(
-            f"cell [{failed[0].count}] failed and is left out" if len(failed) == 1 else f"{len(failed)} failed cells are left out"
-        )
-    newest = {cell.id or str(cell.count): cell for cell in well}
-    again = len(well) - len(newest)
-    if again:
-        reasons.append(f"cells ran more than once ({again} earlier runs may have left something behind)")
-    return sorted(newest.values(), key=lambda cell: cell.count), reasons
+def _alone(ran: Sequence[Cell]) -> Recorded:
+    """Without a file the cells stand in the order in which they last ran, and what failed is left out."""
+    newest = {_id(cell): cell for cell in ran}
+    kept = sorted((cell for cell in newest.values() if cell.ok), key=lambda cell: cell.count)
+    standing = [Standing(_id(cell), cell.source, flow_of(cell.python)) for cell in kept]
+    states = validity.states(standing, [_run(cell, _id(cell)) for cell in ran])
+    judged = [Judged(number, cell.source, state, True) for number, (cell, state) in enumerate(zip(kept, states, strict=True), 1)]
+    return Recorded(document.new([_code(cell) for cell in kept]), tuple(judged))
 
 
-def _in_file(kept: Sequence[Cell], reasons: list[str], file: Document) -> Recorded:
-    waiting = list(kept)
-    cells: list[Any] = []
-    last = 0
-    counts: list[int] = []
-    for cell in file.node.cells:
+def _in_file(ran: Sequence[Cell], file: Document) -> Recorded:
+    stands = [cell for cell in file.cells if not looks_only(cell.python) and SKIPPED not in cell.tags]
+    ids = _matched(ran, stands, file)
+    newest = {ids[run.count]: run for run in ran}
+    standing = [_standing(cell, newest.get(str(cell.index)), file) for cell in stands]
+    runs = [_run(run, ids[run.count], meant=_meant(ids[run.count], file)) for run in ran]
+    states = dict(zip((one.id for one in standing), validity.states(standing, runs), strict=True))
+    last = max((cell.index for cell in stands if str(cell.index) in newest), default=-1)
+    places = {cell.index: number for number, cell in enumerate(file.cells, 1)}
+    judged, cells = [], []
+    for index, cell in enumerate(file.node.cells[: last + 1]):
         if cell.cell_type != "code":
             cells.append(cell)
-            continue
-        found = next((one for one in waiting if one.id and one.id == cell.get("id")), None)
-        found = found or next((one for one in waiting if one.source.strip() == cell.source.strip()), None)
-        if found is not None:
-            waiting.remove(found)
-            cells.append(_code(found, cell))
-            counts.append(found.count)
-            last = len(cells)
-    if counts != sorted(counts):
-        reasons.append("the cells ran in another order than they stand")
-    if waiting:
-        reasons.append(f"{len(waiting)} cells ran that are not in the notebook (any more)")
+        elif str(index) in states:
+            run = newest.get(str(index))
+            keep = run is not None and (run.ok or _meant(str(index), file))
+            judged.append(Judged(places[index], cell.source, states[str(index)], keep))
+            if run is not None and keep:
+                cells.append(_code(run, cell))
     metadata = {key: value for key, value in file.node.metadata.items() if key != "papermill"}
-    return Recorded(document.new([*cells[:last], *(_code(cell) for cell in waiting)], metadata), tuple(reasons))
+    return Recorded(document.new(cells, metadata), tuple(judged))
+
+
+def _matched(ran: Sequence[Cell], stands: Sequence[CodeCell], file: Document) -> dict[int, str]:
+    """Which cell of the file each run was, by the cell's id or else by its source: execution count -> position in the file."""
+    by_id = {file.node.cells[cell.index].get("id"): str(cell.index) for cell in stands}
+    by_source = {cell.source.strip(): str(cell.index) for cell in reversed(stands)}
+    return {run.count: by_id.get(run.id or None) or by_source.get(run.source.strip()) or f"gone {_id(run)}" for run in ran}
+
+
+def _standing(cell: CodeCell, run: Cell | None, file: Document) -> Standing:
+    """The cell in the file; where the file was saved before the cell last ran, the kernel knows the newer source."""
+    saved = file.path.stat().st_mtime if file.path and file.path.exists() else 0.0
+    if run is not None and run.source.strip() != cell.source.strip():
+        if run.at < saved:
+            return Standing(str(cell.index), cell.source, flow_of(cell.python), edited=True)
+        return Standing(str(cell.index), run.source, flow_of(run.python))
+    return Standing(str(cell.index), run.source if run else cell.source, flow_of(cell.python))
+
+
+def _run(cell: Cell, cell_id: str, meant: bool = False) -> Run:
+    error = "" if cell.ok or meant else cell.error or "it raised an exception"
+    return Run(cell_id, cell.source, flow_of(cell.python), cell.observed, error)
+
+
+def _meant(cell_id: str, file: Document) -> bool:
+    """Whether the cell is tagged as one that raises an exception."""
+    return cell_id.isdigit() and _MEANT_TO_FAIL in file.node.cells[int(cell_id)].metadata.get("tags", ())
+
+
+def _error(cell: CodeCell) -> str:
+    failed = next((output for output in cell.outputs if output["output_type"] == "error"), None)
+    return "" if failed is None or _MEANT_TO_FAIL in cell.tags else f"{failed['ename']}: {failed['evalue']}".splitlines()[0][:120]
+
+
+def _id(cell: Cell) -> str:
+    return cell.id or f"run {cell.count}"
 
 
 def _code(cell: Cell, stands: Any = None) -> Any:
@@ -100,3 +147,8 @@ def _code(cell: Cell, stands: Any = None) -> Any:
         made.metadata = nbformat.from_dict({key: value for key, value in stands.metadata.items() if key not in ("papermill", "execution")})
         made.id = stands.get("id") or made.id
     return made
+
+
+def unsound(recorded: Recorded) -> Iterator[Judged]:
+    """Yield the cells that a clean run may not give as they are shown."""
+    yield from (cell for cell in recorded.cells if not cell.state.sound)

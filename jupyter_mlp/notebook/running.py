@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from jupyter_mlp.store.artifacts import publish_bytes
 from jupyter_mlp.store.processes import identify
 
 COMPLETED, FAILED, INCOMPLETE, DIED = "completed", "failed", "incomplete", "died"
+TIMED_OUT = "timed out"
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -27,7 +29,8 @@ class Ending:
     """How a run of a notebook ended.
 
     Attributes:
-        state: completed (every cell ran), failed, incomplete (it ended itself early) or died (its kernel did).
+        state: completed (every cell ran), failed, incomplete (it ended itself early), died (its kernel did) or
+            timed out.
         output: the executed notebook, as far as it came. `error`: what a failed cell said.
         cell: the source of the cell where it ended early.
     """
@@ -45,6 +48,7 @@ def run(
     parameters: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    timeout_s: float | None = None,
     progress: Progress | None = None,
 ) -> Ending:
     """Run a notebook with papermill, in a process and a kernel of its own, and return how it ended.
@@ -54,6 +58,7 @@ def run(
         parameters: values for its parameters, checked before.
         environment: variables of the new process, beside those of this one.
         folder: its working directory; the notebook's own when left out.
+        timeout_s: seconds after which the run is ended, whatever it is doing.
 
     Raises:
         MissingPackageError: papermill or a kernel is not installed.
@@ -68,14 +73,16 @@ def run(
     publish_bytes(request, json.dumps(asked).encode())
     log = output.with_name(f".{output.stem}.log")
     try:
-        said = _supervised(request, log, {**os.environ, "MLP_NOTEBOOK": str(source.path or ""), **(environment or {})}, progress)
+        said = _supervised(request, log, {**os.environ, "MLP_NOTEBOOK": str(source.path or ""), **(environment or {})}, timeout_s, progress)
     finally:
         given.unlink(missing_ok=True)
         request.unlink(missing_ok=True)
     return _ending(said, output, source, log)
 
 
-def _supervised(request: Path, log: Path, environment: Mapping[str, str], progress: Progress | None) -> dict[str, Any]:
+def _supervised(
+    request: Path, log: Path, environment: Mapping[str, str], timeout_s: float | None, progress: Progress | None
+) -> dict[str, Any]:
     """Follow the process line by line; whatever interrupts this one ends that one too."""
     argv = [sys.executable, "-m", "jupyter_mlp.notebook.execute", str(request)]
     said: dict[str, Any] = {}
@@ -86,6 +93,16 @@ def _supervised(request: Path, log: Path, environment: Mapping[str, str], progre
         )
         identity = identify(process.pid)
         assert process.stdout is not None
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            identity.stop()
+
+        alarm = threading.Timer(timeout_s or 0, end)
+        alarm.daemon = True
+        if timeout_s is not None:
+            alarm.start()
         with process.stdout as lines:
             try:
                 for line in lines:
@@ -98,7 +115,9 @@ def _supervised(request: Path, log: Path, environment: Mapping[str, str], progre
                 identity.stop()
                 process.wait()
                 raise
-    return said
+            finally:
+                alarm.cancel()
+    return {"ended": TIMED_OUT, "error": f"It was ended after {timeout_s:g} s."} if late.is_set() and timeout_s else said
 
 
 def _ending(said: Mapping[str, Any], output: Path, source: Document, log: Path) -> Ending:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jupyter_mlp.notebook import compare, record
@@ -12,6 +12,7 @@ from jupyter_mlp.notebook.compare import DIFFERENT, EQUAL, IDENTICAL, NOT_COMPAR
 from jupyter_mlp.notebook.document import CodeCell, Document
 
 FAILED, NOT_RUN = "failed", "not run"
+ORDER = "order or code"
 ADDED = "mlp-verify"  # tag of a cell that verification put into the notebook itself
 GOOD = (IDENTICAL, EQUAL, NOT_COMPARABLE)
 _CHANCE = re.compile(r"\brandom\b|\brand\w*\(|\bshuffle|\bsample\(|\bpermutation|uuid|secrets\.")
@@ -24,7 +25,7 @@ class CellVerdict:
 
     Attributes:
         verdict: identical, equal (within tolerance), different, not comparable, failed or not run.
-        cause: for a difference: data version, environment, randomness, clock or network, or unknown.
+        cause: for a difference: data version, environment, order or code, randomness, clock or network, or unknown.
     """
 
     number: int
@@ -38,16 +39,19 @@ class CellVerdict:
         return dict(vars(self))
 
 
-def verdicts(before: Document, after: Document, changed: str) -> Iterator[CellVerdict]:
+def verdicts(before: Document, after: Document, changed: str, unsound: Collection[int] = ()) -> Iterator[CellVerdict]:
     """Yield a verdict for every code cell of `before`, in order.
 
     Args:
         after: the same cells, run again as far as it went.
         changed: what differs between the two environments; empty when nothing does.
+        unsound: places (from 0) of cells of which the snapshot itself says that a clean run may not give what they show.
     """
     again = [cell for cell in after.cells if ADDED not in cell.tags]
     for number, (one, other) in enumerate(zip(before.cells, again, strict=True), 1):
-        yield _verdict(number, one, other, after.node.cells[other.index].execution_count is not None, changed)
+        found = _verdict(number, one, other, after.node.cells[other.index].execution_count is not None, changed)
+        known = found.cause in ("", "data version") or number - 1 not in unsound
+        yield found if known else replace(found, cause=ORDER)
 
 
 def _verdict(number: int, before: CodeCell, after: CodeCell, ran: bool, changed: str) -> CellVerdict:

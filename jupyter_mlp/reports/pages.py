@@ -27,7 +27,9 @@ def page(card: Card) -> str:
     if card.text:
         parts.append(f"<pre>{escape(card.text)}</pre>")
     parts += [f'<p class="note">{escape(note)}</p>' for note in card.notes]
-    head = f'<meta charset="utf-8"><title>{escape(card.title)}</title><style>{_STYLE}</style>'
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
+    head += f"<title>{escape(card.title)}</title><style>{_STYLE}</style>"
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
 
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -26,7 +28,15 @@ from jupyter_mlp.store.workspace import Workspace
 
 _FORMAT = 1
 _LARGEST = 512 * 2**20  # bytes of one file of a snapshot, unpacked
+_LARGEST_MANIFEST = 16 * 2**20
+_MOST_RATIO, _SMALL = 200, 64 * 2**20  # what packs better than to a two-hundredth is no notebook, where it is large
 _MOST_FILES = 2_000
+_FIELDS = {"name": str, "notebook": str, "environment": str, "modules": dict, "pins": dict, "inputs": list, "made": list, "validity": dict}
+_HASH = re.compile(r"[0-9a-f]{64}")
+_NO_SNAPSHOT = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, RecursionError),
+    *(KeyError, ValueError, TypeError, AttributeError, IndexError),
+)
 
 
 @dataclass(frozen=True)
@@ -60,9 +70,9 @@ class Stored:
         told = {
             "format": _FORMAT,
             "name": self.name,
-            "notebook": _hash(self.notebook),
-            "environment": _hash(self._environment_bytes),
-            "modules": {path: _hash(data) for path, data in self.modules.items()},
+            "notebook": hash_of(self.notebook),
+            "environment": hash_of(self._environment_bytes),
+            "modules": {path: hash_of(data) for path, data in self.modules.items()},
             "pins": dict(self.pins),
             "inputs": list(self.inputs),
             "made": list(self.made),
@@ -74,7 +84,7 @@ class Stored:
     @property
     def ref(self) -> Ref:
         """The snapshot's reference."""
-        return Ref("snapshot", _hash(self.manifest)[:32])
+        return Ref("snapshot", hash_of(self.manifest)[:32])
 
     @property
     def _environment_bytes(self) -> bytes:
@@ -121,35 +131,76 @@ def open_file(path: Path) -> Stored:
         NotFoundError: there is no such file. InvalidInputError: it is no snapshot, or was changed.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {info.filename: info.file_size for info in archive.infolist()}
-            if len(sizes) > _MOST_FILES or max(sizes.values(), default=0) > _LARGEST:
-                raise InvalidInputError(f"{path} is too large for a snapshot.", "Ask for it to be exported again.")
+        with path.open("rb") as handle:
+            _bounded(handle, path)
+            with zipfile.ZipFile(handle) as archive:
+                members = _members(archive, path)
 
-            def member(name: str) -> bytes:
-                with archive.open(name) as handle:
-                    data = handle.read(_LARGEST + 1)
-                if len(data) > _LARGEST:
-                    raise InvalidInputError(f"{path} is too large for a snapshot.", "Ask for it to be exported again.")
-                return data
+                def checked(digest: str) -> bytes:
+                    data = archive.read(members[digest])
+                    if hash_of(data) != digest:
+                        raise InvalidInputError(f"{path} was changed: {digest[:12]} does not hold what its name says.", "Ask for it again.")
+                    return data
 
-            def checked(digest: str) -> bytes:
-                data = member(digest)
-                if _hash(data) != digest:
-                    raise InvalidInputError(f"{path} was changed: {digest[:12]} does not hold what its name says.", "Ask for it again.")
-                return data
-
-            return _read(member("manifest.json"), checked)
+                read = _read(archive.read(members["manifest.json"]), checked)
+                if {"manifest.json", *read.files} != members.keys():
+                    raise InvalidInputError(
+                        f"{path} holds files that its manifest does not name.", "Do not use this file; ask for it again."
+                    )
+                return read
     except FileNotFoundError:
         raise NotFoundError(f"There is no file {path}.", "Give snapshot:ID, or the path of an exported snapshot.") from None
-    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, EOFError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
+    except (InvalidInputError, MemoryError):
+        raise
+    except _NO_SNAPSHOT as error:
         raise InvalidInputError(f"{path} is not a snapshot: {str(error)[:80]}", "Give a file that Snapshot.export() wrote.") from error
+
+
+def _bounded(handle: Any, path: Path) -> None:
+    """Refuse a file whose list of members alone would take long to read: the list's size stands at the file's end."""
+    size = handle.seek(0, 2)
+    handle.seek(max(0, size - 65_557))
+    tail = handle.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) < at + 22:
+        raise InvalidInputError(f"{path} is not a snapshot: it has no list of members.", "Give a file that Snapshot.export() wrote.")
+    count, listed = int.from_bytes(tail[at + 10 : at + 12], "little"), int.from_bytes(tail[at + 12 : at + 16], "little")
+    if count > _MOST_FILES or listed > _MOST_FILES * 256:
+        raise _too_large(path)
+    handle.seek(0)
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The members by name: plain files named by their hash, each once, of a size that somebody meant."""
+    found: dict[str, zipfile.ZipInfo] = {}
+    for one in archive.infolist():
+        kind = one.external_attr >> 28
+        plain = kind in (0, 0o10) and not one.is_dir() and not one.flag_bits & 1
+        if not plain or one.filename in found or not (one.filename == "manifest.json" or _HASH.fullmatch(one.filename)):
+            hint = "Do not use this file; a snapshot has plain files that are named by their hashes."
+            raise InvalidInputError(f"{path} is not a snapshot: it has a member {one.filename[:60]!r}.", hint)
+        if one.file_size > _LARGEST or one.file_size > _MOST_RATIO * max(one.compress_size, _SMALL):
+            raise _too_large(path)
+        found[one.filename] = one
+    if (
+        sum(one.file_size for one in found.values()) > _LARGEST
+        or found.get("manifest.json", archive.infolist()[0]).file_size > _LARGEST_MANIFEST
+    ):
+        raise _too_large(path)
+    return found
+
+
+def _too_large(path: Path) -> InvalidInputError:
+    return InvalidInputError(f"{path} is too large for a snapshot.", "Ask for it to be exported again.")
 
 
 def _read(manifest: bytes, get: Any) -> Stored:
     told = json.loads(manifest)
+    if not isinstance(told, dict):
+        raise ValueError("its manifest is no object")
+    for name, kind in _FIELDS.items():
+        if told.get("format") == _FORMAT and not isinstance(told[name], kind):
+            raise ValueError(f"its {name} is no {kind.__name__}")
     if told.get("format") != _FORMAT:
         raise InvalidInputError(f"The snapshot has format {told.get('format')}, not {_FORMAT}.", "Upgrade: pip install -U jupyter_mlp")
     modules = {path: get(digest) for path, digest in told["modules"].items() if _is_inside(path)}
@@ -180,5 +231,6 @@ def _complete(workspace: Workspace, ref: Ref) -> Ref:
     return Ref("snapshot", starting[0]) if len(starting) == 1 else ref
 
 
-def _hash(data: bytes) -> str:
+def hash_of(data: bytes) -> str:
+    """Return the name that bytes have in a snapshot."""
     return hashlib.sha256(data).hexdigest()

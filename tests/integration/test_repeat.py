@@ -201,13 +201,56 @@ def test_what_changed_outside_is_found(notebook: Notebook, tmp_path: Path) -> No
     assert found.cells[-1].cause == "clock or network"
 
 
-def test_a_snapshot_says_when_a_clean_run_may_differ(notebook: Notebook) -> None:
-    with pytest.raises(ZeroDivisionError):
-        notebook.cell("1 / 0")
-    notebook.cell("x = 1")
-    snap = notebook.cell("%mlp_snapshot")
-    assert snap.validity == "weak" and "failed" in snap.reasons[0]
-    assert snap.cells == ("%load_ext jupyter_mlp", "x = 1")
+def test_a_snapshot_refuses_what_a_clean_run_would_not_give(notebook: Notebook, workspace: Workspace, tmp_path: Path) -> None:
+    """As JupyterLab does it: cells have ids, and the file says how they stand."""
+    path = write(tmp_path / "study.ipynb", "%load_ext jupyter_mlp", "n = 1", "n = n + 1\nn", "print(late)", "late = 5")
+    node = nbformat.read(path, 4)
+    ids = [cell.id for cell in node.cells]
+    os.environ["MLP_NOTEBOOK"] = str(path)
+
+    def run(number: int) -> None:
+        notebook.shell.run_cell(node.cells[number].source, store_history=True, cell_id=ids[number])
+
+    try:
+        for number in (0, 1, 2, 2):
+            run(number)
+        with pytest.raises(InvalidInputError, match="cell 3 is out of order: it read n as its own earlier run had left it"):
+            notebook.cell("%mlp_snapshot")
+        for number in (1, 2):
+            run(number)
+        assert notebook.cell("%mlp_snapshot").validity == "strong"
+        for number in (4, 3):
+            run(number)
+        with pytest.raises(InvalidInputError, match="cell 4 is out of order: it read late from cell 5, which stands below it") as refused:
+            notebook.cell("%mlp_snapshot")
+        assert "--weak" in refused.value.hint and "%mlp_graph" in refused.value.hint
+        cells = notebook.cell("%mlp_graph").cells
+        assert [cell[2] for cell in cells] == ["valid", "valid", "valid", "out of order", "valid"]
+        snap = notebook.cell("%mlp_snapshot --weak")
+        assert snap.validity == "weak" and snap.reasons == ("cell 4 is out of order: it read late from cell 5, which stands below it",)
+        run(1)
+        assert [cell[2] for cell in notebook.cell("%mlp_graph").cells][:3] == ["valid"] * 3, "the same value again changes nothing"
+        node.cells[1].source = "n = 10"
+        nbformat.write(node, path)
+        run(1)
+        assert [cell[2:] for cell in notebook.cell("%mlp_graph").cells][2] == ("stale", "n was made anew by cell 2 after it ran")
+    finally:
+        del os.environ["MLP_NOTEBOOK"]
+
+
+def test_noting_what_ran_costs_less_than_5_ms_a_cell(notebook: Notebook) -> None:
+    notebook.cell("\n".join(f"name_{n} = {n}" for n in range(2000)))
+
+    def seconds(cells: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(cells):
+            notebook.cell("x = 1")
+        return (time.perf_counter() - begun) / cells
+
+    with_it = min(seconds(30) for _ in range(3))
+    notebook.shell.events.callbacks["pre_run_cell"].clear()
+    notebook.shell.events.callbacks["post_run_cell"].clear()
+    assert with_it - min(seconds(30) for _ in range(3)) < 0.005
 
 
 def test_a_version_that_is_gone_stops_it_before_the_first_cell(notebook: Notebook, workspace: Workspace, tmp_path: Path) -> None:
@@ -298,3 +341,28 @@ def test_training_is_replayed_or_with_full_done_again(notebook: Notebook, worksp
             assert mlp.endpoint("lines").state == "ready", "the real endpoint is not touched"
     finally:
         mlp.endpoint("lines").stop()
+
+
+def test_two_snapshots_are_compared_in_the_words_of_the_field(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def taken(source: str, month: int, rows: pd.DataFrame) -> str:
+        made = mlp.write_table("lake.t", rows)
+        path = write(tmp_path / "study.ipynb", "a = 1", source, "print('kept')", parameters=f"month = {month}")
+        node = nbformat.read(path, 4)
+        for count, cell in enumerate(node.cells, 1):
+            cell.execution_count = count
+        told = {"ref": made.ref, "kind": "table", "metrics": {"mae": float(month)}}
+        node.cells[1].outputs = [nbformat.v4.new_output("display_data", data={"application/vnd.jupyter-mlp+json": told})]
+        nbformat.write(node, path)
+        return mlp.snapshot(path).ref
+
+    one = taken("b = 2", 1, ROWS)
+    other = taken("b = 3", 2, ROWS.assign(more=1))
+    changes = {(change.kind, change.name): (change.before, change.after) for change in mlp.diff(one, other).changes}
+    assert changes[("parameter", "month")] == ("1", "2")
+    assert changes[("cell", "source of cell 3")] == ("b = 2", "b = 3")
+    assert changes[("metric", "mae (cell 2)")] == ("1.0", "2.0")
+    assert mlp.diff(one, one).changes == ()
+    assert cli.main(["diff", one, other]) == 0
+    assert "source of cell 3" in capsys.readouterr().out

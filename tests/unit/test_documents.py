@@ -140,7 +140,11 @@ def test_cells_that_only_look_are_no_part_of_the_notebook() -> None:
 
 
 def test_a_saved_notebook_says_how_it_ran() -> None:
-    made = notebook("a = 1", "b = 2", "c = 3")
-    for cell, count in zip(made.node.cells, (2, 1, None), strict=True):
+    made = notebook("a = 1", "b = 2", "c = b", "b = 3")
+    for cell, count in zip(made.node.cells, (2, 1, 4, 3), strict=True):
         cell.execution_count = count
-    assert record.of_file(made).reasons == ("1 cells have not run", "the cells ran in another order than they stand")
+    found = record.of_file(made)
+    assert [cell.state.state for cell in found.cells] == ["valid", "valid", "out of order", "valid"]
+    assert found.reasons == ("cell 3 is out of order: it read b from cell 4, which stands below it",)
+    made.node.cells[3].execution_count = None
+    assert record.of_file(made).reasons == ("cell 4 is unknown: it has not run",)
