@@ -15,11 +15,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+_OPTIONS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_prestart_worker_first_driver": "0",  # 32 idle processes for each job are more than two cores can bear
+    "RAY_worker_register_timeout_seconds": "300",  # they start one after the other here, and Ray ends those that are late
+}
+
 
 @contextmanager
 def running(nodes: int = 4, gpus: int = 8) -> Iterator[Any]:
     """A cluster whose dashboard answers; its `web` is the dashboard's address."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    os.environ |= _OPTIONS
     cluster, web = _patiently(_head)
     try:
         for number in range(nodes):

@@ -37,7 +37,8 @@ class SlurmGang(gang.Words):
         self.begin(attempt)
         (self._run.path / _SRUN).unlink(missing_ok=True)
         told = {**environment, "MLP_ATTEMPT": str(attempt), "WORLD_SIZE": str(self._world)}
-        command = ["srun", f"--ntasks={self._world}", "--kill-on-bad-exit=1", "--cpu-bind=none", "--unbuffered"]
+        # --overlap: slurmctld may learn minutes later that the step before has ended, and would let this one wait for it.
+        command = ["srun", f"--ntasks={self._world}", "--overlap", "--kill-on-bad-exit=1", "--cpu-bind=none", "--unbuffered"]
         rank = [sys.executable, "-m", "jupyter_mlp.backends.slurm_gang", "rank", str(self._run.path)]
         with (self._run.path / _SRUN).open("ab") as said:
             self._step = subprocess.Popen(
