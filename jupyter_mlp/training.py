@@ -316,7 +316,7 @@ def _brought(model: Any, data: Any, validation: Any, values: Mapping[str, Any]) 
             found[what] = own.name_of(one, values, what)
     if data is None or found["data"] is not data or own.is_data(values.get(str(data))):
         return found
-    if isinstance(data, str) and isinstance(model, str) and ".py:" in model + data.replace("@", ":"):
+    if isinstance(data, str) and isinstance(model, str) and ".py:" in model:
         path = Path(model.rpartition(":")[0])
         if path.is_file() and data in own.defined(path.read_text(encoding="utf-8")):
             return found

@@ -49,7 +49,7 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any] | None, rank: 
     feed = _columns(spec, prepared, recipe, rank, world) if prepared and recipe else own_feed(captured, spec["own"])
     reporter = Reporter(run, spec["max_epochs"], feed.steps, feed.rows * world)
     writer = AsyncCheckpoints(lambda told: run.say({"note": told}))
-    strategy, why = strategies.chosen(spec["strategy"], model, world)
+    strategy, why = strategies.chosen(spec.get("strategy", "auto"), model, world)
     pace = strategies.pace(strategy, Pace.of(spec["checkpoint_every"]))
     keeper = Checkpointer(run, pace, writer, feed.positioned, feed.steps)
     if rank == 0 and why:

@@ -57,8 +57,8 @@ def own_feed(captured: ModuleType, own: Mapping[str, Any]) -> Feed:
 
 def own_callbacks(captured: ModuleType, spec: Mapping[str, Any]) -> list[L.Callback]:
     """Return the callbacks that the user named, and the one that stops early where he named a metric."""
-    found = getattr(captured, spec["callbacks"]) if spec["callbacks"] else []
+    found = getattr(captured, spec["callbacks"]) if spec.get("callbacks") else []
     callbacks = list(found) if isinstance(found, list | tuple) else [found]
-    if metric := spec["early_stopping"]:
+    if metric := spec.get("early_stopping"):
         callbacks.append(EarlyStopping(metric, mode="max" if rises(metric) else "min"))
     return callbacks

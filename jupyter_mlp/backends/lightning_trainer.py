@@ -45,8 +45,8 @@ def make_trainer(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        use_distributed_sampler=spec["own"] is not None,  # batches of ours are each rank's own already
-        **{"num_sanity_val_steps": 0, "log_every_n_steps": 10, **spec["trainer"]},
+        use_distributed_sampler=spec.get("own") is not None,  # batches of ours are each rank's own already
+        **{"num_sanity_val_steps": 0, "log_every_n_steps": 10, **spec.get("trainer", {})},
     )
 
 

@@ -81,7 +81,7 @@ def _train(run: RunFolder, rank: int, world: int) -> None:
     assert spec is not None, "the launcher starts workers in a complete run folder"
     sys.path.insert(0, str(run.path / "code"))
     with ThreadPoolExecutor(1) as beside:
-        own = spec["own"] is not None
+        own = spec.get("own") is not None
         preparing = beside.submit(_prepare, run, spec, world) if rank == 0 and not own and run.read("recipe.json") is None else None
         from jupyter_mlp.backends import lightning, lightning_names  # 3 s, in which the data is looked at
 

@@ -54,7 +54,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLP_WORKSPACE", str(tmp_path_factory.mktemp("models") / "workspace"))
         _publish(current())
-        mlp.recipe("delays", "dest: vocabulary 120 | embedding\ncarrier: embedding 20\nhour: cyclic 24\n'*': default\narr_delay: target")
+        mlp.recipe("delays", "dest: vocabulary 120 | embedding\ncarrier: embedding 20\nhour: cyclic 24\n*: default\narr_delay: target")
         mlp.recipe("pairs", "origin: embedding 10\ndest: embedding 200\nair_time: target")
         yield {
             name: mlp.train(model, data=data, target=target, detach=True, **more) for name, (model, data, target, more, *_) in CASES.items()
