@@ -59,15 +59,15 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         assert cell("%mlp_predict run --data rows --into said").rows == 4000
         assert notebook.shell.user_ns["said"].schema.names[0] == "prediction"
         assert cell("%mlp_monitor lines").metrics["requests"] == 1
-        assert cell("%mlp_alias champion run").model == cell("%mlp_models champion")[0].ref
-        notebook.cell("happened = [{'id': 'unknown', 'value': 1.0}]")
-        assert cell("%mlp_outcomes lines --data happened").rows == 1
         assert cell("%mlp_endpoint lines").state == "ready"
-        assert [step.name for step in cell("%mlp_pipeline").steps][-2:] == ["outcomes lines", "endpoint lines"]
+        assert [step.name for step in cell("%mlp_pipeline").steps][-3:] == ["predict run", "monitor lines", "endpoint lines"]
         assert cell("%mlp_graph run").edges and cell("%mlp_status").recent and cell("%mlp_doctor").ok and cell("%mlp_clusters").places
         assert cell("snap = %mlp_snapshot\nsnap").made
         found = cell("%mlp_verify snap")
         assert found.ok, found
+        assert cell("%mlp_alias champion run").model == cell("%mlp_models champion")[0].ref
+        notebook.cell("happened = [{'id': 'unknown', 'value': 1.0}]")
+        assert cell("%mlp_outcomes lines --data happened").rows == 1
         assert {one.ref.kind for one in cell("%mlp_impact lake.t.letter").dependants} >= {"dataset", "run", "model", "endpoint", "snapshot"}
         assert cell("pinned = %mlp_pin rows --reason 'in the paper'\npinned").pinned.name == "rows"
         assert not cell("%mlp_compact lake.t").found.changed
