@@ -23,6 +23,8 @@ def main(request: Path) -> int:
     """Run the notebook that the request names; return the exit status."""
     told = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what papermill or a kernel prints must not get between the lines
+    # jsonschema builds a grammar of IRIs when it is imported, for more than a second, unless its package is missing; no notebook has any.
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
     def say(**line: Any) -> None:
         told.write(json.dumps(line) + "\n")

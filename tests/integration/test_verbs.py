@@ -18,6 +18,7 @@ from conftest import Notebook
 from test_training import NET
 
 import jupyter_mlp as mlp
+from jupyter_mlp import scheduler
 from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.frontends import cli
 from jupyter_mlp.frontends.verbs import VERBS
@@ -25,6 +26,12 @@ from jupyter_mlp.serving import control
 from jupyter_mlp.store.workspace import Workspace
 
 QUERY = "SELECT x, letter, y FROM lake.t WHERE x > :low"
+
+
+@pytest.fixture(autouse=True)
+def no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schedules are made and looked at here; test_schedules.py lets them run."""
+    monkeypatch.setattr(scheduler, "ensure", lambda workspace: None)
 
 
 def csv(folder: Path) -> Path:
@@ -76,6 +83,9 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         path = tmp_path / "small.ipynb"
         nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")]), path)
         assert cell(f"%mlp_run {path}").state == "completed"
+        assert cell("%mlp_diff snap snap").changes == ()
+        assert len(cell(f"%mlp_schedule {path} --cron '0 3 * * *'").next) == 3
+        assert cell("%mlp_schedules small --pause").state == "paused" and cell("%mlp_history").ticks == ()
         assert typed == {verb.name for verb in VERBS}
         for verb in VERBS:
             assert verb.summary in " ".join(repr(notebook.cell(f"%mlp_{verb.name} --help")).split())
@@ -125,7 +135,9 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         assert done["state"] == "completed"
         snap = mlp_("snapshot", done["notebook"])
         assert [one.split("@")[0] for one in snap["inputs"]] == ["table:lake.t"]
-        assert mlp_("verify", snap["ref"])["ok"]
+        assert mlp_("verify", snap["ref"])["ok"] and mlp_("diff", snap["ref"], snap["ref"])["changes"] == []
+        assert mlp_("schedule", str(path), "--cron", "@daily", "--tz", "UTC")["cron"] == "0 0 * * *"
+        assert len(mlp_("schedules")["schedules"]) == 1 and mlp_("history", "small")["ticks"] == []
         assert mlp_("graph", run["model"])["edges"] and mlp_("status")["recent"] and mlp_("doctor")["ok"] and mlp_("clusters")["clusters"]
         assert len(mlp_("impact", "lake.t.letter")["dependants"]) >= 7
         pinned = mlp_("pin", "rows")
