@@ -72,6 +72,7 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         assert cell("snap = %mlp_snapshot\nsnap").made
         found = cell("%mlp_verify snap")
         assert found.ok, found
+        assert [row["state"] for row in cell("%mlp_runs").rows] == ["finished"]
         assert cell("%mlp_alias champion run").model == cell("%mlp_models champion")[0].ref
         notebook.cell("happened = [{'id': 'unknown', 'value': 1.0}]")
         assert cell("%mlp_outcomes lines --data happened").rows == 1
@@ -137,6 +138,7 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         assert [one.split("@")[0] for one in snap["inputs"]] == ["table:lake.t"]
         assert mlp_("verify", snap["ref"])["ok"] and mlp_("diff", snap["ref"], snap["ref"])["changes"] == []
         assert mlp_("schedule", str(path), "--cron", "@daily", "--tz", "UTC")["cron"] == "0 0 * * *"
+        assert [row["state"] for row in mlp_("runs")["rows"]] == ["finished"]
         assert len(mlp_("schedules")["schedules"]) == 1 and mlp_("history", "small")["ticks"] == []
         assert mlp_("graph", run["model"])["edges"] and mlp_("status")["recent"] and mlp_("doctor")["ok"] and mlp_("clusters")["clusters"]
         assert len(mlp_("impact", "lake.t.letter")["dependants"]) >= 7
