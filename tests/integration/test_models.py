@@ -5,7 +5,8 @@ Figures, each for rows that no model saw (a quarter, shuffled; of the diabetes d
     diabetes        linear regression: R2 0.45 (scikit-learn, train_test_split(test_size=0.2, random_state=42))
     breast cancer   linear separation: 97.5 % right by cross-validation (Wolberg, Street, Mangasarian 1995, in the data's description)
     digits          SVM 97 % right (scikit-learn, "Recognizing hand-written digits"); k nearest neighbours 98 % (UCI)
-    flights         the rule of thumb "you land as late as you left, less 8 minutes": off by 12.57 minutes
+    flights         the rule of thumb "you land as late as you left, less 8 minutes": off by 13.03 minutes on these
+                    10,000 rows (12.57 on all flights)
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CASES: dict[str, tuple[str, str, str, dict[str, Any], str, float]] = {
     "linear": ("mlp:linear", "diabetes", "target", {"max_epochs": 60, "batch_size": 64}, "r2", 0.43),
     "logistic": ("mlp:logistic", "cancer", "target", {"max_epochs": 40, "batch_size": 32}, "accuracy", 0.965),
     "tabular": ("mlp:tabular", "cancer", "target", {"max_epochs": 25, "batch_size": 32}, "accuracy", 0.965),
-    "tabular flights": ("mlp:tabular", "flights", "arr_delay", {"recipe": "delays", "max_epochs": 4, "batch_size": 256}, "mae", 12.57),
+    "tabular flights": ("mlp:tabular", "flights", "arr_delay", {"recipe": "delays", "max_epochs": 4, "batch_size": 256}, "mae", 13.03),
     "transformer": ("mlp:transformer", "cancer", "target", {"max_epochs": 20, "batch_size": 32}, "accuracy", 0.965),
     "two tower": ("mlp:two_tower", "routes", "air_time", {"recipe": "pairs", "max_epochs": 6, "batch_size": 256}, "r2", 0.97),
     "cnn": ("mlp:cnn", "digits", "digit", {"task": "multiclass", "max_epochs": 15, "batch_size": 64}, "accuracy", 0.98),
