@@ -20,6 +20,7 @@ PROOFS = {
     "doors": "proof_doors.py",  # 10,000 generated requests to the server extension: none is a failure of the server
     "duplicates": "proof_duplicates.py",  # the same submission from two processes at the same moment
     "gang": "proof_gang.py",  # 32 real ranks at once on a real Slurm and on a real Ray, and a 33rd refused
+    "ray": "proof_ray.py",  # the launchers' suite on a real Ray cluster
     "verdicts": "proof_verdicts.py",  # simulated streams of two models, looked at after every batch
     "swaps": "proof_swaps.py",  # good and bad models are deployed under an open load; the serving process is killed
     "ticks": "proof_ticks.py",  # schedulers are killed at random; clocks jump, summer time begins

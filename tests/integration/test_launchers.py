@@ -1,4 +1,4 @@
-"""One suite, three launchers: the same promises on this machine, on a real Ray cluster and on a real Slurm.
+"""One suite, three launchers: the same promises on this machine, on a real Slurm and on a real Ray cluster.
 
 The GPUs of the two clusters are declared, not built in: they are scheduled like real ones and the ranks compute on the CPU.
 """
@@ -27,7 +27,8 @@ from jupyter_mlp.core.errors import InvalidInputError, JobError
 from jupyter_mlp.store import jobs, registry
 from jupyter_mlp.store.workspace import Workspace
 
-KINDS = ("local", "slurm", "ray")
+# Ray's five processes a node start too slowly on two busy cores for the regular suite: `make proof ARGS=ray` runs its part.
+KINDS = tuple(os.environ.get("MLP_TEST_LAUNCHERS", "local slurm").split())
 ONE_BY_ONE = SLOW.replace(
     "def training_step(self, batch, index):", "def training_step(self, batch, index):\n        print('step', self.global_step)"
 )
@@ -223,7 +224,7 @@ def test_a_mistake_is_told_with_its_line_and_not_tried_again(place: Place, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["slurm", "ray"], indirect=True, scope="module")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "local"], indirect=True, scope="module")
 def test_a_gang_of_32_is_placed_all_at_once(place: Place, workspace: Workspace, tmp_path: Path) -> None:
     """Real ranks that have all begun; `make proof ARGS=gang` lets them train to their end."""
     run = train(place, tmp_path, gpus=32)
