@@ -112,12 +112,13 @@ def _matched(ran: Sequence[Cell], stands: Sequence[CodeCell], file: Document) ->
 
 def _standing(cell: CodeCell, run: Cell | None, file: Document) -> Standing:
     """The cell in the file; where the file was saved before the cell last ran, the kernel knows the newer source."""
+    if run is None:
+        return Standing(str(cell.index), cell.source, flow_of(cell.python))
     saved = file.path.stat().st_mtime if file.path and file.path.exists() else 0.0
-    if run is not None and run.source.strip() != cell.source.strip():
-        if run.at < saved:
-            return Standing(str(cell.index), cell.source, flow_of(cell.python), edited=True)
-        return Standing(str(cell.index), run.source, flow_of(run.python))
-    return Standing(str(cell.index), run.source if run else cell.source, flow_of(cell.python))
+    if run.source.strip() != cell.source.strip() and run.at < saved:
+        return Standing(str(cell.index), cell.source, flow_of(cell.python), edited=True)
+    # The kernel's text also where the file has the same: of a magic the two may differ in a line's end.
+    return Standing(str(cell.index), run.source, flow_of(run.python))
 
 
 def _run(cell: Cell, cell_id: str, meant: bool = False) -> Run:

@@ -45,7 +45,11 @@ class Lab:
         self.page = page
         self.server = server
         self.wrong: list[str] = []
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("pageerror", self._note)
+
+    def _note(self, error: Any) -> None:
+        if "Canceled future for" not in str(error):  # JupyterLab's own word when a kernel dies while it is asked something
+            self.wrong.append(str(error))
 
     def open(self, path: str = "") -> None:
         """Open Lab (on a notebook) with nothing restored, and the sidebar in front."""
