@@ -5,7 +5,9 @@ It is Spark's own reusable one (loopback only, token); all kernels of this envir
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -14,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jupyter_mlp.backends import java
-from jupyter_mlp.backends.spark_errors import first_line
 from jupyter_mlp.core.config import Settings
 from jupyter_mlp.core.errors import JobError
 from jupyter_mlp.core.identity import digest
@@ -24,31 +25,53 @@ _starting = threading.Lock()
 
 
 def start_local(settings: Settings) -> str:
-    """Return the address of this environment's warm local server, starting it when needed."""
-    from pyspark.errors import PySparkException
-    from pyspark.sql.connect import local_server
+    """Return the address of this environment's warm local server, starting it when needed.
 
+    Raises:
+        JobError: it did not start.
+    """
     runtime = runtime_folder()
     with _starting, _environment(SPARK_LOCAL_CONNECT_DISCOVERY=str(runtime / "connect.json")):
         touch(runtime)
-        with local_server.Discovery() as discovery:
-            server = local_server.LocalConnectServer(discovery)
-            if server.is_reusable():
-                os.environ["SPARK_CONNECT_AUTHENTICATE_TOKEN"] = str(server.token)
-                return server.url
-        chosen = java.choose(runtime)
-        with _environment(
-            JAVA_HOME=chosen.home, PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_DIRS=str(runtime / "scratch"), SPARK_TESTING=None
-        ):
-            try:
-                address = local_server.reuse_or_start_local_connect_server(settings.spark, _server_options(settings, runtime))
-            except PySparkException as error:
-                raise JobError(
-                    f"The local Spark server did not start: {first_line(error)}", f"Its log is in {runtime / 'logs'}."
-                ) from error
+        address = _running()
+        if address is not None:
+            return address
+        _launch(settings, runtime)
+        address = _running()
+    if address is None:
+        raise JobError("The local Spark server ended at once.", f"Its log is in {runtime / 'logs'}.")
     command = [sys.executable, "-m", "jupyter_mlp.backends.spark_idle", str(runtime), str(settings.idle_stop_s)]
     spawn(command, runtime / "idle.log")
-    return str(address)
+    return address
+
+
+def _running() -> str | None:
+    """Return the address of the server that runs, and let this process know its token."""
+    from pyspark.sql.connect import local_server
+
+    with local_server.Discovery() as discovery:
+        server = local_server.LocalConnectServer(discovery)
+        if not server.is_reusable():
+            return None
+        os.environ["SPARK_CONNECT_AUTHENTICATE_TOKEN"] = str(server.token)
+        return str(server.url)
+
+
+def _launch(settings: Settings, runtime: Path) -> None:
+    chosen = java.choose(runtime)
+    variables = {"JAVA_HOME": chosen.home, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_DIRS": str(runtime / "scratch")}
+    done = subprocess.run(
+        [sys.executable, "-m", "jupyter_mlp.backends.spark_launch", settings.spark],
+        input=json.dumps(_server_options(settings, runtime)),
+        env={**{k: v for k, v in os.environ.items() if k != "SPARK_TESTING"}, **variables},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise JobError(f"The local Spark server did not start: {said}", f"Its log is in {runtime / 'logs'}.")
 
 
 def runtime_folder() -> Path:

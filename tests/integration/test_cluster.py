@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             patch.setenv("SPARK_LOCAL_CONNECT_DISCOVERY", str(spark_server.runtime_folder() / "connect.json"))
             with local_server.Discovery() as discovery:
                 local_server.LocalConnectServer(discovery).stop()
+
+
+@pytest.mark.slow
+def test_a_server_is_no_child_of_who_started_it(cluster: str) -> None:
+    from jupyter_mlp.backends import spark_server
+
+    found = [int(path.read_text()) for path in spark_server.runtime_folder().glob("*.pid")]
+    assert len(found) == 1
+    assert os.getsid(found[0]) != os.getsid(0), "a kernel that is killed with its children would take it along"
 
 
 @pytest.mark.slow
