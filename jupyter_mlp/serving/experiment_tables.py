@@ -10,7 +10,7 @@ and doubles nothing: what is new is told from what the table holds.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.references import Ref
@@ -21,8 +21,6 @@ from jupyter_mlp.store.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_EVERYTHING = 100_000_000
 
 
 def ids(request_id: str, rows: int) -> list[str]:
@@ -39,10 +37,16 @@ def names(endpoint: str) -> tuple[str, str]:
 def fold(workspace: Workspace, folder: EndpointFolder) -> list[Ref]:
     """Bring what the logs have and the tables have not into the tables; return the tables' exact versions."""
     predictions, outcomes = names(folder.name)
-    answered = [e for e in requests_log.lines(folder.requests, requests_log.Entry, _EVERYTHING) if e.status == 200]
-    happened = requests_log.outcomes(folder.outcomes)
+
+    def answered(since: float) -> pa.Table:
+        entries = requests_log.lines(folder.requests, requests_log.Entry, since=since)
+        return _predicted([entry for entry in entries if entry.status == 200])
+
+    def happened(since: float) -> pa.Table:
+        return _happened(requests_log.lines(folder.outcomes, requests_log.Outcome, since=since))
+
     with folder.waiting("fold"):
-        made = [_append(workspace, predictions, _predicted(answered)), _append(workspace, outcomes, _happened(happened))]
+        made = [_append(workspace, predictions, answered), _append(workspace, outcomes, happened)]
     return [ref for ref in made if ref is not None]
 
 
@@ -57,9 +61,9 @@ def read(workspace: Workspace, ref: Ref, columns: Sequence[str]) -> pa.Table:
     )
 
 
-def _append(workspace: Workspace, name: str, rows: pa.Table) -> Ref | None:
+def _append(workspace: Workspace, name: str, rows_since: Callable[[float], pa.Table]) -> Ref | None:
     before = workspace.lake.current(name)
-    new = rows if before is None else _unknown(workspace, Ref("table", name, before), rows)
+    new = rows_since(0.0) if before is None else _unknown(workspace, Ref("table", name, before), rows_since)
     if not len(new):
         return Ref("table", name, before) if before else None
     opened = sources.open_source(new)
@@ -75,13 +79,15 @@ def _append(workspace: Workspace, name: str, rows: pa.Table) -> Ref | None:
     return ref
 
 
-def _unknown(workspace: Workspace, ref: Ref, rows: pa.Table) -> pa.Table:
+def _unknown(workspace: Workspace, ref: Ref, rows_since: Callable[[float], pa.Table]) -> pa.Table:
     """What is younger than the youngest row of the table, or as young and not there."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     stored = read(workspace, ref, ["time", "id"])
     last = pc.max(stored.column("time"))
     there = stored.filter(pc.equal(stored.column("time"), last)).column("id")
+    rows = rows_since(last.cast(pa.int64()).as_py() / 1e6 - 1e-3)  # a little before: a float is not exact
     rows = rows.filter(pc.greater_equal(rows.column("time"), last.cast(rows.column("time").type)))
     known = pc.and_(pc.equal(rows.column("time"), last.cast(rows.column("time").type)), pc.is_in(rows.column("id"), there))
     return rows.filter(pc.invert(known))

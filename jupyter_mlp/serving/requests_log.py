@@ -113,17 +113,16 @@ def entries(folder: Path, limit: int = 200_000) -> list[Entry]:
     return lines(folder, Entry, limit)
 
 
-def outcomes(folder: Path) -> list[Outcome]:
-    """Return all outcomes, oldest first."""
-    return lines(folder, Outcome, 100_000_000)
+def lines(folder: Path, kind: type[Line], limit: int = 100_000_000, since: float = 0.0) -> list[Line]:
+    """Return the newest lines of a log, oldest first; broken ones are skipped.
 
-
-def lines(folder: Path, kind: type[Line], limit: int) -> list[Line]:
-    """Return the newest lines of a log, oldest first; broken ones are skipped."""
+    Args:
+        since: seconds since 1970; what is older is passed over without being read whole.
+    """
     paths = [folder / "current.jsonl", *sorted(folder.glob("[0-9]*.jsonl"), reverse=True)]
     taken: list[Line] = []
     for path in paths:
-        taken = list(_decoded(path, kind)) + taken
+        taken = list(_decoded(path, kind, since)) + taken
         if len(taken) >= limit:
             break
     return taken[-limit:]
@@ -163,8 +162,12 @@ def table(folder: Path, limit: int = 200_000) -> pa.Table:
     )
 
 
-def _decoded(path: Path, kind: type[Line]) -> Iterator[Line]:
-    decoder = msgspec.json.Decoder(kind)
+class _Stamp(msgspec.Struct):
+    time: float = 0.0
+
+
+def _decoded(path: Path, kind: type[Line], since: float) -> Iterator[Line]:
+    decoder, stamp = msgspec.json.Decoder(kind), msgspec.json.Decoder(_Stamp)
     try:
         found = path.read_bytes().split(b"\n")
     except FileNotFoundError:  # rotated away between listing and reading
@@ -172,6 +175,7 @@ def _decoded(path: Path, kind: type[Line]) -> Iterator[Line]:
     for line in found:
         if line:
             try:
-                yield decoder.decode(line)
+                if not since or stamp.decode(line).time >= since:
+                    yield decoder.decode(line)
             except msgspec.MsgspecError:
                 continue
