@@ -36,7 +36,8 @@ def check(line: str, zone: str) -> str:
         raise InvalidInputError(f"{error.message[0].upper()}{error.message[1:]}.", error.hint) from None
     if len(fields.split()) != 5:
         hint = "Give minute, hour, day of month, month, day of week: --cron '0 3 * * *'."
-        raise InvalidInputError(f"The cron line {line!r} has {len(fields.split())} fields, not 5.", hint)
+        count = len(fields.split())
+        raise InvalidInputError(f"The cron line {line!r} has {count} field{'s' if count != 1 else ''}, not 5.", hint)
     if next(moments(fields, zone, datetime.now(UTC).timestamp()), None) is None:
         raise InvalidInputError(f"The cron line {line!r} is never due.", "Correct the day of the month, or the month.")
     return fields
