@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, BUILT = ROOT / "labextension", ROOT / "jupyter_mlp" / "labextension"
-READ = ("package.json", "package-lock.json", "tsconfig.json", ".npmrc", "src/**/*", "style/*", "schema/*")
+READ = ("package.json", "package-lock.json", "install.json", "tsconfig.json", ".npmrc", "src/**/*", "style/*", "schema/*")
 TESTS = ("*.test.ts", "*.test.tsx")  # what they say changes nothing of what is built
 KEPT = SOURCE / "lib" / ".stamp"  # says what was built from; beside what tsc makes, which git ignores
 
@@ -55,6 +55,7 @@ def _build() -> None:
     core = Path(str(find_spec("jupyterlab").origin)).parent / "staging" / "package.json"  # type: ignore[union-attr]
     shutil.rmtree(BUILT, ignore_errors=True)
     _run("node", SOURCE / "node_modules" / "@jupyter" / "builder" / "lib" / "build-labextension.js", "--core-package-file", core, SOURCE)
+    shutil.copy(SOURCE / "install.json", BUILT)  # says which package to uninstall; here, so that a link to the folder has it too
     print(f"Built the JupyterLab extension in {time.perf_counter() - begun:.0f} s.", flush=True)
 
 
