@@ -93,13 +93,13 @@ def plan(workspace: Workspace, schedule: Stored, now: float) -> None:
     if spec.get("on"):
         newest = workspace.lake.current(str(spec["on"]))
         if newest and newest != schedule.seen:
-            schedules.plan(workspace.database, schedule.name, [(f"{spec['on']}@{newest}", now, True)], newest)
+            schedules.plan(workspace.database, schedule, [(f"{spec['on']}@{newest}", now, True)], newest)
         return
     due = cron.due(str(spec["cron"]), str(spec["tz"]), float(schedule.seen), now)
     if due:
         run = cron.kept(due, now, str(spec["catch_up"]))
         ticks = [(cron.shown(moment, str(spec["tz"])), moment, moment in run) for moment in due]
-        schedules.plan(workspace.database, schedule.name, ticks, repr(due[-1]))
+        schedules.plan(workspace.database, schedule, ticks, repr(due[-1]))
 
 
 def attempt(

@@ -44,6 +44,11 @@ def clock_of(folder: Path) -> float:
     return float((folder / "clock").read_text() or BEGIN)
 
 
+def _set(folder: Path, now: float) -> None:
+    (folder / "clock.new").write_text(str(now))
+    os.replace(folder / "clock.new", folder / "clock")
+
+
 def work(workspace: Workspace, schedule: Stored, tick: StoredTick) -> dict[str, object]:
     """What a tick does here: say that it was done, in one system call, unless it was done already."""
     done = workspace.root / "done" / f"{schedule.name} {tick.tick.replace('/', '_')}"
@@ -78,7 +83,7 @@ def prove(ticks: int, count: int, kill_every_s: float, kill_runners: bool, seed:
             return subprocess.Popen([sys.executable, __file__, "--serve", name], env=environment, start_new_session=True)
 
         running = [start() for _ in range(count)]
-        kills, now, last_kill = 0, BEGIN, time.monotonic()
+        kills, now, latest, last_kill = 0, BEGIN, BEGIN, time.monotonic()
         try:
             while True:
                 rows = _count(workspace)
@@ -87,8 +92,8 @@ def prove(ticks: int, count: int, kill_every_s: float, kill_runners: bool, seed:
                 if rows["waiting"] + rows["running"] < 12:
                     jump = draw.choice([600.0, 1800.0, 3600.0, 7200.0, 86400.0 / 4, -3600.0])  # a clock that was set back too
                     now += jump
-                    (folder / "clock.new").write_text(str(now))
-                    os.replace(folder / "clock.new", folder / "clock")
+                    latest = max(latest, now)
+                    _set(folder, now)
                 if time.monotonic() - last_kill > kill_every_s * draw.uniform(0.5, 1.5):
                     place = draw.randrange(count)
                     running[place].kill()
@@ -96,9 +101,9 @@ def prove(ticks: int, count: int, kill_every_s: float, kill_runners: bool, seed:
                     running[place] = start()
                     kills, last_kill = kills + 1, time.monotonic()
                 time.sleep(0.05)
-            deadline = time.monotonic() + 120
+            deadline, now = time.monotonic() + 120, latest  # what was planned before the clock was set back is due then
             while (left := _count(workspace))["waiting"] + left["running"] and time.monotonic() < deadline:
-                (folder / "clock").write_text(str(now := now + 1))  # waits after failures pass, nothing else falls due
+                _set(folder, now := now + 1)  # waits after failures pass, nothing else falls due
                 time.sleep(0.2)
         finally:
             for process in running:

@@ -98,21 +98,22 @@ def set_state(database: Database, name: str, state: str) -> None:
             connection.execute("UPDATE ticks SET state = 'skipped' WHERE schedule = :name AND state = 'waiting'", {"name": name})
 
 
-def plan(database: Database, name: str, ticks: Iterable[tuple[str, float, bool]], seen: str) -> int:
-    """Record ticks (name, due, whether it is run), each once for ever, and how far was planned; return how many are new."""
-    new = 0
+def plan(database: Database, schedule: Stored, ticks: Iterable[tuple[str, float, bool]], seen: str) -> None:
+    """Record ticks (name, due, whether it is run), each once for ever, and how far was planned.
+
+    Whoever looked at a schedule before another planned further comes too late: nothing is recorded, and its next look is newer.
+    """
     with database.transaction(write=True) as connection:
+        reached = {"name": schedule.name, "before": schedule.seen, "seen": seen}
+        if not connection.execute("UPDATE schedules SET seen = :seen WHERE name = :name AND seen = :before RETURNING name", reached):
+            return
         for tick, due, run in ticks:
-            row = {"schedule": name, "tick": tick, "due": due, "state": WAITING if run else SKIPPED}
-            new += len(
-                connection.execute(
-                    "INSERT INTO ticks (schedule, tick, due, state, attempt, failures, not_before, owner, beat, told, facts) "
-                    "VALUES (:schedule, :tick, :due, :state, 0, 0, :due, '', 0, 0, '{}') ON CONFLICT DO NOTHING RETURNING tick",
-                    row,
-                )
+            row = {"schedule": schedule.name, "tick": tick, "due": due, "state": WAITING if run else SKIPPED}
+            connection.execute(
+                "INSERT INTO ticks (schedule, tick, due, state, attempt, failures, not_before, owner, beat, told, facts) "
+                "VALUES (:schedule, :tick, :due, :state, 0, 0, :due, '', 0, 0, '{}') ON CONFLICT DO NOTHING",
+                row,
             )
-        connection.execute("UPDATE schedules SET seen = :seen WHERE name = :name", {"seen": seen, "name": name})
-    return new
 
 
 def waiting(database: Database, now: float) -> list[StoredTick]:
