@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ from jupyter_mlp.core import layered
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, JobError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.notebook import document, graph, history, running
+from jupyter_mlp.notebook import document, graph, history, running, runs
 from jupyter_mlp.notebook.document import Document, Parameter
 from jupyter_mlp.notebook.graph import Step
-from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.artifacts import publish_bytes
 from jupyter_mlp.store.workspace import Workspace, current
 
@@ -73,7 +72,8 @@ class PipelineRun(Shown):
     """One run of a notebook.
 
     Attributes:
-        state: `completed`: every cell ran. `notebook`: the executed notebook. `steps`: its cells with their seconds.
+        state: `completed`: every cell ran. `notebook`: the executed notebook. `steps`: its cells, each
+            completed, reused or skipped, with its seconds.
         inputs: what names without a version meant when it began.
     """
 
@@ -107,8 +107,8 @@ class PipelineRun(Shown):
         """Return how it went, step by step."""
         given = ", ".join(f"{name}={value!r}" for name, value in self.parameters.items()) or "the defaults"
         facts = [("state", self.state), ("parameters", given), ("notebook", self.notebook), ("took", f"{self.seconds:,.1f} s")]
-        rows = [[step["number"], step["name"], step["seconds"]] for step in self.steps]
-        return Card(f"{self.ref}  {self.notebook.name}", facts, [Table(["step", "name", "seconds"], rows)])
+        rows = [[step["number"], step["name"], step["state"], step["seconds"]] for step in self.steps]
+        return Card(f"{self.ref}  {self.notebook.name}", facts, [Table(["step", "name", "state", "seconds"], rows)])
 
 
 def to_pipeline(notebook: str | Path | None = None) -> Pipeline:
@@ -128,26 +128,33 @@ def to_pipeline(notebook: str | Path | None = None) -> Pipeline:
 
 
 def run_notebook(
-    notebook: str | Path,
+    notebook: str | Path | None = None,
     parameters: Mapping[str, Any] | None = None,
     *,
     output: str | Path | None = None,
     timeout: float | None = None,
     key: str | None = None,
+    resume: str | Path | None = None,
+    fresh: bool = False,
     progress: Progress | None = None,
 ) -> PipelineRun:
-    """Run a notebook from top to bottom in a fresh process with papermill, and return the run once every cell ran.
+    """Run a notebook from top to bottom in fresh kernels with papermill's semantics, and return the run once every cell ran.
 
-    Names without a version mean, for the whole run, what they mean when it begins; what the run makes itself counts.
+    Names without a version mean, for the whole run, what they mean when it begins; what the run makes itself counts. Cells whose
+    source, inputs and surroundings are those of the run before are not run again; what is independent runs at once.
 
     Args:
         parameters: values for the names that the cell tagged `parameters` declares, of their types.
         output: where the executed notebook goes; into the workspace when left out.
         timeout: seconds after which the run has failed.
         key: identity of the run in the records, for those who must not run it twice.
+        resume: the id of a run that failed or was killed, or its output notebook: it goes on behind what was done, with its
+            parameters and data; the notebook may have been corrected meanwhile.
+        fresh: whether every cell runs, whatever is known.
 
     Raises:
         InvalidInputError: a parameter is unknown or has the wrong type; nothing has run then.
+        NotFoundError: there is no such notebook, or no such run to resume. ConflictError: the run is still at work.
         JobError: a cell failed, the kernel died, or the notebook ended itself early; the message names the cell.
 
     Example:
@@ -156,22 +163,33 @@ def run_notebook(
     """
     begun = time.perf_counter()
     workspace = current()
-    source = document.read(notebook)
-    given = source.checked(parameters or {})
-    run_id = new_id()
-    target = Path(output).expanduser().absolute() if output else workspace.pipelines / run_id / f"{source.name}.ipynb"
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    cut = workspace.cut()
-    asked = {"notebook": str(source.path), "parameters": given, "output": str(target), "cut": cut}
-    with workspace.activities.recording("pipeline", name=source.name, key=key, parameters=asked) as draft:
-        environment = {"MLP_PINS": str(_pins(workspace, run_id, cut))}
-        ending = running.run(source, target, parameters=given, environment=environment, timeout_s=timeout, progress=progress)
+    asked = runs.begun(workspace, str(resume), notebook, parameters, output) if resume else None
+    if asked is None:
+        if notebook is None:
+            raise InvalidInputError("No notebook was named.", "mlp run NOTEBOOK.ipynb, or: mlp run --resume RUN_ID")
+        source = document.read(notebook)
+        asked = runs.new(workspace, source, source.checked(parameters or {}), output)
+    source = document.read(asked.notebook)
+    told = {"run": asked.id, **asked.to_dict()}
+    first = None if resume else asked.id
+    with workspace.activities.recording("pipeline", name=source.name, key=key, parameters=told, activity_id=first) as draft:
+        work = asked.work(workspace, source, () if fresh or resume else runs.before(workspace, asked))
+        ending = runs.known(work, asked, source) or running.run(
+            source,
+            asked.output,
+            parameters=asked.parameters,
+            environment={"MLP_PINS": str(_pins(workspace, asked.id, asked.cut))},
+            timeout_s=timeout,
+            progress=progress,
+            work=work,
+        )
         if ending.state != running.COMPLETED:
-            raise _broken(source, ending, target)
-        draft.made.append(Ref("pipeline", run_id))
-        draft.facts.update(notebook=str(target), steps=len(source.cells))
-    inputs = tuple(Ref.parse(f"{name}@{version}") for name, version in cut.items())
-    return PipelineRun(run_id, ending.state, target, given, _timed(ending.output), inputs, time.perf_counter() - begun)
+            raise _broken(source, ending, asked)
+        draft.made.append(Ref("pipeline", asked.id))
+        draft.facts.update(notebook=str(asked.output), steps=len(source.cells))
+    inputs = tuple(Ref.parse(f"{name}@{version}") for name, version in asked.cut.items())
+    steps = _timed(ending.output, asked.reused())
+    return PipelineRun(asked.id, ending.state, asked.output, asked.parameters, steps, inputs, time.perf_counter() - begun)
 
 
 def _document(notebook: str | Path | None) -> Document:
@@ -194,20 +212,22 @@ def _pins(workspace: Workspace, run_id: str, cut: Mapping[str, str]) -> Path:
     return path
 
 
-def _broken(source: Document, ending: running.Ending, target: Path) -> JobError:
+def _broken(source: Document, ending: running.Ending, asked: runs.Run) -> JobError:
     number = next((index for index, cell in enumerate(source.cells, 1) if cell.source == ending.cell), None)
     where = f"step {number} ({ending.cell.strip().splitlines()[0][:60]})" if number else "a cell"
     what = {"failed": f"failed at {where}", "died": f"died at {where}", "timed out": f"took too long at {where}"}.get(
         ending.state, f"ended early after {where}"
     )
-    return JobError(f"{source.name} {what}: {ending.error}".replace("\n", " "), f"Executed as far as it came: {target}")
+    hint = f"Executed as far as it came: {asked.output}; go on behind what was done: mlp run --resume {asked.id}"
+    return JobError(f"{source.name} {what}: {ending.error}".replace("\n", " "), hint)
 
 
-def _timed(done: Document) -> tuple[dict[str, Any], ...]:
+def _timed(done: Document, reused: Container[int]) -> tuple[dict[str, Any], ...]:
     found = []
     for step, cell in zip(graph.steps_of(done), done.cells, strict=True):
         seconds = done.node.cells[cell.index].metadata.get("papermill", {}).get("duration")
-        found.append({"number": step.number, "name": step.name, "seconds": seconds})
+        state = "skipped" if "skip-execution" in cell.tags else "reused" if cell.index in reused else "completed"
+        found.append({"number": step.number, "name": step.name, "state": state, "seconds": seconds if state == "completed" else None})
     return tuple(found)
 
 

@@ -186,7 +186,8 @@ def _run(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
     given_values = assignments(given.params, context.names, "-p", typed=False)  # the notebook says of which type they are
-    return mlp.run_notebook(given.notebook, given_values, output=given.output, progress=context.progress(given.notebook))
+    told = context.progress(given.notebook or given.resume or "run")
+    return mlp.run_notebook(given.notebook, given_values, output=given.output, resume=given.resume, fresh=given.fresh, progress=told)
 
 
 def _attach(given: Namespace, context: Context) -> Any:
@@ -509,9 +510,11 @@ VERBS: tuple[Verb, ...] = (
         "run",
         "Run a notebook from top to bottom with typed parameters, in a fresh process.",
         (
-            option("notebook", help="a notebook file", completes="file"),
+            option("notebook", nargs="?", help="a notebook file", completes="file"),
             _PARAMS,
             option("--output", metavar="FILE", help="where the executed notebook goes"),
+            option("--resume", metavar="RUN", help="go on with a run that failed or was killed: its id, or its output notebook"),
+            option("--fresh", action="store_true", help="run every cell, whatever is known from the run before"),
         ),
         _run,
         example="mlp run nightly.ipynb -p month=2",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def main(request: Path) -> int:
     def say(**line: Any) -> None:
         told.write(json.dumps(line) + "\n")
 
+    _end_with_the_parent()
     given = json.loads(request.read_text(encoding="utf-8"))
     say(**_ended(given, say))
     return 0
@@ -49,47 +51,65 @@ def _ended(given: dict[str, Any], say: Say) -> dict[str, Any]:
     except CellTimeoutError as error:
         return {"ended": "failed", "error": str(error).splitlines()[0]}
     cells = nbformat.read(output, as_version=4).cells
-    left = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None]
+    left = [
+        cell for cell in cells if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None and not _skipped(cell)
+    ]
     if left:
         # papermill takes sys.exit(0) for a good end; a notebook is complete when every cell of it ran.
         return {"ended": "incomplete", "error": f"The notebook ended itself (sys.exit) with {len(left)} cells not run."}
     return {"ended": "completed"}
 
 
+def _is_to_run(cell: Any) -> bool:
+    return cell.cell_type == "code" and bool(cell.source.strip()) and "skip-execution" not in cell.metadata.get("tags", ())
+
+
 def _run(given: dict[str, Any], say: Say) -> None:
     import nbformat
     import papermill
-    from papermill.engines import NBClientEngine, papermill_engines
+    from papermill.engines import papermill_engines
 
-    class Telling(NBClientEngine):
-        """papermill's own engine, which also says where it is."""
+    from jupyter_mlp.notebook.engine import JournalEngine
 
-        @classmethod
-        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **more: Any) -> Any:
-            steps = [cell for cell in nb_man.nb.cells if cell.cell_type == "code" and cell.source.strip()]
-            start = nb_man.cell_start
-
-            def cell_start(cell: Any, *more: Any, **rest: Any) -> None:
-                number = next((at for at, step in enumerate(steps, 1) if step is cell), None)
-                if number is not None:
-                    say(step=number, of=len(steps), source=cell.source.strip().splitlines()[0][:60])
-                start(cell, *more, **rest)
-
-            nb_man.cell_start = cell_start
-            return super().execute_managed_notebook(nb_man, kernel_name, **more)
-
-    papermill_engines.register("telling", Telling)
+    papermill_engines.register("mlp", JournalEngine)
     papermill.execute_notebook(
         nbformat.read(given["input"], as_version=4),
         given["output"].replace("{", "{{").replace("}", "}}"),  # papermill would look for parameters in the path
         parameters=given["parameters"],
-        engine_name="telling",
+        engine_name="mlp",
         kernel_name="python3",
         language="python",
         progress_bar=False,
         cwd=given["folder"],
         execution_timeout=given.get("timeout_s"),
+        work=_work(given["work"]),
+        say=say,
     )
+
+
+def _work(told: dict[str, Any] | None) -> Any:
+    """What the run works with; nobody else works at the same run while this process lives."""
+    from jupyter_mlp.notebook import known
+    from jupyter_mlp.store.leases import Lease
+
+    if told is None:
+        return None
+    folder = Path(told["folder"])
+    if Lease(folder / known.RUN_LOCK).take() is None:
+        raise RuntimeError("Another process is at work on this run.")
+    found = known.of(folder, [Path(one) for one in told["before"]])
+    return known.Work(told["run"], folder, Path(told["notebook"]), told["attempt"], told["cut"], told["kernels"], found)
+
+
+def _end_with_the_parent() -> None:
+    """When whoever started this is killed, nobody waits for the run: it ends, and is resumed when somebody asks."""
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(1)  # the kernels see that their parent is gone, and end too
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":

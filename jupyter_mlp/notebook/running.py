@@ -50,8 +50,9 @@ def run(
     folder: Path | None = None,
     timeout_s: float | None = None,
     progress: Progress | None = None,
+    work: Mapping[str, Any] | None = None,
 ) -> Ending:
-    """Run a notebook with papermill, in a process and a kernel of its own, and return how it ended.
+    """Run a notebook with papermill, in a process and kernels of its own, and return how it ended.
 
     Args:
         output: where the executed notebook is written as it goes.
@@ -59,6 +60,7 @@ def run(
         environment: variables of the new process, beside those of this one.
         folder: its working directory; the notebook's own when left out.
         timeout_s: seconds after which the run is ended, whatever it is doing.
+        work: what the engine `mlp` keeps and knows of the run; without, every cell runs, in one kernel.
 
     Raises:
         MissingPackageError: papermill or a kernel is not installed.
@@ -69,7 +71,7 @@ def run(
     given = output.with_name(f".{output.stem}.input.ipynb")
     publish_bytes(given, nbformat.writes(source.node).encode())
     request = output.with_name(f".{output.stem}.request.json")
-    asked = {"input": str(given), "output": str(output), "parameters": dict(parameters or {}), "folder": str(here)}
+    asked = {"input": str(given), "output": str(output), "parameters": dict(parameters or {}), "folder": str(here), "work": work}
     publish_bytes(request, json.dumps(asked).encode())
     log = output.with_name(f".{output.stem}.log")
     try:
@@ -89,7 +91,7 @@ def _supervised(
     with log.open("wb") as errors:
         # A session of its own: an interrupt of this kernel must reach it through us only.
         process = subprocess.Popen(
-            argv, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+            argv, env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
         )
         identity = identify(process.pid)
         assert process.stdout is not None
@@ -103,7 +105,8 @@ def _supervised(
         alarm.daemon = True
         if timeout_s is not None:
             alarm.start()
-        with process.stdout as lines:
+        assert process.stdin is not None  # held open, never written to: it ends when this process does
+        with process.stdin, process.stdout as lines:
             try:
                 for line in lines:
                     said = json.loads(line)

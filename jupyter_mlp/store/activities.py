@@ -153,6 +153,7 @@ class Activities:
         key: str | None = None,
         used: Sequence[Ref] = (),
         parameters: Mapping[str, Any] | None = None,
+        activity_id: str | None = None,
     ) -> Iterator[Draft]:
         """Record the block as one activity: finished with what the draft holds, failed if it raises.
 
@@ -160,7 +161,7 @@ class Activities:
             >>> with activities.recording("evaluate", used=[model]) as draft:
             ...     draft.facts["mae"] = 12.5
         """
-        draft = Draft(self.begin(kind, name=name, key=key, used=used, parameters=parameters))
+        draft = Draft(self.begin(kind, name=name, key=key, used=used, parameters=parameters, activity_id=activity_id))
         try:
             yield draft
         except KeyboardInterrupt:

@@ -1,0 +1,288 @@
+"""papermill's engine `mlp`: papermill's own semantics and metadata, a journal instead of a rewrite of the file after each cell.
+
+    papermill NOTEBOOK.ipynb OUTPUT.ipynb --engine mlp
+
+papermill writes the whole notebook twice a cell, which grows with the square of its length. Here every cell is one line of a
+journal; the notebook itself is written now and then (it can be looked at while it runs) and whole at the end. With a folder to
+work in, known cells are not run again, and what is independent runs at once in kernels of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nbclient.exceptions import CellExecutionError
+from nbclient.util import run_sync
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine
+from papermill.utils import merge_kwargs, remove_args
+
+from jupyter_mlp.notebook import journal, known, steps
+from jupyter_mlp.notebook.document import Document
+from jupyter_mlp.notebook.known import Known, Work
+from jupyter_mlp.notebook.steps import Cell, Chain
+
+_WRITING_SHARE = 0.02  # so much of the time may go into writing the notebook while it runs
+_LEAST_S = 0.5
+_PATIENCE_S = 0.3  # about half of what a kernel takes to start
+
+Say = Callable[..., None]
+
+
+class JournalEngine(NBClientEngine):
+    """The engine. `work`: where its journal is and what is known already; without, the journal is beside the output."""
+
+    @classmethod
+    def execute_managed_notebook(  # noqa: D102 - papermill's own
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        work: Work | None = None,
+        say: Say | None = None,
+        start_timeout: int = 60,
+        execution_timeout: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        wanted = merge_kwargs(
+            remove_args(["kernel_name", "nb_man", "stderr_file", "stdout_file", "log_output", "nb", "autosave_cell_every"], **kwargs),
+            timeout=execution_timeout or kwargs.get("timeout"),
+            startup_timeout=start_timeout,
+            kernel_name=kernel_name,
+        )
+        with _written_now_and_then(nb_man) as save:
+            _Run(nb_man, wanted, work, say, save).run()
+
+
+class _Run:
+    """One run of a notebook: its kernels, its journal, and the notebook that it fills."""
+
+    def __init__(self, nb_man: Any, wanted: Mapping[str, Any], work: Work | None, say: Say | None, save: Callable[[], None]) -> None:
+        self.nb_man, self.wanted, self.work, self.say, self.save = nb_man, wanted, work, say, save
+        self.failed = False
+        self.told = 0
+        self.documents = Document(nb_man.nb, work.notebook if work else None)
+        cells = steps.cells_of(self.documents)
+        self.chains = steps.keyed(steps.chains_of(cells, work.kernels), self.documents, work.run, work.cut) if work else [_keyless(cells)]
+        self.known = work.known if work else Known({})
+        path = work.folder / journal.NAME if work else Path(f"{nb_man.output_path or 'notebook'}.journal").absolute()
+        self.beside = None if work else path
+        self.journal = journal.Journal(path)
+        self.order = [cell for chain in self.chains for cell in chain.cells]
+        self.kernels = 0
+
+    def run(self) -> None:
+        """Run what is not known, in the kernels that it takes."""
+        try:
+            run_sync(self._chains)()
+        finally:
+            self.journal.close()
+        if self.beside is not None and not self.failed:
+            self.beside.unlink(missing_ok=True)  # the notebook is written whole
+
+    async def _chains(self) -> None:
+        reused = [self.known.reused(chain) for chain in self.chains]
+        head, middle, tail = _shape(self.chains)
+        everything = all(count == len(chain.cells) for count, chain in zip(reused, self.chains, strict=True))
+        if everything:
+            for chain in self.chains:
+                self._take(chain, len(chain.cells))
+            return
+        async with contextlib.AsyncExitStack() as stack:
+            first = await self._kernel(stack)
+            await self._chain(first, self.chains[head], reused[head], [])
+            if middle and not self.failed:
+                await self._beside(stack, first, head, middle, reused)
+            if tail is not None and not self.failed:
+                await self._chain(
+                    first, self.chains[tail], reused[tail] if _known_before(reused, self.chains, tail) else 0, self.chains[:tail]
+                )
+            first.client.set_widgets_metadata()
+
+    async def _beside(self, stack: Any, first: _Kernel, head: int, middle: Sequence[int], reused: Sequence[int]) -> None:
+        """Run chains that have nothing to do with one another at once."""
+        behind = [self.chains[head]]
+        may_leave = not behind[0].cells or self._left(behind[0]) is not None
+        own = deque(at for at in middle if not self.chains[at].pure or not may_leave)  # these change the world: in one kernel, in order
+        free = deque(at for at in middle if at not in own)
+
+        async def work(kernel: _Kernel, mine: deque[int]) -> None:
+            while not self.failed and (mine or free):
+                at = mine.popleft() if mine else free.popleft()
+                await self._chain(kernel, self.chains[at], reused[at], behind)
+
+        async def help_out() -> None:
+            """Start another kernel where a chain waits longer than starting one takes; short cells are faster in one."""
+            helpers: list[asyncio.Task[None]] = []
+            while free and not self.failed and len(helpers) < most:
+                waiting = len(free)
+                await asyncio.sleep(_PATIENCE_S)
+                if free and len(free) == waiting and not self.failed:
+                    helpers.append(asyncio.ensure_future(work(await self._kernel(stack), deque())))
+            await asyncio.gather(*helpers)
+
+        most = (self.work.kernels if self.work else 1) - 1
+        jobs = [asyncio.ensure_future(work(first, own)), asyncio.ensure_future(help_out())]
+        try:
+            await asyncio.gather(*jobs)
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+    async def _chain(self, kernel: _Kernel, chain: Chain, reused: int, behind: Sequence[Chain]) -> None:
+        """Run a chain in a kernel, behind others; the first cells of it may be known."""
+        self._take(chain, reused)
+        if reused == len(chain.cells):
+            return  # whoever needs what it left is given it then
+        missing = [one for one in behind if one.cells and one not in kernel.has]
+        again = [one for one in missing if self._left(one) is None]  # what cannot cross stays in one step: it runs here, too
+        if missing and missing[0] in again and missing[0].after == ():
+            again = list(missing)
+        given = [one for one in missing if one not in again]
+        left = [self._left(one) for one in given] + ([self.known.left(chain.keys[reused - 1])] if reused and not again else [])
+        first = 0 if again else reused
+        cells = [cell for one in again for cell in one.cells] + list(chain.cells[first:])
+        keys = [key for one in again for key in one.keys] + list(chain.keys[first:])
+        if self.work is not None and (given or not kernel.state.name or (reused and not again)):
+            done = [cell for one in given for cell in one.cells] + list(chain.cells[:first])
+            await kernel.prepare(self.order, [one for one in left if one is not None], done, cells[0].count)
+        for cell, key in zip(cells, keys, strict=True):
+            if self.failed:
+                return
+            await self._cell(kernel, cell, key)
+        kernel.has += [*missing, chain]
+
+    def _left(self, chain: Chain) -> tuple[Path, int] | None:
+        return self.known.left(chain.keys[-1]) if chain.keys else None
+
+    def _take(self, chain: Chain, count: int) -> None:
+        """Put what is known of a chain's first cells into the notebook and the journal."""
+        for cell, key in zip(chain.cells[:count], chain.keys[:count], strict=True):
+            line = self.known.lines[key]
+            known.put(self.nb_man.nb.cells[cell.index], line, cell.count)
+            if not line.get("own"):
+                self.journal.add({**line, "reused": True})
+
+    async def _cell(self, kernel: _Kernel, cell: Cell, key: str) -> None:
+        node = self.nb_man.nb.cells[cell.index]
+        if self.say:
+            self.told += 1
+            self.say(step=min(self.told, len(self.order)), of=len(self.order), source=cell.source.strip().splitlines()[0][:60])
+        self.nb_man.cell_start(node, cell.index)
+        try:
+            await kernel.client.async_execute_cell(node, cell.index)
+            known.number(node, cell.count)
+            kernel.at += 1
+        except CellExecutionError as error:
+            self.failed = True
+            self.nb_man.cell_exception(node, cell_index=cell.index, exception=error)
+            return
+        except BaseException:
+            self.failed = True
+            raise
+        finally:
+            self.nb_man.cell_complete(node, cell_index=cell.index)
+        line = {
+            "key": key,
+            "cell": cell.index,
+            "count": cell.count,
+            "outputs": node.outputs,
+            "papermill": node.metadata.papermill,
+            "execution": node.metadata.get("execution", {}),
+            "state": str(kernel.state),
+            "at": kernel.at,
+        }
+        self.journal.add(line)
+        self.known.lines[key] = {**line, "own": True}
+
+    async def _kernel(self, stack: contextlib.AsyncExitStack) -> _Kernel:
+        self.kernels += 1
+        client = PapermillNotebookClient(self.nb_man, **self.wanted)
+        client.reset_execution_trackers()
+        await stack.enter_async_context(client.async_setup_kernel())
+        if "language_info" not in self.nb_man.nb.metadata or self.kernels == 1:
+            info = await client.async_wait_for_reply(client.kc.kernel_info())
+            self.nb_man.nb.metadata["language_info"] = info["content"]["language_info"]
+        return _Kernel(client, self.work, self.kernels)
+
+
+class _Kernel:
+    """A kernel of a run. `has`: the chains that ran in it or were given to it."""
+
+    def __init__(self, client: Any, work: Work | None, number: int) -> None:
+        self.client, self.work, self.number = client, work, number
+        self.has: list[Chain] = []
+        self.state = Path()
+        self.turn = self.at = 0
+
+    async def prepare(self, cells: Sequence[Cell], behind: Sequence[tuple[Path, int]], done: Sequence[Cell], count: int) -> None:
+        """Give the kernel what earlier cells left, and let it write down what the coming ones leave."""
+        assert self.work is not None
+        self.turn, self.at = self.turn + 1, 0
+        folder = self.work.folder / "state"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.state = folder / f"{self.work.attempt}-{self.number}-{self.turn}.jsonl"
+        before = [*(cell for chain in self.has for cell in chain.cells), *done]
+        asked = {
+            "path": str(self.state),
+            "cells": {cell.source: cell.told() for cell in cells},
+            "defined": sorted({name for cell in before for name in cell.defines}),
+            "count": count,
+            "fresh": not self.has,
+            "lock": str(self.work.folder / known.KERNELS_LOCK),
+            "behind": [[str(path), at] for path, at in behind],
+            "replay": [text for cell in done for text in cell.replay],
+            "ran": [[cell.source, cell.python] for cell in done],
+        }
+        request = self.state.with_suffix(".request")
+        request.write_text(json.dumps(asked), encoding="utf-8")
+        code = f"from jupyter_mlp.notebook.state import keep as _mlp_keep; _mlp_keep({str(request)!r}); del _mlp_keep"
+        reply = await self.client.async_wait_for_reply(self.client.kc.execute(code, silent=True, store_history=False))
+        request.unlink()
+        content = reply["content"] if reply else {"status": "error", "ename": "Timeout", "evalue": "the kernel did not answer"}
+        if content["status"] != "ok":
+            raise RuntimeError(f"The kernel could not go on behind the cells before: {content['ename']}: {content['evalue']}")
+
+
+def _known_before(reused: Sequence[int], chains: Sequence[Chain], tail: int) -> bool:
+    """Whether all chains before the tail are known: only then what it left itself is all that there is."""
+    return all(count == len(chain.cells) for count, chain in zip(reused[:tail], chains[:tail], strict=True))
+
+
+def _shape(chains: Sequence[Chain]) -> tuple[int, list[int], int | None]:
+    """Which chain is first, which run beside one another, which comes last."""
+    middle = [at for at, chain in enumerate(chains) if chain.after == (0,)]
+    tail = next((at for at, chain in enumerate(chains) if len(chain.after) > 1), None)
+    return 0, middle, tail
+
+
+def _keyless(cells: Sequence[Cell]) -> Chain:
+    return Chain(tuple(cells), (), tuple(str(cell.index) for cell in cells))
+
+
+@contextlib.contextmanager
+def _written_now_and_then(nb_man: Any) -> Iterator[Callable[[], None]]:
+    """Let papermill's manager write the notebook only as often as it costs little, and whole: nobody reads half a file."""
+    cost, last = 0.0, time.monotonic()
+
+    def save(**_given: Any) -> None:
+        nonlocal cost, last
+        now = time.monotonic()
+        if now - last < max(_LEAST_S, cost / _WRITING_SHARE) or not nb_man.output_path:
+            return
+        known.write(nb_man.nb, Path(nb_man.output_path))
+        last = time.monotonic()
+        cost = last - now
+
+    nb_man.save, nb_man.autosave_cell = save, save
+    try:
+        yield save
+    finally:
+        del nb_man.save, nb_man.autosave_cell
