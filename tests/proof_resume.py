@@ -48,7 +48,9 @@ def prove(folder: Path, times: int, seed: int) -> int:
     root = str(Path(__file__).resolve().parent.parent)
     environment = os.environ | {"MLP_WORKSPACE": str(folder / "workspace"), "PYTHONPATH": root}
     begun = time.perf_counter()
-    subprocess.run([sys.executable, "-c", RUN, str(path), str(folder / "whole.ipynb")], check=True, env=environment, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-c", RUN, str(path), str(folder / "whole.ipynb")], check=True, env=environment, stdout=subprocess.DEVNULL
+    )
     took = time.perf_counter() - begun
     wanted, good = _shown(folder / "whole.ipynb"), 0
     for number in range(times):
@@ -61,7 +63,9 @@ def prove(folder: Path, times: int, seed: int) -> int:
 
 
 def _killed(path: Path, output: Path, environment: dict[str, str], chance: random.Random, took: float) -> str:
-    process = subprocess.Popen([sys.executable, "-c", RUN, str(path), str(output)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(path), str(output)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     who = chance.choice(["who asked", "who runs it", "its kernel", "all"])
     after = chance.uniform(0.3, 0.95) * took
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -76,7 +80,7 @@ def _killed(path: Path, output: Path, environment: dict[str, str], chance: rando
     process.wait(120)
     code = "import sys, jupyter_mlp as mlp\nprint([step['state'] for step in mlp.run_notebook(resume=sys.argv[1]).steps].count('reused'))"
     if not _begun(output, environment):
-        subprocess.run([sys.executable, "-c", RUN, str(path), str(output)], check=True, env=environment, stdout=subprocess.DEVNULL)
+        subprocess.run(argv, check=True, env=environment, stdout=subprocess.DEVNULL)
         return f"{who} killed after {after:.2f} s, before anything had begun; run"
     resumed = subprocess.run([sys.executable, "-c", code, str(output)], env=environment, capture_output=True, text=True)
     if resumed.returncode:

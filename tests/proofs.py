@@ -23,6 +23,7 @@ PROOFS = {
     "ray": "proof_ray.py",  # the launchers' suite on a real Ray cluster
     "verdicts": "proof_verdicts.py",  # simulated streams of two models, looked at after every batch
     "swaps": "proof_swaps.py",  # good and bad models are deployed under an open load; the serving process is killed
+    "resume": "proof_resume.py",  # a run of a notebook is killed at a random moment and resumed: the same final outputs
     "ticks": "proof_ticks.py",  # schedulers are killed at random; clocks jump, summer time begins
 }
 

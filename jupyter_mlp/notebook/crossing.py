@@ -111,7 +111,7 @@ class Encoder:
             raise CannotCrossError("its columns' names are no texts")
         for name in frame.columns:
             column = frame[name]
-            if column.dtype == object and pandas.api.types.infer_dtype(column, skipna=False) not in ("string", "empty"):
+            if column.dtype == object and not _is_text(column, pandas):
                 raise CannotCrossError(f"its column {name} holds objects")
             if column.dtype != object:
                 self.things.add(id(_root(column.to_numpy(copy=False))))
@@ -233,6 +233,11 @@ _READ: dict[str, Callable[[Any, pathlib.Path], Any]] = {
     "Run": _read_platform,
     "imported": lambda stored, _: _looked_up(*stored["v"]),
 }
+
+
+def _is_text(column: Any, pandas: Any) -> bool:
+    """Whether a column of objects holds texts and None only."""
+    return pandas.api.types.infer_dtype(column, skipna=True) in ("string", "empty") and all(one is None for one in column[column.isna()])
 
 
 def _looked_up(module: str, name: str) -> Any:

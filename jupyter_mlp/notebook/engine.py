@@ -36,6 +36,10 @@ _PATIENCE_S = 0.3  # about half of what a kernel takes to start
 Say = Callable[..., None]
 
 
+class CannotGoOnError(Exception):
+    """A kernel could not be given what earlier cells left."""
+
+
 class JournalEngine(NBClientEngine):
     """The engine. `work`: where its journal is and what is known already; without, the journal is beside the output."""
 
@@ -69,13 +73,18 @@ class _Run:
         self.told = 0
         self.documents = Document(nb_man.nb, work.notebook if work else None)
         cells = steps.cells_of(self.documents)
-        self.chains = steps.keyed(steps.chains_of(cells, work.kernels), self.documents, work.run, work.cut) if work else [_keyless(cells)]
+        self.chains = self._planned(cells)
         self.known = work.known if work else Known({})
         path = work.folder / journal.NAME if work else Path(f"{nb_man.output_path or 'notebook'}.journal").absolute()
         self.beside = None if work else path
         self.journal = journal.Journal(path)
         self.order = [cell for chain in self.chains for cell in chain.cells]
         self.kernels = 0
+
+    def _planned(self, cells: Sequence[Cell]) -> list[Chain]:
+        if self.work is None:
+            return [Chain(tuple(cells), (), tuple(str(cell.index) for cell in cells))]
+        return steps.keyed(steps.chains_of(cells, self.work.kernels), self.documents, self.work.run, self.work.cut, self.work.around)
 
     def run(self) -> None:
         """Run what is not known, in the kernels that it takes."""
@@ -95,6 +104,8 @@ class _Run:
                 self._take(chain, len(chain.cells))
             return
         async with contextlib.AsyncExitStack() as stack:
+            showing = asyncio.ensure_future(self._show())
+            stack.callback(showing.cancel)
             first = await self._kernel(stack)
             await self._chain(first, self.chains[head], reused[head], [])
             if middle and not self.failed:
@@ -104,6 +115,12 @@ class _Run:
                     first, self.chains[tail], reused[tail] if _known_before(reused, self.chains, tail) else 0, self.chains[:tail]
                 )
             first.client.set_widgets_metadata()
+
+    async def _show(self) -> None:
+        """Keep the notebook readable while a long cell runs."""
+        while True:
+            await asyncio.sleep(_LEAST_S)
+            self.save()
 
     async def _beside(self, stack: Any, first: _Kernel, head: int, middle: Sequence[int], reused: Sequence[int]) -> None:
         """Run chains that have nothing to do with one another at once."""
@@ -243,12 +260,12 @@ class _Kernel:
         }
         request = self.state.with_suffix(".request")
         request.write_text(json.dumps(asked), encoding="utf-8")
-        code = f"from jupyter_mlp.notebook.state import keep as _mlp_keep; _mlp_keep({str(request)!r}); del _mlp_keep"
+        code = f"__import__('jupyter_mlp.notebook.state', fromlist=['keep']).keep({str(request)!r})"
         reply = await self.client.async_wait_for_reply(self.client.kc.execute(code, silent=True, store_history=False))
         request.unlink()
         content = reply["content"] if reply else {"status": "error", "ename": "Timeout", "evalue": "the kernel did not answer"}
         if content["status"] != "ok":
-            raise RuntimeError(f"The kernel could not go on behind the cells before: {content['ename']}: {content['evalue']}")
+            raise CannotGoOnError(f"The kernel could not go on behind the cells before: {content['ename']}: {content['evalue']}")
 
 
 def _known_before(reused: Sequence[int], chains: Sequence[Chain], tail: int) -> bool:
@@ -263,25 +280,27 @@ def _shape(chains: Sequence[Chain]) -> tuple[int, list[int], int | None]:
     return 0, middle, tail
 
 
-def _keyless(cells: Sequence[Cell]) -> Chain:
-    return Chain(tuple(cells), (), tuple(str(cell.index) for cell in cells))
-
-
 @contextlib.contextmanager
 def _written_now_and_then(nb_man: Any) -> Iterator[Callable[[], None]]:
     """Let papermill's manager write the notebook only as often as it costs little, and whole: nobody reads half a file."""
-    cost, last = 0.0, time.monotonic()
+    cost, last, news = 0.0, time.monotonic(), False
 
-    def save(**_given: Any) -> None:
-        nonlocal cost, last
+    def save() -> None:
+        nonlocal cost, last, news
         now = time.monotonic()
-        if now - last < max(_LEAST_S, cost / _WRITING_SHARE) or not nb_man.output_path:
+        if not news or not nb_man.output_path or now - last < max(_LEAST_S, cost / _WRITING_SHARE):
             return
+        news = False
         known.write(nb_man.nb, Path(nb_man.output_path))
         last = time.monotonic()
         cost = last - now
 
-    nb_man.save, nb_man.autosave_cell = save, save
+    def note(**_given: Any) -> None:
+        nonlocal news
+        news = True
+        save()
+
+    nb_man.save, nb_man.autosave_cell = note, note
     try:
         yield save
     finally:

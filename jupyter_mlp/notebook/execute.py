@@ -41,19 +41,21 @@ def _ended(given: dict[str, Any], say: Say) -> dict[str, Any]:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    from jupyter_mlp.notebook.engine import CannotGoOnError
+
     output = Path(given["output"])
     try:
         _run(given, say)
     except PapermillExecutionError as error:
         return {"ended": "failed", "error": f"{error.ename}: {error.evalue}"}
+    except CannotGoOnError as error:
+        return {"ended": "failed", "error": str(error)}
     except DeadKernelError:
         return {"ended": "died", "error": "The kernel died."}
     except CellTimeoutError as error:
         return {"ended": "failed", "error": str(error).splitlines()[0]}
     cells = nbformat.read(output, as_version=4).cells
-    left = [
-        cell for cell in cells if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None and not _skipped(cell)
-    ]
+    left = [cell for cell in cells if _is_to_run(cell) and cell.execution_count is None]
     if left:
         # papermill takes sys.exit(0) for a good end; a notebook is complete when every cell of it ran.
         return {"ended": "incomplete", "error": f"The notebook ended itself (sys.exit) with {len(left)} cells not run."}
@@ -98,7 +100,7 @@ def _work(told: dict[str, Any] | None) -> Any:
     if Lease(folder / known.RUN_LOCK).take() is None:
         raise RuntimeError("Another process is at work on this run.")
     found = known.of(folder, [Path(one) for one in told["before"]])
-    return known.Work(told["run"], folder, Path(told["notebook"]), told["attempt"], told["cut"], told["kernels"], found)
+    return known.Work(told["run"], folder, Path(told["notebook"]), told["attempt"], told["cut"], told["around"], told["kernels"], found)
 
 
 def _end_with_the_parent() -> None:

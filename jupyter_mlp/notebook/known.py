@@ -52,7 +52,7 @@ class Work:
 
     Attributes:
         run: its id. `folder`: its journal and its states. `attempt`: which try of the run it is.
-        cut: what names of the platform meant when it began. `kernels`: how many may run at once.
+        cut: what names of the platform meant when it began. `around`: its surroundings then. `kernels`: how many may run at once.
     """
 
     run: str
@@ -60,6 +60,7 @@ class Work:
     notebook: Path | None
     attempt: int
     cut: Mapping[str, str]
+    around: Mapping[str, object]
     kernels: int
     known: Known = field(compare=False)
 

@@ -143,6 +143,8 @@ def _last_cell(done: Document) -> str:
             continue
         if any(output.output_type == "error" for output in cell.outputs):
             return str(cell.source)
+        if cell.metadata.get("papermill", {}).get("status") == "running":
+            return str(cell.source)
         if cell.execution_count is not None:
             ran = str(cell.source)
     return ran

@@ -39,12 +39,13 @@ class Run:
     parameters: Mapping[str, Any]
     output: Path
     cut: Mapping[str, str]
+    around: Mapping[str, object]
     attempt: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is remembered."""
         told = {"notebook": str(self.notebook), "parameters": dict(self.parameters), "output": str(self.output)}
-        return {**told, "cut": dict(self.cut), "attempt": self.attempt}
+        return {**told, "cut": dict(self.cut), "attempt": self.attempt, "around": dict(self.around)}
 
     def work(self, workspace: Workspace, source: Document, before: Sequence[Path]) -> dict[str, Any]:
         """Remember what was asked, and return what the process that runs it must know."""
@@ -57,6 +58,7 @@ class Run:
             "notebook": str(source.path),
             "attempt": self.attempt,
             "cut": dict(self.cut),
+            "around": dict(self.around),
             "kernels": cores,
             "before": [str(one) for one in before],
         }
@@ -73,7 +75,7 @@ def new(workspace: Workspace, source: Document, parameters: Mapping[str, Any], o
     folder = workspace.pipelines / run_id
     target = Path(output).expanduser().absolute() if output else folder / f"{source.name}.ipynb"
     assert source.path is not None, "it was read from a file"
-    return Run(run_id, folder, source.path, parameters, target, workspace.cut())
+    return Run(run_id, folder, source.path, parameters, target, workspace.cut(), steps.surroundings(source, parameters))
 
 
 def begun(
@@ -94,7 +96,8 @@ def begun(
     if notebook is not None and Path(notebook).absolute() != Path(told["notebook"]):
         raise InvalidInputError(f"{run_id} is a run of {told['notebook']}.", f"mlp run --resume {run_id}")
     _wait_for_its_end(folder, run_id)
-    found = Run(run_id, folder, Path(told["notebook"]), told["parameters"], Path(told["output"]), told["cut"], told["attempt"] + 1)
+    output_path, attempt = Path(told["output"]), int(told["attempt"]) + 1
+    found = Run(run_id, folder, Path(told["notebook"]), told["parameters"], output_path, told["cut"], told["around"], attempt)
     source = document.read(found.notebook)
     return replace(found, parameters=source.checked(found.parameters))
 
@@ -146,7 +149,7 @@ def known(work: Mapping[str, Any], run: Run, source: Document) -> running.Ending
     found = knowing.of(run.folder, [Path(one) for one in work["before"]])
     node = _with_parameters(source, run)
     whole = Document(node, source.path)
-    chains = steps.keyed(steps.chains_of(steps.cells_of(whole), work["kernels"]), whole, run.id, run.cut)
+    chains = steps.keyed(steps.chains_of(steps.cells_of(whole), work["kernels"]), whole, run.id, run.cut, run.around)
     if any(key not in found.lines for chain in chains for key in chain.keys):
         return None
     now = datetime.now(UTC).isoformat()

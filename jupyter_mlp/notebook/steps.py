@@ -289,11 +289,16 @@ def _meet(one: Cell, other: Cell) -> bool:
 # -- keys
 
 
-def keyed(chains: Sequence[Chain], document: Document, run_id: str, cut: Mapping[str, str]) -> list[Chain]:
-    """Return the chains with the keys of their cells."""
+def keyed(chains: Sequence[Chain], document: Document, run_id: str, cut: Mapping[str, str], around: Mapping[str, object]) -> list[Chain]:
+    """Return the chains with the keys of their cells.
+
+    Args:
+        run_id: the run, for what is not a matter of inputs alone. `cut`: what names of the platform meant when it began.
+        around: `surroundings` when it began.
+    """
     folder = document.path.parent if document.path else Path.cwd()
-    files = _files(chains, folder)
-    start = digest(_VERSION, sys.version, _environment(), sorted(capture.local_modules(_all(chains), folder).items()))
+    files = around["files"]
+    start = digest(_VERSION, around["environment"], sorted(capture.local_modules(_all(chains), folder).items()))
     found: list[Chain] = []
     for chain in chains:
         key = digest(start, *(found[at].keys[-1] if found[at].keys else "" for at in chain.after))
@@ -317,26 +322,25 @@ def _all(chains: Iterable[Chain]) -> str:
     return "\n".join(cell.python for chain in chains for cell in chain.cells if _parses(cell.python))
 
 
-def _files(chains: Iterable[Chain], folder: Path) -> list[list[object]]:
-    """Files that the notebook names, as they are: path, size, time of the last change."""
-    named = {
-        node.value
-        for chain in chains
-        for cell in chain.cells
-        if _parses(cell.python)
-        for node in ast.walk(ast.parse(cell.python))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) < 500 and "\0" not in node.value
-    }
+def surroundings(document: Document, parameters: Mapping[str, object]) -> dict[str, object]:
+    """Return the files that a notebook and its parameters name, and the environment, as they are now.
+
+    A run keeps what it found when it began: what it changes itself is no reason to do again what it has done.
+    """
+    folder = document.path.parent if document.path else Path.cwd()
+    named = {value for value in parameters.values() if isinstance(value, str)}
+    for cell in document.cells:
+        nodes = ast.walk(ast.parse(cell.python)) if _parses(cell.python) else iter(())
+        named |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     found: list[list[object]] = []
     for name in sorted(named):
-        path = folder / os.path.expanduser(name)
-        if path.is_file():
-            state = path.stat()
+        if 0 < len(name) < 500 and "\0" not in name and (folder / os.path.expanduser(name)).is_file():
+            state = (folder / os.path.expanduser(name)).stat()
             found.append([name, state.st_size, state.st_mtime_ns])
-    return found
+    return {"files": found, "environment": [sys.version, *_packages()]}
 
 
-def _environment() -> list[object]:
+def _packages() -> list[list[object]]:
     """What changes when a package is installed or removed."""
     places = [Path(one) for one in sys.path if one.endswith(("site-packages", "dist-packages"))]
     return [[str(one), one.stat().st_mtime_ns] for one in places if one.is_dir()]

@@ -8,7 +8,6 @@ import random
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -40,7 +39,8 @@ def outputs(path: Path) -> str:
 
 def test_a_failed_run_goes_on_from_the_failed_step(workspace: Workspace, tmp_path: Path) -> None:
     cells = [
-        NOTE.format("a") + "import numpy as np, pandas as pd\nnp.random.seed(3)\nrows = [1, 2]; frame = pd.DataFrame({'x': [1.5, 2.5], 'y': ['a', None]})",
+        NOTE.format("a") + "import numpy as np, pandas as pd\nnp.random.seed(3)\nrows = [1, 2]",
+        "frame = pd.DataFrame({'x': [1.5, 2.5], 'y': ['a', None]})",
         NOTE.format("b") + "rows.append(3)\ndef double(x):\n    return 2 * x * factor\nfactor = 10; noise = np.random.rand(3); noise.sum()",
         NOTE.format("c") + "if not __import__('os').path.exists('mended'): 1 / 0\nprint(double(rows), frame.x.sum(), frame.y.isna().sum())",
         NOTE.format("d") + "print(noise.sum() == noise.sum(), np.random.rand() > 2, len(rows))\nrows",
@@ -69,13 +69,19 @@ def test_what_cannot_cross_stays_in_one_step(workspace: Workspace, tmp_path: Pat
     with pytest.raises(JobError):
         mlp.run_notebook(path)
     (tmp_path / "mended").touch()
-    done = mlp.run_notebook(resume=workspace.pipelines.glob("*/run.json").__next__().parent.name)
+    done = mlp.run_notebook(resume=next(workspace.pipelines.glob("*/run.json")).parent.name)
     assert ran(tmp_path) == ["a", "b", "c", "d", "b", "c", "d"] and "[1] 1" in shown(done.notebook)
 
 
 def test_nothing_changed_nothing_runs(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("x\n1\n2\n")
-    write(tmp_path / "again.ipynb", "import pandas as pd\nrows = pd.read_csv('rows.csv')", "total = rows.x.sum() * k", "print('total', total)", parameters="k = 1")
+    write(
+        tmp_path / "again.ipynb",
+        "import pandas as pd\nrows = pd.read_csv('rows.csv')",
+        "total = rows.x.sum() * k",
+        "print('total', total)",
+        parameters="k = 1",
+    )
     path = tmp_path / "again.ipynb"
     first = mlp.run_notebook(path, {"k": 2})
     again = mlp.run_notebook(path, {"k": 2})
@@ -84,7 +90,9 @@ def test_nothing_changed_nothing_runs(workspace: Workspace, tmp_path: Path) -> N
     assert states(mlp.run_notebook(path, {"k": 3}))[1] == "completed"
     (tmp_path / "rows.csv").write_text("x\n1\n5\n")
     assert "total 12" in shown(mlp.run_notebook(path, {"k": 2}).notebook)
-    write(path, "import pandas as pd\nrows = pd.read_csv('rows.csv')", "total = rows.x.sum() * k", "print('sum', total)", parameters="k = 1")
+    write(
+        path, "import pandas as pd\nrows = pd.read_csv('rows.csv')", "total = rows.x.sum() * k", "print('sum', total)", parameters="k = 1"
+    )
     assert states(mlp.run_notebook(path, {"k": 2})) == ["reused"] * 4 + ["completed"]
 
 
@@ -129,26 +137,20 @@ def test_skipped_cells_and_early_ends_are_said(workspace: Workspace, tmp_path: P
     assert states(mlp.run_notebook(path)) == ["completed", "skipped", "completed"] and not (tmp_path / "skipped").exists()
     late = write(tmp_path / "late.ipynb", "import time; print('begun')", "time.sleep(60)")
     with pytest.raises(JobError, match="took too long at step"):
-        mlp.run_notebook(late, timeout=4)
+        mlp.run_notebook(late, timeout=10)
 
 
 def test_independent_branches_run_at_once_and_meet(workspace: Workspace, tmp_path: Path) -> None:
-    wait = "import time, os\nfor _ in range(100):\n    time.sleep(0.1)\n    if os.path.exists('{0}'): break\nelse:\n    raise RuntimeError('alone')"
     cells = [
-        "import pathlib, time\ndef meet(mine, other):\n    pathlib.Path(mine).touch()\n    end = time.time() + 30\n"
-        "    while not pathlib.Path(other).exists():\n        assert time.time() < end, 'alone'\n        time.sleep(0.05)\n    return mine",
         "left = sum(range(10))\ntime.sleep(2)",
         "right = [2, 3]\ntime.sleep(2)",
         "right.append(left)\nprint(left, right)",
     ]
-    del wait
-    begun = time.perf_counter()
-    path = write(tmp_path / "branches.ipynb", *cells[1:], parameters="import time\nk = 1")
+    path = write(tmp_path / "branches.ipynb", *cells, parameters="import time\nk = 1")
     done = mlp.run_notebook(path)
     assert "45 [2, 3, 45]" in shown(done.notebook)
     cells_done = [cell.metadata.papermill for cell in nbformat.read(done.notebook, 4).cells]
     assert cells_done[2].start_time < cells_done[1].end_time, "the second branch began before the first had ended"
-    assert time.perf_counter() - begun < 60
 
 
 def test_resuming_says_what_is_wrong(workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +172,8 @@ def test_papermill_takes_the_engine(tmp_path: Path) -> None:
     code = (
         "import papermill\nfrom papermill.engines import papermill_engines\nfrom jupyter_mlp.notebook.engine import JournalEngine\n"
         "papermill_engines.register('mlp', JournalEngine)\n"
-        f"papermill.execute_notebook({str(path)!r}, {str(tmp_path / 'o.ipynb')!r}, {{'k': 4}}, engine_name='mlp', progress_bar=False)"
+        f"papermill.execute_notebook({str(path)!r}, {str(tmp_path / 'o.ipynb')!r}, {{'k': 4}},\n"
+        "    engine_name='mlp', kernel_name='python3', language='python', progress_bar=False)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
     assert "5" in shown(tmp_path / "o.ipynb") and not list(tmp_path.glob("*.journal"))
