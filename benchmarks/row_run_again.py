@@ -1,4 +1,4 @@
-"""A notebook run again when nothing changed, beside papermill, which runs all of it again."""
+"""A notebook of some seconds run again when nothing changed, beside papermill, which runs all of it again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WHAT = "a run again, nothing changed | papermill"
 LIMIT, TARGET, LIMIT_S = 0.1, 0.05, None
 CELLS = [
     "import numpy as np, pandas as pd",
-    "rng = np.random.default_rng(1)\nframe = pd.DataFrame({'k': rng.integers(0, 100, 1_000_000), 'v': rng.random(1_000_000)})",
+    "rng = np.random.default_rng(1)\nframe = pd.DataFrame({'k': rng.integers(0, 100, 4_000_000), 'v': rng.random(4_000_000)})",
     "means = frame.groupby('k').v.agg(['mean', 'std'])\nmeans.head()",
     "ordered = frame.sort_values('v')\nprint(len(ordered))",
 ]

@@ -11,7 +11,7 @@ import notebooks
 WHAT = "two equal independent branches | papermill"
 LIMIT, TARGET, LIMIT_S = 0.6, 0.55, None
 ROUNDS = 3
-WORK = "{name} = 0\nfor at in range({times}):\n    {name} = ({name} * 31 + at) % 1_000_003\nprint({name})"
+WORK = "{0} = 0\nfor at_{0} in range({1}):\n    {0} = ({0} * 31 + at_{0}) % 1_000_003\nprint({0})"
 TIMES = 120_000_000
 
 
@@ -19,9 +19,6 @@ TIMES = 120_000_000
 def sides() -> Iterator[Mapping[str, Callable[[], float]]]:
     """Some ten seconds of one core for each branch."""
     with tempfile.TemporaryDirectory() as folder, notebooks.environment(folder) as here:
-        cells = [
-            WORK.replace("at ", f"at_{name} ").replace("+ at)", f"+ at_{name})").format(name=name, times=TIMES)
-            for name in ("left", "right")
-        ]
+        cells = [WORK.format(name, TIMES) for name in ("left", "right")]
         path = notebooks.written(here / "branches.ipynb", [*cells, "print(left + right)"])
         yield {"ours": lambda: notebooks.ours(path), "peer": lambda: notebooks.papermill(path)}

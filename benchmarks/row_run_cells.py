@@ -43,8 +43,8 @@ def sides() -> Iterator[Mapping[str, Callable[[], float]]]:
 def note() -> str:
     """How each grows from 50 to 400 cells."""
     told = {name: statistics.median(values) for name, values in _seen.items()}
-    grown = [
-        f"{name} {told[name + ' few'] * 1000:.1f} -> {told[name + ' many'] * 1000:.1f} ms, x{told[name + ' many'] / told[name + ' few']:.2f}"
-        for name in ("ours", "nbclient", "papermill")
-    ]
+    grown = []
+    for name in ("ours", "nbclient", "papermill"):
+        few, many = told[f"{name} few"], told[f"{name} many"]
+        grown.append(f"{name} {few * 1000:.1f} -> {many * 1000:.1f} ms, x{many / few:.2f}")
     return f"a cell, {FEW} -> {MANY} cells (ours: x1.2 at most): " + "; ".join(grown) + "; the column floor is papermill"

@@ -164,12 +164,10 @@ def run_notebook(
     begun = time.perf_counter()
     workspace = current()
     asked = runs.begun(workspace, str(resume), notebook, parameters, output) if resume else None
-    if asked is None:
-        if notebook is None:
-            raise InvalidInputError("No notebook was named.", "mlp run NOTEBOOK.ipynb, or: mlp run --resume RUN_ID")
-        source = document.read(notebook)
-        asked = runs.new(workspace, source, source.checked(parameters or {}), output)
-    source = document.read(asked.notebook)
+    if asked is None and notebook is None:
+        raise InvalidInputError("No notebook was named.", "mlp run NOTEBOOK.ipynb, or: mlp run --resume RUN_ID")
+    source = document.read(asked.notebook if asked else str(notebook))
+    asked = asked or runs.new(workspace, source, source.checked(parameters or {}), output)
     told = {"run": asked.id, **asked.to_dict()}
     first = None if resume else asked.id
     with workspace.activities.recording("pipeline", name=source.name, key=key, parameters=told, activity_id=first) as draft:

@@ -63,9 +63,8 @@ def prove(folder: Path, times: int, seed: int) -> int:
 
 
 def _killed(path: Path, output: Path, environment: dict[str, str], chance: random.Random, took: float) -> str:
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(path), str(output)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    argv = [sys.executable, "-c", RUN, str(path), str(output)]
+    process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     who = chance.choice(["who asked", "who runs it", "its kernel", "all"])
     after = chance.uniform(0.3, 0.95) * took
     with contextlib.suppress(subprocess.TimeoutExpired):

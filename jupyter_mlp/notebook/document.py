@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,7 @@ def running_path() -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
+@lru_cache(maxsize=4096)
 def python_of(source: str) -> str:
     """Return a cell's source with IPython's magics turned into calls, without running any."""
     from IPython.core.inputtransformer2 import TransformerManager

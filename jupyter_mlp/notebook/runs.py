@@ -164,7 +164,7 @@ def known(work: Mapping[str, Any], run: Run, source: Document) -> running.Ending
     told = node.metadata.setdefault("papermill", {})
     told.update(input_path=str(run.notebook), output_path=str(run.output), start_time=now, end_time=now, duration=0.0, exception=None)
     knowing.write(node, run.output)
-    return running.Ending(running.COMPLETED, document.read(run.output))
+    return running.Ending(running.COMPLETED, Document(node, run.output))
 
 
 def _with_parameters(source: Document, run: Run) -> Any:
