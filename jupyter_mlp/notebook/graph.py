@@ -144,6 +144,8 @@ def _calls(python: str) -> Iterator[_Call]:
 
 def magics_of(python: str) -> Iterator[tuple[str, list[str]]]:
     """Yield (name of a magic, [line, body]) of all calls that IPython's transformer made."""
+    if "_magic" not in python:
+        return  # most cells: a search costs a hundredth of reading it as Python
     try:
         tree = ast.parse(python)
     except SyntaxError:
@@ -157,6 +159,8 @@ def magics_of(python: str) -> Iterator[tuple[str, list[str]]]:
 
 def assigned_magics(python: str) -> Iterator[str]:
     """Yield the names on the left of `run = %mlp_train ...`."""
+    if "get_ipython" not in python:
+        return
     try:
         body = ast.parse(python).body
     except SyntaxError:

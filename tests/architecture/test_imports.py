@@ -24,6 +24,7 @@ MAY = {
     "backends/lightning": HEAVY,
     "backends/onnx": HEAVY,
     "backends/ray_gang": {"ray"},
+    "notebook/engine": {"papermill"},  # papermill loads it
 }
 
 
