@@ -125,13 +125,11 @@ class _Run:
     async def _beside(self, stack: Any, first: _Kernel, head: int, middle: Sequence[int], reused: Sequence[int]) -> None:
         """Run chains that have nothing to do with one another at once."""
         behind = [self.chains[head]]
-        may_leave = not behind[0].cells or self._left(behind[0]) is not None
-        own = deque(at for at in middle if not self.chains[at].pure or not may_leave)  # these change the world: in one kernel, in order
-        free = deque(at for at in middle if at not in own)
+        free = deque(middle)
 
-        async def work(kernel: _Kernel, mine: deque[int]) -> None:
-            while not self.failed and (mine or free):
-                at = mine.popleft() if mine else free.popleft()
+        async def work(kernel: _Kernel) -> None:
+            while not self.failed and free:
+                at = free.popleft()
                 await self._chain(kernel, self.chains[at], reused[at], behind)
 
         async def help_out() -> None:
@@ -141,11 +139,12 @@ class _Run:
                 waiting = len(free)
                 await asyncio.sleep(_PATIENCE_S)
                 if free and len(free) == waiting and not self.failed:
-                    helpers.append(asyncio.ensure_future(work(await self._kernel(stack), deque())))
+                    helpers.append(asyncio.ensure_future(work(await self._kernel(stack))))
             await asyncio.gather(*helpers)
 
-        most = (self.work.kernels if self.work else 1) - 1
-        jobs = [asyncio.ensure_future(work(first, own)), asyncio.ensure_future(help_out())]
+        may_leave = not behind[0].cells or self._left(behind[0]) is not None
+        most = self.work.kernels - 1 if self.work and may_leave else 0
+        jobs = [asyncio.ensure_future(work(first)), asyncio.ensure_future(help_out())]
         try:
             await asyncio.gather(*jobs)
         finally:

@@ -87,11 +87,6 @@ class Chain:
     after: tuple[int, ...] = ()
     keys: tuple[str, ...] = field(default=(), compare=False)
 
-    @property
-    def pure(self) -> bool:
-        """Whether its outcome is a matter of its inputs alone."""
-        return not any(cell.world for cell in self.cells)
-
 
 def cells_of(document: Document) -> list[Cell]:
     """Return the cells that a run from top to bottom runs."""
@@ -194,6 +189,8 @@ def _world(cell: CodeCell, needs: set[str], hidden: str) -> str:
         return "it draws from an unseeded generator"
     if found := _WORLD.search(text):
         return f"{found.group()} reaches outside"
+    if re.search(r"open\([^)]*['\"][rbt]*[wax+]", cell.python):
+        return "it writes a file"
     if "://" in cell.python or (_READS_FILES.search(text) and re.search(r"\bf['\"]| / |join", text)):
         return "what it reads is known only when it runs"
     if re.search(r"\bmlp\b|\bjupyter_mlp\b", text) and not _is_import(cell.python):
@@ -256,9 +253,9 @@ def chains_of(cells: Sequence[Cell], most: int) -> list[Chain]:
     """
     if most < 2 or any(cell.blind for cell in cells):
         return [Chain(tuple(cells))]
-    head = next((at for at, cell in enumerate(cells) if not cell.setup), len(cells))
+    head = next((at for at, cell in enumerate(cells) if not (cell.setup or cell.world)), len(cells))
     parts, at = _parts(cells[head:])
-    if len(parts) < 2 or not any(not any(cell.world for cell in part) for part in parts):
+    if len(parts) < 2:
         return [Chain(tuple(cells))]
     found = [Chain(tuple(cells[:head])), *(Chain(tuple(part), (0,)) for part in parts)]
     if head + at < len(cells):
@@ -267,9 +264,14 @@ def chains_of(cells: Sequence[Cell], most: int) -> list[Chain]:
 
 
 def _parts(cells: Sequence[Cell]) -> tuple[list[list[Cell]], int]:
-    """Return groups of cells that have nothing to do with one another, and where the first cell stands that needs two of them."""
+    """Return groups of cells that have nothing to do with one another, and where the first cell stands that belongs to none.
+
+    That is one which needs two of them, or which changes the world: it runs when all before it have ended well, as in papermill.
+    """
     parts: list[list[Cell]] = []
     for at, cell in enumerate(cells):
+        if cell.world:
+            return parts, at
         touching = [part for part in parts if any(_meet(cell, other) for other in part)]
         if len(touching) > 1:
             return parts, at
@@ -282,8 +284,7 @@ def _parts(cells: Sequence[Cell]) -> tuple[list[list[Cell]], int]:
 
 def _meet(one: Cell, other: Cell) -> bool:
     """Whether it matters which of two cells runs first."""
-    shared = one.makes & (other.needs | other.makes) | other.makes & one.needs
-    return bool(shared) or bool(one.world and other.world) or bool(one.world and _READS_FILES.search(other.python))
+    return bool(one.makes & (other.needs | other.makes) or other.makes & one.needs)
 
 
 # -- keys
