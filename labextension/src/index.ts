@@ -15,7 +15,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
   requires: [INotebookTracker],
   optional: [ICommandPalette, ILayoutRestorer],
   activate: (app: JupyterFrontEnd, tracker: INotebookTracker, palette: ICommandPalette | null, restorer: ILayoutRestorer | null) => {
-    const lab = makeLab(app, new Writer(app, tracker));
+    const lab = makeLab(app, tracker, new Writer(app, tracker));
     const sidebar = new Sidebar(lab);
     app.shell.add(sidebar, 'left', { rank: 600 });
     restorer?.add(sidebar, sidebar.id);
