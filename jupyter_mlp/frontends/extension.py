@@ -16,6 +16,13 @@ def load(shell: Any) -> None:
     display.register(shell)
     _start_history(shell)
     _complete(shell)
+    _offer_marks(shell)
+
+
+def _offer_marks(shell: Any) -> None:
+    from jupyter_mlp.frontends import marks
+
+    marks.register(shell)
 
 
 def _start_history(shell: Any) -> None:

@@ -9,6 +9,8 @@
     GET  jupyter-mlp/report?ref=                   the page of a report or of an executed notebook, alone in its sandbox
     GET  jupyter-mlp/schedule?session=             the form that schedules the notebook of a session
     POST jupyter-mlp/schedule {session, check, fields}   what is wrong in it and when it is due (check), or the schedule itself
+    GET  jupyter-mlp/starters                      the notebooks to begin with
+    GET  jupyter-mlp/starter?name=                 one of them
     POST jupyter-mlp/verb/VERB {arguments}         the verb itself, and what it returns
     WS   jupyter-mlp/changes                       what changes, as it changes
 
@@ -33,7 +35,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, MissingPackageError, MLPError, NotFoundError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.frontends import listings, remote, schedule_form, schedule_rows
+from jupyter_mlp.frontends import listings, remote, schedule_form, schedule_rows, starters
 from jupyter_mlp.frontends.changes import Watch
 from jupyter_mlp.frontends.schedule_form import WrongFieldsError
 from jupyter_mlp.notebook import document
@@ -216,6 +218,27 @@ class Schedule(Door):
         return path
 
 
+class Starters(Door):
+    """The notebooks to begin with."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Send their names and titles."""
+        await self.answer(starters.starters)
+
+
+class Starter(Door):
+    """One of them."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Send the notebook."""
+        name = self.text("name")
+        await self.answer(lambda: starters.starter(name))
+
+
 class VerbDoor(Door):
     """The verbs."""
 
@@ -285,6 +308,8 @@ def routes(base_url: str) -> list[tuple[Any, ...]]:
         (below("log"), Log),
         (below("report"), Report),
         (below("schedule"), Schedule),
+        (below("starters"), Starters),
+        (below("starter"), Starter),
         (below("verb", r"([a-z]+)"), VerbDoor),
         (below("changes"), Changes, {"watch": Watch()}),
     ]

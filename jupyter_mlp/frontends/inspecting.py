@@ -51,7 +51,7 @@ def told(workspace: Workspace, name: str) -> dict[str, str] | None:
 
 def _namespace(workspace: Workspace, name: str) -> str:
     """The tables of `lake`: front ends ask for the part of `lake.flights` that the cursor is on."""
-    tables = [one for one in workspace.lake.names() if one.startswith(f"{name}.")]
+    tables = [one for one in sql_words.newest(workspace, "table") if one.startswith(f"{name}.")]
     return "\n".join([f"{len(tables)} tables of {name}", "", *tables[:_MOST]]) if tables else ""
 
 
@@ -59,7 +59,7 @@ def _thing(workspace: Workspace, name: str, ref: Ref, activity: Activity) -> str
     columns = sql_words.columns(workspace, name)
     rows = activity.facts.get("dataset", {}).get("rows") if ref.kind == "dataset" else activity.facts.get("rows")
     size = f"{rows:,} rows x {len(columns)} columns" if isinstance(rows, int) else f"{len(columns)} columns"
-    lines = [ref.short, f"{size}, by {activity.kind} of {activity.user}", ""]
+    lines = [ref.short, f"{size}, made by {activity.user} ({activity.kind})", ""]
     width = max((len(column) for column, _ in columns), default=0)
     lines += [f"{column:<{width}}  {kind}" for column, kind in columns[:_MOST]]
     if len(columns) > _MOST:

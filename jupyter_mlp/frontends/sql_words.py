@@ -16,8 +16,10 @@ from pathlib import Path
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.core.references import Ref
+from jupyter_mlp.store import shelf
 from jupyter_mlp.store.workspace import Workspace
 
+_MOST_NAMES = 500  # of a kind
 _HEAD = re.compile(r"\s*%%mlp_data\b")
 _PARAM = re.compile(r"(?:-p|--params)[ =]\s*['\"]?([A-Za-z_]\w*)")
 _WORD = re.compile(r"(?<![:\w]):?[\w.`]*$|:[\w]*$")
@@ -88,8 +90,14 @@ def words(workspace: Workspace, cell: str, at: int) -> tuple[str, list[Word]]:
 
 
 def names(workspace: Workspace) -> list[str]:
-    """Return what a query may read by name: the lake's tables and the datasets."""
-    return [*workspace.lake.names(), *workspace.activities.names("dataset")]
+    """Return what a query may read by name: tables and datasets, the newest few hundred of each."""
+    return [*newest(workspace, "table"), *newest(workspace, "dataset")]
+
+
+def newest(workspace: Workspace, kind: str) -> list[str]:
+    """Return the newest names of a kind, by name; from the records, as front ends give up on TAB before the lake's catalog is loaded."""
+    with workspace.database.transaction() as connection:
+        return sorted(thing.name for thing in shelf.page(connection, kind, _MOST_NAMES))
 
 
 def columns(workspace: Workspace, name: str) -> list[tuple[str, str]]:

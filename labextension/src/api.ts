@@ -2,7 +2,7 @@
 import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
 
-import { IPage, ILineage, IScheduleCheck, IScheduleForm, IThing, ITraffic, Kind } from './model';
+import { IPage, ILineage, IScheduleCheck, IScheduleForm, IStarter, IThing, ITraffic, Kind } from './model';
 
 const PREFIX = 'jupyter-mlp';
 
@@ -21,8 +21,11 @@ export class Refused extends Error {
 export class Api {
   readonly settings = ServerConnection.makeSettings();
 
+  /** `rows`: of a page of a list. */
+  constructor(private readonly rows: () => number = () => 10) {}
+
   list(kind: Kind, cursor = ''): Promise<IPage> {
-    return this.get<IPage>(`list/${kind}`, cursor ? { cursor } : {});
+    return this.get<IPage>(`list/${kind}`, { limit: String(this.rows()), ...(cursor ? { cursor } : {}) });
   }
 
   search(text: string): Promise<IPage> {
@@ -39,6 +42,15 @@ export class Api {
 
   traffic(name: string): Promise<ITraffic> {
     return this.get<ITraffic>('traffic', { name });
+  }
+
+  starters(): Promise<{ starters: IStarter[] }> {
+    return this.get<{ starters: IStarter[] }>('starters', {});
+  }
+
+  /** A starter as nbformat has it. */
+  starter(name: string): Promise<unknown> {
+    return this.get<unknown>('starter', { name });
   }
 
   /** The form that schedules the notebook of a session; which file that is the server knows. */

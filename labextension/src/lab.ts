@@ -6,13 +6,14 @@ import { INotebookTracker } from '@jupyterlab/notebook';
 
 import { Api } from './api';
 import { Changes } from './changes';
+import { Choices } from './choices';
 import { ILab, said } from './context';
 import { icon } from './icon';
 import { Writer } from './insert';
 import { openForm } from './schedule';
 
-export function makeLab(app: JupyterFrontEnd, tracker: INotebookTracker, writer: Writer): ILab {
-  const api = new Api();
+export function makeLab(app: JupyterFrontEnd, tracker: INotebookTracker, writer: Writer, choices: Choices): ILab {
+  const api = new Api(() => choices.current.rowsPerPage);
   const say = (error: unknown): void => {
     Notification.error(said(error), { autoClose: 10000 });
   };

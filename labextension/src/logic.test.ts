@@ -3,6 +3,7 @@ import { pause } from './changes';
 import { line } from './components/curves';
 import { chosen, first, sent } from './fields';
 import { hidden, relative } from './lab';
+import { sign } from './marks';
 import { Listing, merged, told } from './listing';
 import { IPage, IRow, IScheduleForm } from './model';
 import { isSql } from './sql';
@@ -133,4 +134,11 @@ describe('the schedule form', () => {
     expect(hidden('nb/.demo/x.ipynb')).toBe(true);
     expect(hidden('nb/x.ipynb')).toBe(false);
   });
+});
+
+test('a mark says what is wrong and why, and nothing of a cell that has not run', () => {
+  expect(sign({ state: 'stale', reason: 'x was made anew' })).toMatchObject({ name: 'stale', says: 'Stale: x was made anew' });
+  expect(sign({ state: 'valid', reason: '' })?.says).toBe('Valid: a clean run would give what it shows');
+  expect(sign({ state: 'unknown', reason: 'it has not run' })).toBeNull();
+  expect(sign(undefined)).toBeNull();
 });

@@ -102,6 +102,13 @@ export interface IScheduleForm {
   parameters: IParameter[];
 }
 
+/** A notebook to begin with. */
+export interface IStarter {
+  name: string;
+  title: string;
+  says: string;
+}
+
 export interface IScheduleCheck {
   fields: Record<string, string>;
   next: string[];
