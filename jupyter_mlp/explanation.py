@@ -90,7 +90,7 @@ class Explanation(Shown):
 
     def card(self) -> Card:
         """Return the sentences and the effects behind them, or the whole picture."""
-        facts = [("model", self.model.short), ("data", self.data.short)]
+        facts: list[tuple[str, Any]] = [("model", self.model.short), ("data", self.data.short)]
         if self.rows:
             facts += [(f"row {row.number}", row.sentence) for row in self.rows]
             tables = [_row_table(row, self.usual) for row in self.rows[:3]]
