@@ -42,17 +42,19 @@ class _Outcomes(msgspec.Struct, forbid_unknown_fields=True):
     outcomes: list[Happened]
 
 
-class _Tensor(msgspec.Struct):
+class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     shape: list[int]
     datatype: str
     data: list[Any]
+    parameters: dict[str, Any] = {}
 
 
-class _AskedV2(msgspec.Struct):
+class _AskedV2(msgspec.Struct, forbid_unknown_fields=True):
     inputs: list[_Tensor]
     id: str | None = None
     parameters: dict[str, Any] = {}
+    outputs: list[dict[str, Any]] = []  # the protocol lets a client choose; here are always all
 
 
 _v1 = msgspec.json.Decoder(Asked)
