@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.core.references import Ref
+from jupyter_mlp.core.values import json_ready
 from jupyter_mlp.store import datasets, registry
 from jupyter_mlp.store.workspace import Workspace
 
@@ -97,7 +98,7 @@ def register_module(
             "name": name, "run": "run:test", "task": task, "target": "target", "classes": list(recipe.classes) if recipe.classes else None,
             "recipe": json.loads(json.dumps(recipe.to_dict())), "metrics": {}, "data": "dataset:rows@1", "export": export,
             "signature": {"inputs": [{"name": f.name, "type": str(f.type), "nullable": True} for f in table.schema if f.name != "target"]},
-            "example": {key: value for key, value in table.slice(1, 1).to_pylist()[0].items() if key != "target"},
+            "example": {key: json_ready(value) for key, value in table.slice(1, 1).to_pylist()[0].items() if key != "target"},
         }  # fmt: skip
         uuid = registry.register(workspace, Path(folder), card)
     with workspace.activities.recording("train", name=name) as draft:

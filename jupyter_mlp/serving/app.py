@@ -194,9 +194,11 @@ class App:
             if done.exception() is None:
                 self._remember(asked, request_id, done.result(), model, begun, generation, shadow=True)
             else:
-                entry = _entry(request_id, 500, begun, model=model, shadow=True, error=str(done.exception())[:200])
+                error = done.exception()
+                status = 422 if isinstance(error, InvalidInputError) else 500  # a wrong request is no failure of the shadow
+                entry = _entry(request_id, status, begun, model=model, shadow=True, error=str(error)[:200])
                 self._log.add(entry)
-                self._metrics.add(model, 500, entry.ms / 1000, shadow=True)
+                self._metrics.add(model, status, entry.ms / 1000, shadow=True)
 
         future.add_done_callback(note)
 
