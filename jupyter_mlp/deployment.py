@@ -194,6 +194,7 @@ def _bring(
         "workspace": str(workspace.root),
         "user": getpass.getuser(),
         "ramp": ramp,
+        "open_pages": _open_pages(workspace),
     }
     folder.token()
     folder.want(state)
@@ -212,6 +213,15 @@ def _bring(
     draft.facts.update(variants=state["variants"], port=folder.port, generation=generation, before=before.id if before else None)
     assert folder.port is not None
     return Deployment(folder.name, ref, variants, folder.port, workspace, time.perf_counter() - begun)
+
+
+def _open_pages(workspace: Workspace) -> list[str]:
+    """What the settings open to those without a token."""
+    names = [name.strip() for name in workspace.settings.open_pages.split(",") if name.strip()]
+    for name in names:
+        if name not in ("metrics", "openapi"):
+            raise InvalidInputError(f"The setting open_pages names {name!r}, which is no page.", 'Write open_pages = "metrics,openapi".')
+    return names
 
 
 def _ramp(model: str, before: Sequence[Variant], steps: Sequence[int], every_s: float) -> dict[str, Any] | None:

@@ -95,6 +95,14 @@ def _evaluate(given: Namespace, context: Context) -> Any:
     return mlp.evaluate(_model(given.model, context.names), data=_reference(given.data, context.names), by=given.by)
 
 
+def _explain(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.explain(
+        _model(given.model, context.names), data=_reference(given.data, context.names), row=given.row, rows=given.rows, unit=given.unit
+    )
+
+
 def _deploy(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
@@ -392,6 +400,19 @@ VERBS: tuple[Verb, ...] = (
         ),
         _evaluate,
         example="%mlp_evaluate DelayModel --data trips_test --by carrier",
+    ),
+    Verb(
+        "explain",
+        "Say which columns a model's answers come from, over a dataset or for single rows, in a sentence.",
+        (
+            option("model", help="model:UUID, a model's name, or a variable that holds a run", completes="model"),
+            _DATA,
+            option("--row", type=at_least(0), metavar="NUMBER", help="why this row, counted from 0, is answered as it is"),
+            option("--rows", metavar="NUMBERS", help="several: 3,7,100:120"),
+            option("--unit", default="", help="of the target, written after its numbers: min"),
+        ),
+        _explain,
+        example="%mlp_explain DelayModel --data trips_test --row 17 --unit min",
     ),
     Verb(
         "deploy",

@@ -95,6 +95,7 @@ class Child:
         generation = int(wanted.get("generation", 0))
         if self._stopped or (self._app.serving and self._app.serving.generation == generation):
             return
+        self._app.access.open(wanted.get("open_pages", ()))
         error = await self._swap(generation, wanted.get("variants", []))
         self._report(generation, error)
 

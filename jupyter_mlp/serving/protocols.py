@@ -42,17 +42,19 @@ class _Outcomes(msgspec.Struct, forbid_unknown_fields=True):
     outcomes: list[Happened]
 
 
-class _Tensor(msgspec.Struct):
+class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     shape: list[int]
     datatype: str
     data: list[Any]
+    parameters: dict[str, Any] = {}
 
 
-class _AskedV2(msgspec.Struct):
+class _AskedV2(msgspec.Struct, forbid_unknown_fields=True):
     inputs: list[_Tensor]
     id: str | None = None
     parameters: dict[str, Any] = {}
+    outputs: list[dict[str, Any]] = []  # the protocol lets a client choose; here are always all
 
 
 _v1 = msgspec.json.Decoder(Asked)
@@ -91,10 +93,14 @@ def read_v2(body: bytes) -> Asked:
     if not found.inputs:
         raise Refusal(422, "inputs is empty.", "inputs", _FORM_V2)
     length = len(found.inputs[0].data)
-    for tensor in found.inputs:
+    for place, tensor in enumerate(found.inputs):
         if tensor.shape not in ([length], [length, 1]) or len(tensor.data) != length or not length:
-            raise Refusal(422, f"The input {tensor.name} has shape {tensor.shape} and {len(tensor.data)} values.", tensor.name, _FORM_V2)
+            said = f"The input {tensor.name} has shape {str(tensor.shape)[:100]} and {len(tensor.data)} values."
+            raise Refusal(422, said, f"inputs[{place}].shape", _FORM_V2)
     names = [tensor.name for tensor in found.inputs]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise Refusal(422, f"The input {name[:60]} is given twice.", f"inputs[{place}].name", _FORM_V2)
     rows = [dict(zip(names, values, strict=True)) for values in zip(*(tensor.data for tensor in found.inputs), strict=True)]
     key = found.parameters.get("key")
     return Asked(rows, key if isinstance(key, str | int) else None, found.id)
@@ -143,8 +149,9 @@ def _decoded(decoder: msgspec.json.Decoder[T], body: bytes, form: str) -> T:
 
 def _place(text: str) -> str:
     """Return the field that msgspec's sentence is about: a path, or the name of a missing or unknown one."""
-    found = re.search(r"`\$\.?(.*)`$", text) or re.search(r"field `(.*)`$", text)
-    return found[1] if found and found[1] else "body"
+    path = re.search(r"`\$\.?([^`]*)`$", text)
+    name = re.search(r"field `([^`]*)`", text)
+    return ".".join(found[1] for found in (path, name) if found and found[1]) or "body"
 
 
 def _not_a_number(body: bytes) -> str:
