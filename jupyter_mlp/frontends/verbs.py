@@ -133,7 +133,9 @@ def _predict(given: Namespace, context: Context) -> Any:
 
     data = context.names.get(given.data)
     rows = data if isinstance(data, list) or hasattr(data, "columns") else _reference(given.data, context.names)
-    found = mlp.predict(_model(given.target, context.names), data=rows, into=given.into)
+    found = mlp.predict(
+        _model(given.target, context.names), data=rows, into=given.into, keep=given.keep, progress=context.progress("predict")
+    )
     if given.into:
         context.bind(given.into, found)
     return found
@@ -447,6 +449,7 @@ VERBS: tuple[Verb, ...] = (
             option("target", help="model:UUID, a model's name, or endpoint:NAME", completes="model"),
             option("--data", required=True, help="a dataset, or a variable that holds rows or a frame", completes="dataset"),
             option("--into", metavar="NAME", help="name of the dataset of predictions"),
+            option("--keep", metavar="COLUMNS", help="of a dataset, the columns beside the prediction: id,carrier; all when left out"),
         ),
         _predict,
         example="%mlp_predict endpoint:delays --data new_flights",
