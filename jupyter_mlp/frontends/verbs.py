@@ -114,6 +114,9 @@ def _deploy(given: Namespace, context: Context) -> Any:
         ramp=given.ramp,
         every=given.every,
         port=given.port,
+        serve_from=given.serve_from,
+        data=_reference(given.data, context.names),
+        key=given.key,
     )
 
 
@@ -427,6 +430,9 @@ VERBS: tuple[Verb, ...] = (
             option("--ramp", metavar="PERCENTS", help="10,50,100: its share grows by itself, and goes back if the model fails"),
             option("--every", default="10m", metavar="TIME", help="time between the steps of the ramp (10m)"),
             option("--port", type=between(1, 65535), help="a free one when left out"),
+            option("--serve-from", choices=["store"], help="answer keys too, from --data of predictions in the online store"),
+            option("--data", metavar="PREDICTIONS", help="what %%mlp_predict made with this model", completes="dataset"),
+            option("--key", metavar="COLUMN", help="the column that names the predictions"),
         ),
         _deploy,
         example="%mlp_deploy DelayModel --to delays",
