@@ -4,7 +4,8 @@ The file is `mlp.toml` in the workspace folder, or the one named by MLP_CONFIG:
 
     database = "postgresql://ann@host/mlp"      # records and lake catalog of a team; default: SQLite files in the workspace
     spark = "local[2]"                          # or "sc://host:15002"
-    idle_stop_s = 1800                          # the warm local Spark server stops after this time without a query
+    idle_stop_s = 1800                          # the warm local Spark server, and the warm parent of trainings, stop after
+                                                # this time without work; 0: no warm parent
     keep_days = 90                              # mlp gc releases unused versions that are older; 0 (default): never
     keep_gb = 500                               # ... and the oldest unused ones above this size of the lake; 0: any size
     gc_grace_s = 3600                           # files younger than this are left alone: somebody may be writing them

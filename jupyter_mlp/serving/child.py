@@ -26,6 +26,7 @@ from jupyter_mlp.core.errors import MLPError, NotFoundError
 from jupyter_mlp.serving import lookups, routing, trials
 from jupyter_mlp.serving.app import App, Serving
 from jupyter_mlp.serving.batching import Batcher
+from jupyter_mlp.serving.one_write import OneWriteProtocol
 from jupyter_mlp.serving.predictor import Predictor
 from jupyter_mlp.serving.requests_log import RequestLog
 from jupyter_mlp.store.deployments import EndpointFolder, model_folder
@@ -176,12 +177,13 @@ class Child:
 def _config(app: App) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=OneWriteProtocol,
         loop="auto",
         ws="none",
         lifespan="off",
         interface="asgi3",
         access_log=False,
+        proxy_headers=False,  # nothing here asks who called
         log_level="warning",
         server_header=False,
         date_header=False,
