@@ -25,7 +25,7 @@ import pyarrow as pa
 import requests
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from models import register_module
+from models import publish, register_module
 
 LONGEST_S = 10.0
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -76,7 +76,7 @@ def say(seen: Seen) -> int:
 
 @contextmanager
 def deployed() -> Iterator[Any]:
-    """An endpoint whose model reads a column of every kind but pictures."""
+    """An endpoint whose model reads a column of every kind but pictures, and that answers keys from a store."""
     import torch
 
     import jupyter_mlp as mlp
@@ -98,7 +98,9 @@ def deployed() -> Iterator[Any]:
         }
     )
     model = register_module(current(), table, lambda recipe: torch.nn.Sequential(torch.nn.Linear(recipe.width, 1), torch.nn.Flatten(0)))
-    at = mlp.deploy(model, to="kinds")
+    publish(current(), "rows", table.append_column("id", pa.array(range(400))))
+    mlp.predict(model, data="rows", into="made", keep="id")
+    at = mlp.deploy(model, to="kinds", serve_from="store", data="made", key="id")
     try:
         yield at
     finally:

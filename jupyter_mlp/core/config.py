@@ -9,6 +9,7 @@ The file is `mlp.toml` in the workspace folder, or the one named by MLP_CONFIG:
     keep_days = 90                              # mlp gc releases unused versions that are older; 0 (default): never
     keep_gb = 500                               # ... and the oldest unused ones above this size of the lake; 0: any size
     gc_grace_s = 3600                           # files younger than this are left alone: somebody may be writing them
+    store = "redis://host:6379/0"               # of predictions by key (--serve-from store); default: a SQLite file in the workspace
     open_pages = "metrics,openapi"              # what an endpoint shows without its token, from its next deploy on; default: nothing
 
     [cluster.lab]                               # %mlp_train ... --cluster lab; keys: core/clusters.py, docs/clusters.md
@@ -48,6 +49,7 @@ class Settings:
     gc_grace_s: float = 3600.0
     smtp: str = field(default="", repr=False)  # of mails about schedules; it may hold a password
     smtp_from: str = ""
+    store: str = field(default="", repr=False)  # of predictions by key; it may hold a password
     open_pages: str = ""  # of endpoints, that need no token, apart by commas: metrics, openapi
     secret_keys: str = ""  # names of more variables whose values no snapshot may show, apart by commas
     processes: int = 0  # of training, at the same time on this machine; 0: one a GPU, or one a core

@@ -1,6 +1,6 @@
 """Names of outside systems -> the class that speaks to them; nothing is imported until it is asked for.
 
-Other packages add theirs through the entry-point groups `jupyter_mlp.engines`, `.launchers` and `.trackers`.
+Other packages add theirs through the entry-point groups `jupyter_mlp.engines`, `.launchers`, `.stores` and `.trackers`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 # group -> name -> (dotted path, the line that installs what it needs)
 _KNOWN: dict[str, dict[str, tuple[str, str]]] = {
     "engines": {"spark": ("jupyter_mlp.backends.spark:SparkEngine", "pip install 'jupyter_mlp[spark]'")},
+    "stores": {
+        "sqlite": ("jupyter_mlp.backends.store_sqlite:SqliteStore", "pip install 'jupyter_mlp[serve]'"),
+        "redis": ("jupyter_mlp.backends.store_redis:RedisStore", "pip install 'jupyter_mlp[redis]'"),
+    },
     "trackers": {"wandb": ("jupyter_mlp.backends.wandb:logger", "pip install 'jupyter_mlp[wandb]'")},
     "launchers": {
         "local": ("jupyter_mlp.backends.local:LocalLauncher", "pip install 'jupyter_mlp[train]'"),

@@ -114,6 +114,9 @@ def _deploy(given: Namespace, context: Context) -> Any:
         ramp=given.ramp,
         every=given.every,
         port=given.port,
+        serve_from=given.serve_from,
+        data=_reference(given.data, context.names),
+        key=given.key,
     )
 
 
@@ -133,7 +136,9 @@ def _predict(given: Namespace, context: Context) -> Any:
 
     data = context.names.get(given.data)
     rows = data if isinstance(data, list) or hasattr(data, "columns") else _reference(given.data, context.names)
-    found = mlp.predict(_model(given.target, context.names), data=rows, into=given.into)
+    found = mlp.predict(
+        _model(given.target, context.names), data=rows, into=given.into, keep=given.keep, progress=context.progress("predict")
+    )
     if given.into:
         context.bind(given.into, found)
     return found
@@ -425,6 +430,9 @@ VERBS: tuple[Verb, ...] = (
             option("--ramp", metavar="PERCENTS", help="10,50,100: its share grows by itself, and goes back if the model fails"),
             option("--every", default="10m", metavar="TIME", help="time between the steps of the ramp (10m)"),
             option("--port", type=between(1, 65535), help="a free one when left out"),
+            option("--serve-from", choices=["store"], help="answer keys too, from --data of predictions in the online store"),
+            option("--data", metavar="PREDICTIONS", help="what %%mlp_predict made with this model", completes="dataset"),
+            option("--key", metavar="COLUMN", help="the column that names the predictions"),
         ),
         _deploy,
         example="%mlp_deploy DelayModel --to delays",
@@ -447,6 +455,7 @@ VERBS: tuple[Verb, ...] = (
             option("target", help="model:UUID, a model's name, or endpoint:NAME", completes="model"),
             option("--data", required=True, help="a dataset, or a variable that holds rows or a frame", completes="dataset"),
             option("--into", metavar="NAME", help="name of the dataset of predictions"),
+            option("--keep", metavar="COLUMNS", help="of a dataset, the columns beside the prediction: id,carrier; all when left out"),
         ),
         _predict,
         example="%mlp_predict endpoint:delays --data new_flights",

@@ -27,9 +27,10 @@ from jupyter_mlp.core.errors import InvalidInputError, MLPError
 from jupyter_mlp.serving import openapi
 from jupyter_mlp.serving.access import Access
 from jupyter_mlp.serving.batching import Batcher, Overloaded
+from jupyter_mlp.serving.lookups import Lookup
 from jupyter_mlp.serving.metrics import CONTENT_TYPE, Metrics
 from jupyter_mlp.serving.predictor import Prediction, Predictor
-from jupyter_mlp.serving.protocols import Asked, Refusal, encode, read_outcomes, read_v1, read_v2, write_v1, write_v2
+from jupyter_mlp.serving.protocols import Asked, Refusal, encode, read_outcomes, read_v1, read_v2, write_kept, write_v1, write_v2
 from jupyter_mlp.serving.requests_log import ROWS_KEPT, Entry, Outcome, RequestLog
 from jupyter_mlp.serving.routing import Router, Variant, champion
 
@@ -58,6 +59,7 @@ class Serving:
     generation: int
     router: Router
     batchers: Mapping[str, Batcher]
+    lookup: Lookup | None = None
 
     def describe(self) -> list[dict[str, Any]]:
         """Return the variants with what each expects."""
@@ -145,8 +147,29 @@ class App:
 
     async def _predict(self, body: bytes, request_id: str) -> bytes:
         asked = read_v1(body)
+        if asked.keys is not None:
+            return await self._kept(asked, asked.keys, request_id)
         found, model, request_id = await self._ask(asked, request_id)
         return write_v1(found, model, request_id)
+
+    async def _kept(self, asked: Asked, keys: list[str | int], request_id: str) -> bytes:
+        """Answer keys from what was predicted before."""
+        begun = time.perf_counter()
+        serving = self.serving
+        request_id = asked.id[:128] if asked.id else request_id
+        if serving is None or serving.lookup is None:
+            hint = f"Publish them: mlp.deploy(MODEL, to='{self.name}', serve_from='store', data=PREDICTIONS, key=COLUMN)"
+            raise Refusal(422, "No predictions are published by key here.", "keys", hint)
+        lookup = serving.lookup
+        try:
+            found = await lookup.find(keys)
+        except MLPError as error:
+            raise Refusal(503, error.message, hint=error.hint, model=lookup.model) from None
+        entry = _entry(request_id, 200, begun, model=lookup.model)
+        entry.generation, entry.rows = serving.generation, len(keys)
+        self._log.add(entry)
+        self._metrics.add(lookup.model, 200, entry.ms / 1000, len(keys))
+        return write_kept(found, lookup.model, request_id)
 
     async def _infer(self, body: bytes, request_id: str) -> bytes:
         asked = read_v2(body)
@@ -265,7 +288,9 @@ class App:
         if serving is None:
             return openapi.document(self.name, None, [])
         best = champion(serving.variants)
-        return openapi.document(self.name, serving.batchers[best.model].predictor.recipe if best else None, serving.describe())
+        return openapi.document(
+            self.name, serving.batchers[best.model].predictor.recipe if best else None, serving.describe(), serving.lookup is not None
+        )
 
 
 def _field(message: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jupyter_mlp.core import values
 from jupyter_mlp.core.recipe import Recipe
+from jupyter_mlp.serving.protocols import MOST_KEYS
 
 Schema = dict[str, Any]
 
@@ -36,12 +37,12 @@ pre { background: #f6f6f6; padding: .7rem; overflow-x: auto; }
 """
 
 
-def document(name: str, recipe: Recipe | None, variants: Sequence[Mapping[str, Any]]) -> Schema:
+def document(name: str, recipe: Recipe | None, variants: Sequence[Mapping[str, Any]], keys: bool = False) -> Schema:
     """Return the OpenAPI 3.1 document of an endpoint.
 
     Args:
         recipe: of the model that answers most; None while no model is loaded.
-        variants: what `/metadata` says of them.
+        variants: what `/metadata` says of them. `keys`: whether predictions are published by key.
     """
     predicting = _post("Predict rows", "Asked", "Answered", _example(variants))
     about = _get("What is served", {"type": "object"})
@@ -68,7 +69,7 @@ def document(name: str, recipe: Recipe | None, variants: Sequence[Mapping[str, A
         },
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {**_schemas(recipe), "Error": _ERROR},
+            "schemas": {**_schemas(recipe, keys), "Error": _ERROR},
         },
     }
 
@@ -138,24 +139,23 @@ def _example(variants: Sequence[Mapping[str, Any]]) -> Any:
     return {"instances": [example]} if example else None
 
 
-def _schemas(recipe: Recipe | None) -> Schema:
+def _schemas(recipe: Recipe | None, keys: bool) -> Schema:
     fields = {one.column: _field(one.kind, one.form) for one in recipe.inputs} if recipe else {}
     answer: Schema = {"type": ["number", "integer", "string", "boolean"]}
     some = {"type": "array", "minItems": 1}
+    more: Schema = {
+        "key": {"type": ["string", "integer", "null"], "description": "keeps a caller on one variant"},
+        "id": {"type": ["string", "null"], "description": "comes back in the answer"},
+    }
+    by_key = {**some, "items": {"type": ["string", "integer"]}, "maxItems": MOST_KEYS}
+    rows = _object({"instances": {**some, "items": {"$ref": _REF + "Row"}}, **more}, ["instances"])
+    answered = {"predictions": {"type": "array", "items": answer}, "model": _TEXT, "id": _TEXT, "probabilities": {"type": "array"}}
+    if keys:  # an unknown key has no answer
+        answered |= {"predictions": {"type": "array"}, "missing": {"type": "array"}}
     return {
         "Row": _object(fields, list(fields)),
-        "Asked": _object(
-            {
-                "instances": {**some, "items": {"$ref": _REF + "Row"}},
-                "key": {"type": ["string", "integer", "null"], "description": "keeps a caller on one variant"},
-                "id": {"type": ["string", "null"], "description": "comes back in the answer"},
-            },
-            ["instances"],
-        ),
-        "Answered": _object(
-            {"predictions": {"type": "array", "items": answer}, "model": _TEXT, "id": _TEXT, "probabilities": {"type": "array"}},
-            ["predictions", "model", "id"],
-        ),
+        "Asked": {"oneOf": [rows, _object({"keys": by_key, **more}, ["keys"])]} if keys else rows,
+        "Answered": _object(answered, ["predictions", "model", "id"]),
         "AskedV2": _object(
             {
                 "inputs": {**some, "items": {"$ref": _REF + "Tensor"}, "description": "one tensor a column"},

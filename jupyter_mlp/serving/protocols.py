@@ -8,9 +8,11 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from jupyter_mlp.serving.lookups import Found
 from jupyter_mlp.serving.predictor import Prediction
 
 T = TypeVar("T")
+MOST_KEYS = 10_000  # of one request
 
 
 class Refusal(Exception):
@@ -24,11 +26,15 @@ class Refusal(Exception):
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True):
-    """KServe v1: `{"instances": [{...}]}`; `key` keeps a caller on one variant, `id` comes back in the answer."""
+    """KServe v1: `{"instances": [{...}]}`; `key` keeps a caller on one variant, `id` comes back in the answer.
 
-    instances: list[dict[str, Any]]
+    Where predictions are published by key, `{"keys": [...]}` asks for those instead.
+    """
+
+    instances: list[dict[str, Any]] = []
     key: str | int | None = None
     id: str | None = None
+    keys: list[str | int] | None = None
 
 
 class Happened(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,6 +68,7 @@ _v2 = msgspec.json.Decoder(_AskedV2)
 _outcomes = msgspec.json.Decoder(_Outcomes)
 _encoder = msgspec.json.Encoder()
 _FORM = 'Send {"instances": [{"column": value, ...}]}.'
+_FORM_KEYS = 'Send {"keys": ["a key", ...]}.'
 _FORM_OUTCOMES = 'Send {"outcomes": [{"id": "the id of the answer", "value": 12.5}]}.'
 _FORM_V2 = 'Send {"inputs": [{"name": "column", "shape": [n], "datatype": "FP64", "data": [...]}]}.'
 
@@ -73,6 +80,12 @@ def read_v1(body: bytes) -> Asked:
         Refusal: 422 that names the field.
     """
     asked = _decoded(_v1, body, _FORM)
+    if asked.keys is not None:
+        if asked.instances:
+            raise Refusal(422, "Both instances and keys were given.", "keys", "Send one of them.")
+        if not 0 < len(asked.keys) <= MOST_KEYS:
+            raise Refusal(422, f"There are {len(asked.keys):,} keys; 1 to {MOST_KEYS:,} are answered at once.", "keys", _FORM_KEYS)
+        return asked
     if not asked.instances:
         raise Refusal(422, "instances is empty.", "instances", _FORM)
     return asked
@@ -111,6 +124,14 @@ def write_v1(found: Prediction, model: str, request_id: str) -> bytes:
     answer: dict[str, Any] = {"predictions": found.values, "model": model, "id": request_id}
     if found.probabilities is not None:
         answer["probabilities"] = found.probabilities.tolist()
+    return _encoder.encode(answer)
+
+
+def write_kept(found: Found, model: str, request_id: str) -> bytes:
+    """Return the answer to keys; unknown ones have null and are named as missing."""
+    answer: dict[str, Any] = {"predictions": found.predictions, "model": model, "id": request_id, "missing": found.missing}
+    if found.probabilities is not None:
+        answer["probabilities"] = found.probabilities
     return _encoder.encode(answer)
 
 

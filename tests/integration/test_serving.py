@@ -119,7 +119,7 @@ def test_open_inference_protocol(serving: Workspace) -> None:
     assert ask(made, {"inputs": [{**inputs[0], "shape": [3]}]}, "/v2/models/delays/infer")[0] == 422
     for wrong, named in (
         ([*inputs, inputs[0]], "inputs[2].name"),
-        ([{**inputs[0], "sha": 1}], "inputs[...].sha"),
+        ([{**inputs[0], "sha": 1}], "inputs[0].sha"),
         ([{**inputs[0], "shape": [9]}], "inputs[0].shape"),
     ):
         status, body = ask(made, {"inputs": wrong}, "/v2/models/delays/infer")
