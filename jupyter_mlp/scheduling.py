@@ -161,9 +161,7 @@ def schedule(
         **_when(cron, on, tz),
         **_how(catch_up, retries, backoff, timeout, max_running, notify),
     }
-    chosen = name or file.name
-    if not _NAME.fullmatch(chosen):
-        raise InvalidInputError(f"{chosen!r} is no name for a schedule.", "Give letters, digits, - and _: --name nightly")
+    chosen = checked_name(name or file.name)
     now = time.time()
     seen = (workspace.lake.current(str(on)) or "") if on else repr(now)
     stored.save(workspace.database, chosen, spec, seen, now)
@@ -171,10 +169,24 @@ def schedule(
     return _shown(workspace, stored.get(workspace.database, chosen))
 
 
-def schedules(name: str | None = None, *, pause: bool = False, resume: bool = False, remove: bool = False, serve: bool = False) -> Any:
-    """Return all schedules, or the one of that name; pause, resume or remove it.
+def checked_name(name: str) -> str:
+    """Return the name of a schedule.
+
+    Raises:
+        InvalidInputError: it cannot be one.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidInputError(f"{name!r:.80} is no name for a schedule.", "Give letters, digits, - and _: --name nightly")
+    return name
+
+
+def schedules(
+    name: str | None = None, *, pause: bool = False, resume: bool = False, remove: bool = False, run: bool = False, serve: bool = False
+) -> Any:
+    """Return all schedules, or the one of that name; pause, resume or remove it, or let it run now.
 
     Args:
+        run: once now, beside what falls due, a paused one too; `history` says what became of it.
         serve: be a scheduler, in the foreground, until interrupted (for systemd, containers, other machines).
 
     Raises:
@@ -187,13 +199,17 @@ def schedules(name: str | None = None, *, pause: bool = False, resume: bool = Fa
     workspace = current()
     if serve:
         scheduler.serve(workspace)
-    if name is None and (pause or resume or remove):
+    if name is None and (pause or resume or remove or run):
         raise InvalidInputError("Which schedule?", "Write its name: mlp schedules NAME --pause")
     if name is not None:
         stored.get(workspace.database, name)
         wanted = stored.REMOVED if remove else stored.PAUSED if pause else stored.ACTIVE if resume else None
         if wanted:
             stored.set_state(workspace.database, name, wanted)
+        if run and not remove:
+            now = time.time()
+            stored.ask(workspace.database, name, cron.shown(now, cron.local_zone(), "seconds"), now)
+            scheduler.ensure(workspace)
     known = stored.every(workspace.database)
     if any(one.state == stored.ACTIVE for one in known):
         scheduler.ensure(workspace)

@@ -77,9 +77,9 @@ def kept(ticks: list[float], now: float, policy: str) -> set[float]:
     return {tick for tick in ticks[-1:] if now - tick <= LATE_S}
 
 
-def shown(moment: float, zone: str) -> str:
-    """Return a moment as the clocks of a zone show it, with the offset, so that it is one moment."""
-    return datetime.fromtimestamp(moment, ZoneInfo(zone)).isoformat(timespec="minutes")
+def shown(moment: float, zone: str, to: str = "minutes") -> str:
+    """Return a moment as the clocks of a zone show it, `to` minutes or seconds, with the offset, so that it is one moment."""
+    return datetime.fromtimestamp(moment, ZoneInfo(zone)).isoformat(timespec=to)
 
 
 def seconds(text: str | float, what: str) -> float:

@@ -49,7 +49,9 @@ def _names(kind: str) -> list[str]:
 
         return list(known_to(workspace))
     if kind == "table":
-        return workspace.lake.names()
+        from jupyter_mlp.frontends.sql_words import newest
+
+        return newest(workspace, "table")
     if kind == "recipe":
         return workspace.activities.names("recipe")
     if kind == "dataset":

@@ -16,6 +16,13 @@ def load(shell: Any) -> None:
     display.register(shell)
     _start_history(shell)
     _complete(shell)
+    _offer_marks(shell)
+
+
+def _offer_marks(shell: Any) -> None:
+    from jupyter_mlp.frontends import marks
+
+    marks.register(shell)
 
 
 def _start_history(shell: Any) -> None:
@@ -25,7 +32,9 @@ def _start_history(shell: Any) -> None:
 
 
 def _complete(shell: Any) -> None:
-    from jupyter_mlp.frontends import completion
+    from jupyter_mlp.frontends import completion, inspecting, sql_completion
 
+    sql_completion.register(shell)
+    inspecting.register(shell)
     for verb in VERBS:
         shell.set_hook("complete_command", completion.completer(verb), re_key=rf"%%?mlp_{verb.name}\b")

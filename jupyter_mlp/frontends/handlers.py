@@ -6,12 +6,16 @@
     GET  jupyter-mlp/lineage?ref=                  what it used, what was made from it
     GET  jupyter-mlp/traffic?name=                 what an endpoint answered in the last minutes
     GET  jupyter-mlp/log?ref=                      the end of a run's log
-    GET  jupyter-mlp/report?ref=                   the page of a report, alone in its sandbox
+    GET  jupyter-mlp/report?ref=                   the page of a report or of an executed notebook, alone in its sandbox
+    GET  jupyter-mlp/schedule?session=             the form that schedules the notebook of a session
+    POST jupyter-mlp/schedule {session, check, fields}   what is wrong in it and when it is due (check), or the schedule itself
+    GET  jupyter-mlp/starters                      the notebooks to begin with
+    GET  jupyter-mlp/starter?name=                 one of them
     POST jupyter-mlp/verb/VERB {arguments}         the verb itself, and what it returns
     WS   jupyter-mlp/changes                       what changes, as it changes
 
 Every door has the server's authentication, authorizer, Host, Origin and XSRF checks from one base class. No route takes a
-file's path.
+file's path: the notebook to schedule is the one of a session, which the server itself knows.
 """
 
 from __future__ import annotations
@@ -19,19 +23,22 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from jupyter_server.auth.decorator import authorized, ws_authenticated
 from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
-from jupyter_server.utils import url_path_join
+from jupyter_server.utils import ensure_async, url_path_join
 from tornado import web
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, MissingPackageError, MLPError, NotFoundError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.frontends import listings, remote
+from jupyter_mlp.frontends import listings, remote, schedule_form, schedule_rows, starters
 from jupyter_mlp.frontends.changes import Watch
+from jupyter_mlp.frontends.schedule_form import WrongFieldsError
+from jupyter_mlp.notebook import document
 from jupyter_mlp.store.workspace import current
 
 RESOURCE = "jupyter_mlp"  # what an authorizer is asked about
@@ -65,7 +72,9 @@ class Door(APIHandler):
         elif isinstance(error, web.HTTPError):
             message = error.log_message or error.reason or f"HTTP {status_code}"
         self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps({"message": str(message), "hint": hint}))
+        self.finish(
+            json.dumps({"message": str(message), "hint": hint, **({"fields": error.fields} if isinstance(error, WrongFieldsError) else {})})
+        )
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """A user's mistake is the user's to read; the server's log has the defects."""
@@ -99,7 +108,8 @@ class List(Door):
     async def get(self, kind: str) -> None:
         """Send the page after `cursor`."""
         limit, cursor = self.number("limit", listings.PER_PAGE, listings.MOST), self.text("cursor", "")
-        await self.answer(lambda: listings.page(current(), kind, limit, cursor))
+        pages = schedule_rows.page if kind == schedule_rows.KIND else partial(listings.page, kind=kind)
+        await self.answer(lambda: pages(current(), limit=limit, cursor=cursor))
 
 
 class Search(Door):
@@ -176,6 +186,59 @@ class Report(Door):
         self.finish(page, set_content_type="text/html; charset=utf-8")
 
 
+class Schedule(Door):
+    """The form that schedules a notebook."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Send its fields, filled in."""
+        path = await self._notebook(self.text("session"))
+        await self.answer(lambda: schedule_form.form(current(), document.read(path)))
+
+    @web.authenticated
+    @authorized("execute")
+    async def post(self) -> None:
+        """Say what is wrong in the form, or schedule the notebook."""
+        given = remote.arguments(self.request.body)
+        path = await self._notebook(str(given.pop("session", "")))
+        do = schedule_form.check if given.pop("check", False) else schedule_form.make
+        await self.answer(lambda: do(current(), document.read(path), given))
+
+    async def _notebook(self, session: str) -> str:
+        """The file of a session's notebook; who holds a session was let in to it by the server."""
+        try:
+            model = await ensure_async(self.session_manager.get_session(session_id=session))
+            # Only the server's own manager says where a file is; it refuses what lies outside its folder.
+            path = str(self.contents_manager._get_os_path(model["path"]))
+        except (web.HTTPError, AttributeError):
+            path = ""
+        if not path.endswith(".ipynb"):
+            raise NotFoundError("There is no notebook with this session.", "Save the notebook, start its kernel, and try again.")
+        return path
+
+
+class Starters(Door):
+    """The notebooks to begin with."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Send their names and titles."""
+        await self.answer(starters.starters)
+
+
+class Starter(Door):
+    """One of them."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Send the notebook."""
+        name = self.text("name")
+        await self.answer(lambda: starters.starter(name))
+
+
 class VerbDoor(Door):
     """The verbs."""
 
@@ -244,6 +307,9 @@ def routes(base_url: str) -> list[tuple[Any, ...]]:
         (below("traffic"), Traffic),
         (below("log"), Log),
         (below("report"), Report),
+        (below("schedule"), Schedule),
+        (below("starters"), Starters),
+        (below("starter"), Starter),
         (below("verb", r"([a-z]+)"), VerbDoor),
         (below("changes"), Changes, {"watch": Watch()}),
     ]

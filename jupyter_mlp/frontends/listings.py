@@ -9,7 +9,9 @@ from jupyter_mlp.core.cards import size_text
 from jupyter_mlp.core.entities import RUNNING, Activity
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
 from jupyter_mlp.core.references import Ref
+from jupyter_mlp.frontends import schedule_rows
 from jupyter_mlp.store import deployments, jobs, shelf
+from jupyter_mlp.store.activities import CELL_ID, PROCESS
 from jupyter_mlp.store.shelf import Thing
 from jupyter_mlp.store.workspace import Workspace
 
@@ -33,14 +35,19 @@ def page(workspace: Workspace, kind: str, limit: int = PER_PAGE, cursor: str = "
     return {"kind": kind, "rows": _rows(workspace, found[:limit]), "next": _cursor(found[limit - 1]) if more else ""}
 
 
-def search(workspace: Workspace, text: str, kinds: Iterable[str] = shelf.KINDS, limit: int = PER_KIND) -> dict[str, Any]:
+def search(
+    workspace: Workspace, text: str, kinds: Iterable[str] = (*shelf.KINDS, schedule_rows.KIND), limit: int = PER_KIND
+) -> dict[str, Any]:
     """Return the rows of things whose words begin with those of `text`, by kind in the order of the flow."""
     found: list[Thing] = []
+    wanted = list(kinds)
     with workspace.database.transaction() as connection:
-        for kind in kinds:
-            _known(kind)
-            found += shelf.search(connection, kind, text, limit)
-    return {"text": text, "rows": _rows(workspace, found), "next": ""}
+        for kind in wanted:
+            if kind != schedule_rows.KIND:
+                _known(kind)
+                found += shelf.search(connection, kind, text, limit)
+    scheduled = schedule_rows.search(workspace, text, limit) if schedule_rows.KIND in wanted else []
+    return {"text": text, "rows": [*_rows(workspace, found), *scheduled], "next": ""}
 
 
 def details(workspace: Workspace, ref: Ref) -> dict[str, Any]:
@@ -71,17 +78,32 @@ def lineage(workspace: Workspace, ref: Ref) -> dict[str, Any]:
 
 
 def report_of(workspace: Workspace, ref: Ref) -> bytes:
-    """Return the page that an evaluation, a verification or a monitoring report has.
+    """Return the page that an evaluation, a verification or a monitoring report has, or the executed notebook of a run as a page.
 
     Raises:
         NotFoundError: it has none.
     """
     exact, activity = _made(workspace, ref)
+    if exact.kind == "pipeline":
+        return _executed(exact, activity)
     told = activity.facts.get("report")
     path = (workspace.artifacts.root / str(told)).resolve() if told else None
     if path is None or not path.is_relative_to(workspace.artifacts.root.resolve()) or not path.is_file():
         raise NotFoundError(f"{exact.short} has no report.", "Evaluations, verifications and monitoring reports have one.")
     return path.read_bytes()
+
+
+def _executed(ref: Ref, activity: Activity) -> bytes:
+    """The executed notebook as a page; wherever the run was told to write it, also outside of what Jupyter shows."""
+    from nbconvert import HTMLExporter
+
+    from jupyter_mlp.notebook import document
+
+    path = activity.facts.get("notebook") or activity.parameters.get("output")
+    if not path:
+        raise NotFoundError(f"{ref.short} has no executed notebook yet.", "It has one as soon as it began.")
+    page, _ = HTMLExporter(template_name="lab").from_notebook_node(document.read(str(path)).node)
+    return str(page).encode()
 
 
 def _known(kind: str) -> None:
@@ -198,6 +220,7 @@ def _run_row(workspace: Workspace, ref: Ref, activity: Activity) -> Row:
         return told
     place = queue.places(workspace).get(ref.name)
     live = progress(workspace, ref.name)
+    told["cell_id"] = str(activity.facts.get(CELL_ID, ""))
     return {**told, "detail": live.pop("text", ""), **live, **({"state": "queued", "detail": f"place {place}"} if place else {})}
 
 
@@ -299,7 +322,7 @@ def _of_model(workspace: Workspace, ref: Ref, activity: Activity) -> dict[str, A
 
 
 def _of_verification(workspace: Workspace, ref: Ref, activity: Activity) -> dict[str, Any]:
-    return {name: value for name, value in activity.facts.items() if name not in ("report", "process")}
+    return {name: value for name, value in activity.facts.items() if name not in ("report", PROCESS, CELL_ID)}
 
 
 def _of_snapshot(workspace: Workspace, ref: Ref, activity: Activity) -> dict[str, Any]:

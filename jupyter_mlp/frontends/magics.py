@@ -56,5 +56,12 @@ def make(verb: Verb, shell: Any) -> Callable[..., Any]:
                 bar.close()
 
     magic.__name__ = f"mlp_{verb.name}"
-    magic.__doc__ = f"{verb.summary}\n\nExample: {verb.example}\n\n%mlp_{verb.name} --help shows all options."
+    magic.__doc__ = f"{verb.summary}\n\nExample: {verb.example}\n\n{_options(verb)}\n\n%mlp_{verb.name} --help shows this, too."
     return magic
+
+
+def _options(verb: Verb) -> str:
+    """The options, one a line, for the help that front ends show of the name under the cursor."""
+    named = [(", ".join(one.flags), one.help) for one in verb.options]
+    width = max((len(flags) for flags, _ in named), default=0)
+    return "\n".join(f"  {flags:<{width}}  {said}" for flags, said in named)

@@ -28,6 +28,8 @@ TAKEN: dict[str, tuple[str, ...]] = {
     "monitor": ("endpoint",),
     "pin": ("ref", "reason"),
     "forget": ("ref", "cascade"),
+    "schedules": ("name", "pause", "resume", "remove", "run"),
+    "history": ("schedule", "limit"),
 }
 _LONGEST = 10_000  # characters of one argument
 _LOG = 200_000  # characters told of a log

@@ -30,7 +30,7 @@ def _schedule(given: Namespace, context: Context) -> Any:
 def _schedules(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
-    return mlp.schedules(given.name, pause=given.pause, resume=given.resume, remove=given.remove, serve=given.serve)
+    return mlp.schedules(given.name, pause=given.pause, resume=given.resume, remove=given.remove, run=given.run, serve=given.serve)
 
 
 def _history(given: Namespace, context: Context) -> Any:
@@ -62,12 +62,13 @@ SCHEDULE_VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "schedules",
-        "List the schedules; pause, resume or remove one.",
+        "List the schedules; pause, resume or remove one, or let it run now.",
         (
             option("name", nargs="?", help="a schedule's name"),
             option("--pause", action="store_true", help="it is due no longer, until --resume"),
             option("--resume", action="store_true", help="end the pause"),
             option("--remove", action="store_true", help="it is due no longer; its history stays"),
+            option("--run", action="store_true", help="once now, beside what falls due"),
             option("--serve", action="store_true", help="be a scheduler, in the foreground"),
         ),
         _schedules,

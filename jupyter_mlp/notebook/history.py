@@ -50,7 +50,8 @@ def start(shell: Any) -> None:
         return
     log = shell._mlp_log = _Log()
 
-    def look(_info: Any = None) -> None:
+    def look(info: Any = None) -> None:
+        modes.note_cell_id(shell, getattr(info, "cell_id", None))
         log.before, log.began = _identities(shell), time.time()
 
     def note(result: Any) -> None:
@@ -109,8 +110,15 @@ def _keep_displays(shell: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
 def executed_cells(shell: Any = None) -> list[Cell]:
     """Return the cells that ran in this kernel before the one that runs now; none outside IPython."""
     shell = shell or modes.running_shell()
-    if shell is None:
-        return []
+    return [] if shell is None else _cells(shell, modes.running_cell(shell))
+
+
+def finished_cells(shell: Any) -> list[Cell]:
+    """Return the cells that ran in this kernel, asked between two of them: nothing runs now."""
+    return _cells(shell, modes.running_cell(shell) + 1)
+
+
+def _cells(shell: Any, end: int) -> list[Cell]:
     raw, python = shell.history_manager.input_hist_raw, shell.history_manager.input_hist_parsed
     log = getattr(shell, "_mlp_log", None) or _Log()
     return [
@@ -125,7 +133,7 @@ def executed_cells(shell: Any = None) -> list[Cell]:
             log.observed.get(count, frozenset()),
             log.at.get(count, 0.0),
         )
-        for count in range(1, modes.running_cell(shell))
+        for count in range(1, end)
         if raw[count].strip()
     ]
 

@@ -64,6 +64,40 @@ def of_file(file: Document) -> Recorded:
     return Recorded(file, tuple(judged))
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A code cell as it stands in an editor, saved or not."""
+
+    id: str
+    source: str
+    tags: frozenset[str] = frozenset()
+
+
+def of_editor(shown: Sequence[Shown], ran: Sequence[Cell]) -> dict[str, CellState]:
+    """Return the state of every code cell of a notebook that is open, by id; cells that only look at the notebook have none.
+
+    Args:
+        ran: everything that ran in its kernel, oldest first.
+    """
+    pythons = {one.id: document.python_of(one.source) for one in shown}
+    stands = [one for one in shown if one.source.strip() and SKIPPED not in one.tags and not looks_only(pythons[one.id])]
+    meant = {one.id for one in shown if _MEANT_TO_FAIL in one.tags}
+    by_source = {one.source.strip(): one.id for one in reversed(stands)}
+    known = {one.id for one in shown}
+    kept = [run for run in ran if not looks_only(run.python)]
+    ids = {run.count: run.id if run.id in known else by_source.get(run.source.strip()) or f"gone {_id(run)}" for run in kept}
+    newest = {ids[run.count]: run for run in kept}
+    standing = []
+    for one in stands:
+        run = newest.get(one.id)
+        same = run is not None and run.source.strip() == one.source.strip()
+        # The kernel's text where it is the same: of a magic the two may differ in a line's end.
+        source, python = (run.source, run.python) if run is not None and same else (one.source, pythons[one.id])
+        standing.append(Standing(one.id, source, flow_of(python), edited=run is not None and not same))
+    runs = [_run(run, ids[run.count], meant=ids[run.count] in meant) for run in kept]
+    return dict(zip((one.id for one in standing), validity.states(standing, runs), strict=True))
+
+
 def looks_only(python: str) -> bool:
     """Whether a cell does nothing but look at the notebook."""
     verbs = graph.verbs_of(python)

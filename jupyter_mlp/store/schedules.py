@@ -23,6 +23,7 @@ from jupyter_mlp.store.processes import Process, this_process
 
 ACTIVE, PAUSED, REMOVED = "active", "paused", "removed"
 WAITING, RUNNING, FINISHED, FAILED, SKIPPED = "waiting", "running", "finished", "failed", "skipped"
+ASKED = "asked "  # begins the names of ticks that somebody asked for, beside those that fall due
 LEASE_S = 120.0  # a runner on another machine that was silent for so long is taken for dead
 _MOST_KILLS = 10  # attempts of one tick that were killed, after which it has failed
 
@@ -116,13 +117,24 @@ def plan(database: Database, schedule: Stored, ticks: Iterable[tuple[str, float,
             )
 
 
+def ask(database: Database, name: str, moment: str, now: float) -> None:
+    """Record a tick that is due now because somebody asked for it; asked twice in one moment it is one."""
+    row = {"schedule": name, "tick": f"{ASKED}{moment}", "due": now}
+    with database.transaction(write=True) as connection:
+        connection.execute(
+            "INSERT INTO ticks (schedule, tick, due, state, attempt, failures, not_before, owner, beat, told, facts) "
+            "VALUES (:schedule, :tick, :due, 'waiting', 0, 0, :due, '', 0, 0, '{}') ON CONFLICT DO NOTHING",
+            row,
+        )
+
+
 def waiting(database: Database, now: float) -> list[StoredTick]:
-    """Return the ticks that may run now, the oldest first; those of paused schedules wait on."""
+    """Return the ticks that may run now, the oldest first; those of paused schedules wait on, unless somebody asked for them."""
     return _ticks(
         database,
-        "state = 'waiting' AND not_before <= :now AND schedule IN (SELECT name FROM schedules WHERE state = 'active') "
-        "ORDER BY due LIMIT 200",
-        {"now": now},
+        "state = 'waiting' AND not_before <= :now AND EXISTS (SELECT 1 FROM schedules WHERE schedules.name = ticks.schedule AND "
+        "(schedules.state = 'active' OR (schedules.state = 'paused' AND ticks.tick LIKE :asked))) ORDER BY due LIMIT 200",
+        {"now": now, "asked": f"{ASKED}%"},
     )
 
 

@@ -2,7 +2,7 @@
 import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
 
-import { IPage, ILineage, IThing, ITraffic, Kind } from './model';
+import { IPage, ILineage, IScheduleCheck, IScheduleForm, IStarter, IThing, ITraffic, Kind } from './model';
 
 const PREFIX = 'jupyter-mlp';
 
@@ -11,7 +11,8 @@ export class Refused extends Error {
   constructor(
     message: string,
     readonly hint: string,
-    readonly status: number
+    readonly status: number,
+    readonly fields: Record<string, string> = {}
   ) {
     super(message);
   }
@@ -20,8 +21,11 @@ export class Refused extends Error {
 export class Api {
   readonly settings = ServerConnection.makeSettings();
 
+  /** `rows`: of a page of a list. */
+  constructor(private readonly rows: () => number = () => 10) {}
+
   list(kind: Kind, cursor = ''): Promise<IPage> {
-    return this.get<IPage>(`list/${kind}`, cursor ? { cursor } : {});
+    return this.get<IPage>(`list/${kind}`, { limit: String(this.rows()), ...(cursor ? { cursor } : {}) });
   }
 
   search(text: string): Promise<IPage> {
@@ -40,6 +44,28 @@ export class Api {
     return this.get<ITraffic>('traffic', { name });
   }
 
+  starters(): Promise<{ starters: IStarter[] }> {
+    return this.get<{ starters: IStarter[] }>('starters', {});
+  }
+
+  /** A starter as nbformat has it. */
+  starter(name: string): Promise<unknown> {
+    return this.get<unknown>('starter', { name });
+  }
+
+  /** The form that schedules the notebook of a session; which file that is the server knows. */
+  scheduleForm(session: string): Promise<IScheduleForm> {
+    return this.get<IScheduleForm>('schedule', { session });
+  }
+
+  checkSchedule(session: string, fields: Record<string, string>): Promise<IScheduleCheck> {
+    return this.post<IScheduleCheck>('schedule', { ...fields, session, check: true });
+  }
+
+  makeSchedule(session: string, fields: Record<string, string>): Promise<{ name: string; next: string[] }> {
+    return this.post<{ name: string; next: string[] }>('schedule', { ...fields, session });
+  }
+
   async log(ref: string): Promise<string> {
     return (await this.get<{ log: string }>('log', { ref })).log;
   }
@@ -50,7 +76,7 @@ export class Api {
   }
 
   verb(name: string, given: Record<string, unknown>): Promise<unknown> {
-    return this.send<unknown>(this.url(`verb/${name}`), { method: 'POST', body: JSON.stringify(given) });
+    return this.post<unknown>(`verb/${name}`, given);
   }
 
   get changesUrl(): string {
@@ -61,6 +87,10 @@ export class Api {
 
   private get<T>(path: string, query: Record<string, string>): Promise<T> {
     return this.send<T>(this.url(path, query), {});
+  }
+
+  private post<T>(path: string, given: Record<string, unknown>): Promise<T> {
+    return this.send<T>(this.url(path), { method: 'POST', body: JSON.stringify(given) });
   }
 
   private url(path: string, query: Record<string, string> = {}): string {
@@ -77,8 +107,8 @@ export class Api {
       throw new Refused(`The server answered ${response.status} and no JSON.`, 'Is the server extension jupyter_mlp enabled?', response.status);
     }
     if (!response.ok) {
-      const said = found as { message?: string; hint?: string };
-      throw new Refused(said.message ?? `The server answered ${response.status}.`, said.hint ?? '', response.status);
+      const said = found as { message?: string; hint?: string; fields?: Record<string, string> };
+      throw new Refused(said.message ?? `The server answered ${response.status}.`, said.hint ?? '', response.status, said.fields);
     }
     return found as T;
   }

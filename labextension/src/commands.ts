@@ -6,9 +6,10 @@ import { checkIcon, LabIcon, listIcon } from '@jupyterlab/ui-components';
 
 import { Api } from './api';
 import { ILab } from './context';
-import { cameraIcon } from './icon';
+import { cameraIcon, clockIcon } from './icon';
 
 export const OPEN = 'jupyter-mlp:open';
+export const SCHEDULE = 'jupyter-mlp:schedule';
 const CATEGORY = 'Machine Learning';
 
 interface ISpec {
@@ -60,6 +61,14 @@ export function addCommands(app: JupyterFrontEnd, tracker: INotebookTracker, lab
     });
     palette?.addItem({ command: spec.id, category: CATEGORY });
   }
+  app.commands.addCommand(SCHEDULE, {
+    label: 'Schedule',
+    caption: 'Let this notebook run by itself, at times or for every new version of a table (mlp schedule)',
+    icon: clockIcon,
+    isEnabled: () => tracker.currentWidget !== null,
+    execute: () => lab.schedule()
+  });
+  palette?.addItem({ command: SCHEDULE, category: CATEGORY });
   app.commands.addCommand(OPEN, {
     label: 'Show the Machine Learning Sidebar',
     execute: () => app.shell.activateById('jupyter-mlp')

@@ -14,10 +14,12 @@ export interface ILab {
   copy(text: string): void;
   /** Show the page of a report beside the notebook. */
   openReport(ref: string, title: string): void;
-  /** Show a file of the server's folder. */
-  openFile(path: string): void;
+  /** Show an executed notebook: its file, where JupyterLab shows it, else as a page. */
+  openExecuted(ref: string, title: string, path: string): void;
   /** Ask before something that others notice; true when it may be done. */
   sure(title: string, body: string, button: string): Promise<boolean>;
+  /** Open the form that schedules the notebook in front. */
+  schedule(): void;
   say(error: unknown): void;
 }
 

@@ -1,18 +1,23 @@
 import { datasetName, endpointName, next, quoted, word } from './cells';
 import { pause } from './changes';
 import { line } from './components/curves';
-import { relative } from './lab';
+import { chosen, first, sent } from './fields';
+import { hidden, relative } from './lab';
+import { belonging } from './live';
+import { sign } from './marks';
 import { Listing, merged, told } from './listing';
-import { IPage, IRow } from './model';
+import { IPage, IRow, IScheduleForm } from './model';
 import { isSql } from './sql';
-import { ago, clip, number, shown } from './texts';
+import { ago, clip, number, shown, until } from './texts';
 
 jest.mock('@jupyterlab/apputils', () => ({}));
+jest.mock('@jupyterlab/cells', () => ({}));
 jest.mock('@jupyterlab/coreutils', () => ({}));
 jest.mock('@jupyterlab/notebook', () => ({}));
 jest.mock('@jupyterlab/services', () => ({ ServerConnection: { makeSettings: () => ({}) } }));
-jest.mock('@jupyterlab/ui-components', () => ({ LabIcon: jest.fn() }));
+jest.mock('@jupyterlab/ui-components', () => ({ LabIcon: jest.fn(), ReactWidget: Object }));
 jest.mock('./icon', () => ({}));
+jest.mock('./schedule', () => ({}));
 
 function row(name: string, more: Partial<IRow> = {}): IRow {
   const none = { error: null, seconds: 1, at: 0, user: '', host: '', notebook: '', cell: '', verb: '' };
@@ -24,6 +29,7 @@ describe('texts', () => {
     expect(ago(100, 110)).toBe('now');
     expect(ago(0, 3 * 3600 + 5)).toBe('3 h ago');
     expect(ago(200, 100)).toBe('now');
+    expect(until(3 * 3600 + 5, 0)).toBe('in 3 h');
   });
   test('numbers and values', () => {
     expect(number(12345)).toBe('12,345');
@@ -105,4 +111,42 @@ test('a line is drawn within its picture, whatever the numbers', () => {
 test('a file is named below the folder that JupyterLab shows', () => {
   expect(relative('/home/ana/nb/x.ipynb', '/home/ana', '')).toBe('nb/x.ipynb');
   expect(relative('/home/anabel/x.ipynb', '/home/ana', '')).toBeNull();
+});
+
+describe('the schedule form', () => {
+  const form: IScheduleForm = {
+    notebook: 'nightly', name: 'nightly', exists: false, taken: [], tables: [], cron: '0 3 * * *', on: '', tz: 'UTC', catch_up: 'latest',
+    retries: '0', backoff: '1min', timeout: '', max_running: '1', notify: '',
+    parameters: [
+      { name: 'month', type: 'int', default: '1', value: '' },
+      { name: 'city', type: 'str', default: 'None', value: '' }
+    ]
+  };
+  test('what is left as the notebook has it is not sent', () => {
+    const fields = { ...first(form), 'parameters.city': 'Bern' };
+    expect(sent(form, fields, false)).toMatchObject({ cron: '0 3 * * *', 'parameters.city': 'Bern' });
+    expect(sent(form, fields, false)).not.toHaveProperty('parameters.month');
+    expect(sent(form, fields, true)).not.toHaveProperty('cron');
+  });
+  test('a cron line is the choice that writes it', () => {
+    expect(chosen('0 3 * * *')).toBe('0 3 * * *');
+    expect(chosen('7 3 * * *')).toBe('');
+  });
+  test('what JupyterLab hides is not opened as its file', () => {
+    expect(hidden('nb/.demo/x.ipynb')).toBe(true);
+    expect(hidden('nb/x.ipynb')).toBe(false);
+  });
+});
+
+test('a mark says what is wrong and why, and nothing of a cell that has not run', () => {
+  expect(sign({ state: 'stale', reason: 'x was made anew' })).toMatchObject({ name: 'stale', says: 'Stale: x was made anew' });
+  expect(sign({ state: 'valid', reason: '' })?.says).toBe('Valid: a clean run would give what it shows');
+  expect(sign({ state: 'unknown', reason: 'it has not run' })).toBeNull();
+  expect(sign(undefined)).toBeNull();
+});
+
+test('a training is shown again in the cell that began it, the newest one, while it runs', () => {
+  const of = (name: string, cell_id: string, state = 'running'): IRow => row(name, { notebook: 'a.ipynb', cell_id, state });
+  const rows = [of('new', 'c1'), of('old', 'c1'), of('done', 'c2', 'finished'), of('gone', 'c9'), { ...of('other', 'c3'), notebook: 'b.ipynb' }];
+  expect(Array.from(belonging(rows, 'a.ipynb', ['c1', 'c2', 'c3'])).map(([cell, one]) => [cell, one.name])).toEqual([['c1', 'new']]);
 });

@@ -11,7 +11,8 @@ export type Kind =
   | 'report'
   | 'snapshot'
   | 'verification'
-  | 'pipeline';
+  | 'pipeline'
+  | 'schedule';
 
 export interface IColumn {
   name: string;
@@ -56,11 +57,68 @@ export interface IRow {
   verified?: { ok: boolean; ref: string; at: number } | null;
   executed?: string;
   source?: string;
+  cell_id?: string;
+  coming?: number | null;
+  ticks?: ITick[];
+  given?: Record<string, string>;
+  retries?: number;
+  notify?: number;
+}
+
+/** One due run of a schedule, and what became of it. */
+export interface ITick {
+  tick: string;
+  due: number;
+  state: string;
+  attempt: number;
+  seconds: number | null;
+  run: string | null;
+  snapshot: string | null;
+  error: string | null;
+}
+
+export interface IParameter {
+  name: string;
+  type: string | null;
+  default: string;
+  value: string;
+}
+
+/** The form that schedules a notebook, as the server fills it in. */
+export interface IScheduleForm {
+  notebook: string;
+  name: string;
+  exists: boolean;
+  taken: string[];
+  tables: string[];
+  cron: string;
+  on: string;
+  tz: string;
+  catch_up: string;
+  retries: string;
+  backoff: string;
+  timeout: string;
+  max_running: string;
+  notify: string;
+  parameters: IParameter[];
+}
+
+/** A notebook to begin with. */
+export interface IStarter {
+  name: string;
+  title: string;
+  says: string;
+}
+
+export interface IScheduleCheck {
+  fields: Record<string, string>;
+  next: string[];
 }
 
 export interface IPage {
   rows: IRow[];
   next: string;
+  at_work?: boolean;
 }
 
 export interface INamed {

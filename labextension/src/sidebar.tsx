@@ -19,7 +19,7 @@ export class Sidebar extends ReactWidget {
     super();
     this.id = 'jupyter-mlp';
     this.title.icon = icon;
-    this.title.caption = 'Machine learning: data, runs, models, endpoints, snapshots';
+    this.title.caption = 'Machine learning: data, runs, models, endpoints, snapshots, schedules';
     this.addClass('jp-mlp-sidebar');
   }
 

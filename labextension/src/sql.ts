@@ -1,6 +1,9 @@
 /** SQL is shown as SQL in the cells whose first line is `%%mlp_data`; completion stays the kernel's. */
 import { Cell } from '@jupyterlab/cells';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
+import { Signal } from '@lumino/signaling';
+
+import { Choices } from './choices';
 
 const SQL = 'text/x-sql';
 
@@ -10,7 +13,7 @@ export function isSql(source: string): boolean {
 }
 
 /** Watch all notebooks, those that are opened later too. */
-export function highlight(tracker: INotebookTracker): void {
+export function highlight(tracker: INotebookTracker, choices: Choices): void {
   const watched = new WeakSet<Cell['model']>();
   const follow = (panel: NotebookPanel): void => {
     const look = (): void => {
@@ -20,9 +23,10 @@ export function highlight(tracker: INotebookTracker): void {
           continue;
         }
         watched.add(model);
+        model.sharedModel.disposed.connect(() => Signal.disconnectReceiver(model));
         let python = isSql(model.sharedModel.getSource()) ? '' : model.mimeType;
         const choose = (): void => {
-          const sql = isSql(model.sharedModel.getSource());
+          const sql = choices.current.sqlColours && isSql(model.sharedModel.getSource());
           if (sql && model.mimeType !== SQL) {
             python = model.mimeType;
             model.mimeType = SQL;
@@ -32,6 +36,7 @@ export function highlight(tracker: INotebookTracker): void {
         };
         model.contentChanged.connect(choose);
         model.mimeTypeChanged.connect(choose); // the kernel's language arrives after the cell
+        choices.changed.connect(choose, model); // let go with the cell
         choose();
       }
     };

@@ -13,6 +13,13 @@ export function ago(at: number, now = Date.now() / 1000): string {
   return unit ? `${Math.floor(seconds / unit[1])} ${unit[0]} ago` : 'now';
 }
 
+/** How long until a moment (seconds since 1970). */
+export function until(at: number, now = Date.now() / 1000): string {
+  const seconds = Math.max(0, at - now);
+  const unit = UNITS.find(([, length]) => seconds >= length);
+  return unit ? `in ${Math.floor(seconds / unit[1])} ${unit[0]}` : 'within a minute';
+}
+
 /** A number as a person reads it. */
 export function number(value: number): string {
   if (Number.isInteger(value)) {

@@ -2,7 +2,7 @@
 import { caretDownIcon, caretRightIcon, copyIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
-import { next } from '../cells';
+import { IWritten, next } from '../cells';
 import { useLab } from '../context';
 import { IRow } from '../model';
 import { ago, clip } from '../texts';
@@ -18,9 +18,15 @@ export interface IRowProps {
   state?: string;
   /** What stands before the title, such as a box to choose it by. */
   before?: React.ReactNode;
+  /** What stands where the age does. */
+  when?: string;
+  /** The cells that it offers to write; those of its kind when left out. */
+  written?: IWritten[];
+  /** Whether it has used and made anything: a schedule has not, its runs have. */
+  recorded?: boolean;
 }
 
-export function Row({ row, children, actions, state, before }: IRowProps): JSX.Element {
+export function Row({ row, children, actions, state, before, when, written = next(row), recorded = true }: IRowProps): JSX.Element {
   const [open, setOpen] = React.useState(false);
   const Caret = open ? caretDownIcon : caretRightIcon;
   const words = [row.title, row.detail, state].filter(Boolean).join(', ');
@@ -41,7 +47,7 @@ export function Row({ row, children, actions, state, before }: IRowProps): JSX.E
           <bdi className="jp-mlp-title">{clip(row.title)}</bdi>
           {state ? <State state={state} /> : null}
           <time className="jp-mlp-time" dateTime={new Date(row.at * 1000).toISOString()}>
-            {ago(row.at)}
+            {when ?? ago(row.at)}
           </time>
           {row.detail ? <bdi className="jp-mlp-detail">{clip(row.detail, 160)}</bdi> : null}
         </button>
@@ -58,12 +64,12 @@ export function Row({ row, children, actions, state, before }: IRowProps): JSX.E
           {row.error ? <p className="jp-mlp-error">{clip(row.error, 1000)}</p> : null}
           {children}
           <div className="jp-mlp-actions">
-            {next(row).map(one => (
+            {written.map(one => (
               <Insert key={one.label} label={one.label} cell={one.cell} />
             ))}
             {actions}
           </div>
-          <Lineage reference={row.ref} />
+          {recorded ? <Lineage reference={row.ref} /> : null}
         </div>
       ) : null}
     </li>

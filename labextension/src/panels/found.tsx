@@ -9,6 +9,7 @@ import { EndpointRow } from './endpoints';
 import { ModelRow } from './models';
 import { PipelineRow } from './pipelines';
 import { RunRow } from './runs';
+import { ScheduleRow } from './schedules';
 import { SnapshotRow } from './snapshots';
 
 const ROWS: Partial<Record<Kind, (props: { row: IRow }) => JSX.Element>> = {
@@ -18,7 +19,8 @@ const ROWS: Partial<Record<Kind, (props: { row: IRow }) => JSX.Element>> = {
   model: ModelRow,
   endpoint: EndpointRow,
   snapshot: SnapshotRow,
-  pipeline: PipelineRow
+  pipeline: PipelineRow,
+  schedule: ScheduleRow
 };
 const WAIT_MS = 200;
 

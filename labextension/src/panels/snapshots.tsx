@@ -23,16 +23,33 @@ export function SnapshotsPanel(): JSX.Element {
 export function SnapshotRow({ row }: { row: IRow }): JSX.Element {
   const lab = useLab();
   const verified = row.verified;
+  const [before, wait] = React.useState<string | null>(null); // the verification that was the newest when another was asked for
+  React.useEffect(() => {
+    if (before !== null && verified && verified.ref !== before) {
+      wait(null);
+      lab.openReport(verified.ref, `Verification of ${row.title}`);
+    }
+  }, [verified?.ref, before]);
+  const verify = (): void => {
+    wait(verified?.ref ?? '');
+    lab.insert(`%mlp_verify ${row.ref}`, true);
+  };
   return (
     <Row
       row={{ ...row, detail: `${row.name.slice(0, 8)}, ${row.detail ?? ''}` }}
       state={verified ? (verified.ok ? 'verified' : 'differs') : ''}
+      written={[]}
       actions={
-        verified ? (
-          <button className="jp-mlp-button" onClick={() => lab.openReport(verified.ref, `Verification of ${row.title}`)}>
-            Open the report
+        <React.Fragment>
+          <button className="jp-mlp-button" title={`Writes and runs the cell:\n%mlp_verify ${row.ref}\nand opens the report`} onClick={verify}>
+            Verify
           </button>
-        ) : null
+          {verified ? (
+            <button className="jp-mlp-button" onClick={() => lab.openReport(verified.ref, `Verification of ${row.title}`)}>
+              Open the report
+            </button>
+          ) : null}
+        </React.Fragment>
       }
     >
       {verified ? <Verdict reference={verified.ref} /> : <p className="jp-mlp-quiet">Not verified yet.</p>}

@@ -1,0 +1,69 @@
+"""What a front end shows of the name under the cursor (Shift-TAB, Contextual Help, `?`): tables and datasets, beside what Python knows."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from jupyter_mlp.core.entities import Activity
+from jupyter_mlp.core.errors import MLPError
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.frontends import sql_words
+from jupyter_mlp.store.workspace import Workspace
+
+_MOST = 60  # columns told
+
+
+def register(shell: Any) -> None:
+    """Let the shell tell of tables and datasets where it knows no Python object of the name; registering twice changes nothing."""
+    known_to_python = shell.object_inspect_mime
+    if getattr(known_to_python, "is_mlp", False):
+        return
+
+    def inspect(oname: str, *given: Any, **named: Any) -> Any:
+        try:
+            return known_to_python(oname, *given, **named)
+        except KeyError:
+            told = _told(oname)
+            if told is None:
+                raise
+            return told
+
+    inspect.is_mlp = True  # type: ignore[attr-defined]
+    shell.object_inspect_mime = inspect
+
+
+def _told(name: str) -> dict[str, str] | None:
+    from jupyter_mlp.store.workspace import current
+
+    try:
+        return told(current(), name)
+    except MLPError:
+        return None
+
+
+def told(workspace: Workspace, name: str) -> dict[str, str] | None:
+    """Return what is known of a table, a dataset or a namespace of tables, as text and as HTML; None where there is none of the name."""
+    found = sql_words.known(workspace, name)
+    text = _namespace(workspace, name) if found is None else _thing(workspace, name, *found)
+    return {"text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"} if text else None
+
+
+def _namespace(workspace: Workspace, name: str) -> str:
+    """The tables of `lake`: front ends ask for the part of `lake.flights` that the cursor is on."""
+    tables = [one for one in sql_words.newest(workspace, "table") if one.startswith(f"{name}.")]
+    return "\n".join([f"{len(tables)} tables of {name}", "", *tables[:_MOST]]) if tables else ""
+
+
+def _thing(workspace: Workspace, name: str, ref: Ref, activity: Activity) -> str:
+    columns = sql_words.columns(workspace, name)
+    rows = activity.facts.get("dataset", {}).get("rows") if ref.kind == "dataset" else activity.facts.get("rows")
+    size = f"{rows:,} rows x {len(columns)} columns" if isinstance(rows, int) else f"{len(columns)} columns"
+    lines = [ref.short, f"{size}, made by {activity.user} ({activity.kind})", ""]
+    width = max((len(column) for column, _ in columns), default=0)
+    lines += [f"{column:<{width}}  {kind}" for column, kind in columns[:_MOST]]
+    if len(columns) > _MOST:
+        lines.append(f"and {len(columns) - _MOST} more")
+    if sql := str(activity.parameters.get("sql", ""))[:2_000]:
+        lines += ["", sql]
+    return "\n".join(lines)

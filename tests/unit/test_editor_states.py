@@ -1,0 +1,34 @@
+"""The marks of a notebook that is open: asked between two cells, with what stands in the editor, saved or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jupyter_mlp.frontends import marks
+
+
+def _states(notebook: Any, *cells: tuple[str, str]) -> dict[str, str]:
+    asked = {"cells": [{"id": cell, "source": source, "tags": []} for cell, source in cells]}
+    found = marks.states(notebook.shell, asked)["cells"]
+    return {cell: f"{one['state']}: {one['reason']}".rstrip(": ") for cell, one in found.items()}
+
+
+def test_marks_follow_what_ran_and_what_stands_there(notebook: Any) -> None:
+    def run(cell: str, source: str) -> None:
+        notebook.shell.run_cell(source, store_history=True, cell_id=cell)
+
+    one, two, three = ("a", "x = 1"), ("b", "y = x + 1"), ("c", "print(y)")
+    run(*one)
+    run(*two)
+    assert _states(notebook, one, two, three) == {"a": "valid", "b": "valid", "c": "unknown: it has not run"}
+    assert _states(notebook, ("a", "x = 2"), two)["a"] == "stale: its source was edited after it ran"
+    run("a", "x = 2")
+    assert _states(notebook, ("a", "x = 2"), two)["b"].startswith("stale: x was made anew by cell 1")
+    run(*two)
+    assert _states(notebook, ("a", "x = 2"), two) == {"a": "valid", "b": "valid"}
+    # the cell is moved above what it reads
+    assert _states(notebook, two, ("a", "x = 2"))["b"] == "out of order: it read x from cell 2, which stands below it"
+    run("d", "1 / 0")
+    assert _states(notebook, ("d", "1 / 0"))["d"] == "unknown: it failed: ZeroDivisionError: division by zero"
+    notebook.cell("%mlp_status")
+    assert "e" not in _states(notebook, ("e", "%mlp_status"), ("f", ""))
