@@ -27,8 +27,8 @@ def crossed(value: Any, folder: Path) -> Any:
     "value",
     [
         None, True, 2**80, 0.1, -0.0, math.inf, "ä\ud800", b"\0", 1j, (1, [2, {3: {"a": {4}}}]), frozenset({1}), range(1, 9, 2),
-        NOW, NOW.date(), NOW.replace(tzinfo=None), datetime.timedelta(1, 2, 3), decimal.Decimal("1.10"), Path("a/b"), np.float32(0.1), math.sqrt,
-        np.datetime64("2026-11-26"), math,
+        NOW, NOW.date(), NOW.replace(tzinfo=None), datetime.timedelta(1, 2, 3), decimal.Decimal("1.10"), Path("a/b"),
+        np.float32(0.1), math.sqrt, np.datetime64("2026-11-26"), math,
     ],
 )  # fmt: skip
 def test_plain_values_come_back(tmp_path: Path, value: Any) -> None:
