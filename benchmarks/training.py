@@ -40,6 +40,8 @@ class Net(L.LightningModule):
         self.marks.append(time.time())
 
     def on_train_end(self):
+        if not self.trainer.is_global_zero:
+            return
         with open(os.environ["MLP_BENCH_MARKS"], "w") as file:
             json.dump(self.marks, file)
 
@@ -79,11 +81,36 @@ with open(os.environ["MLP_BENCH_MARKS"], "w") as file:
     json.dump(marks, file)
 """
 )
+PLAIN_DDP = (
+    "import json, os, time, torch\nfrom torch import nn\nimport torch.distributed as dist\n"
+    + PLAIN
+    + """
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.set_num_threads(max(1, os.cpu_count() // dist.get_world_size()))
+net = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 1))
+model = nn.parallel.DistributedDataParallel(net)
+optimizer, marks = torch.optim.SGD(model.parameters(), 0.01), []
+for a, b in batches:
+    a, b = a.chunk(2)[rank], b.chunk(2)[rank]
+    optimizer.zero_grad()
+    nn.functional.mse_loss(model(a).squeeze(-1), b).backward()
+    optimizer.step()
+    marks.append(time.time())
+if rank == 0:
+    with open(os.environ["MLP_BENCH_MARKS"], "w") as file:
+        json.dump(marks, file)
+dist.destroy_process_group()
+"""
+)
 
 
 @contextmanager
 def opened() -> Iterator[Mapping[str, Any]]:
-    """Give {"ours", "lightning", "torch"}: each trains once and returns (begun, times at which the steps ended)."""
+    """Give {"ours", "two", "lightning", "torch", "torchrun"}: each trains once, "two" and "torchrun" with two processes.
+
+    Each returns when it began and the times at which the steps ended.
+    """
     import numpy as np
     import pyarrow as pa
 
@@ -104,20 +131,27 @@ def opened() -> Iterator[Mapping[str, Any]]:
         model.write_text(MODEL)
         file = datasets.load(workspace, "rows").files[0]
 
-        def ours() -> tuple[float, list[float]]:
+        def ours(gpus: int = 1) -> tuple[float, list[float]]:
             begun = time.time()
-            mlp.train(f"{model}:Net", data="rows", target="label", max_epochs=1, batch_size=BATCH, fresh=True)
+            mlp.train(f"{model}:Net", data="rows", target="label", max_epochs=1, batch_size=BATCH, fresh=True, gpus=gpus)
             return begun, json.loads(marks.read_text())
 
-        def script(code: str) -> tuple[float, list[float]]:
+        def script(code: str, *launcher: str) -> tuple[float, list[float]]:
             path = Path(folder, "script.py")
             path.write_text(code)
             begun = time.time()
-            subprocess.run([sys.executable, str(path), file], check=True, capture_output=True, cwd=folder)
+            subprocess.run([sys.executable, *launcher, str(path), file], check=True, capture_output=True, cwd=folder)
             return begun, json.loads(marks.read_text())
 
         ours()  # the recipe is fitted once for a dataset version
-        yield {"ours": ours, "lightning": lambda: script(MODEL + PLAIN_LIGHTNING), "torch": lambda: script(PLAIN_TORCH)}
+        torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+        yield {
+            "ours": ours,
+            "two": lambda: ours(2),
+            "lightning": lambda: script(MODEL + PLAIN_LIGHTNING),
+            "torch": lambda: script(PLAIN_TORCH),
+            "torchrun": lambda: script(PLAIN_DDP, *torchrun),
+        }
 
 
 def first_s(told: tuple[float, list[float]]) -> float:

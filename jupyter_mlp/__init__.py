@@ -29,6 +29,7 @@ _WHERE = {
     "run": "training",
     "runs": "comparison",
     "evaluate": "evaluation",
+    "explain": "explanation",
     "deploy": "deployment",
     "endpoint": "deployment",
     "predict": "prediction",
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from jupyter_mlp.downstream import impact as impact
     from jupyter_mlp.evaluation import evaluate as evaluate
     from jupyter_mlp.experiments import outcomes as outcomes
+    from jupyter_mlp.explanation import explain as explain
     from jupyter_mlp.housekeeping import compact as compact
     from jupyter_mlp.housekeeping import forget as forget
     from jupyter_mlp.housekeeping import gc as gc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,14 +13,17 @@ from typing import Any
 from jupyter_mlp.core import ramps
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
-from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
+from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError, StorageError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.serving import control, routing
+from jupyter_mlp.serving import control, lookups, routing
 from jupyter_mlp.serving.routing import Variant
-from jupyter_mlp.store import deployments, modes, registry
+from jupyter_mlp.store import datasets, deployments, modes, registry
 from jupyter_mlp.store.activities import Draft
+from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.workspace import Workspace, current
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
@@ -121,6 +125,9 @@ def deploy(
     ramp: str | None = None,
     every: str = "10m",
     port: int | None = None,
+    serve_from: str | None = None,
+    data: str | DatasetVersion | None = None,
+    key: str | None = None,
 ) -> Deployment:
     """Serve a model at the endpoint `to` and return the deployment; on a running endpoint this is a hot swap.
 
@@ -132,6 +139,9 @@ def deploy(
         ramp: percentages that the traffic grows by, like "10,50,100"; the endpoint moves on by itself, and back if the model fails.
         every: time between the steps of the ramp, like 30s, 10m, 2h.
         port: where a new endpoint listens; a free one when left out.
+        serve_from: "store" publishes predictions of this model by key into the online store of the settings, so that the endpoint
+            answers `{"keys": [...]}` as well; until the model is swapped out.
+        data, key: the dataset of predictions for it, and the column that names them.
 
     Raises:
         ConflictError: the name or the port is taken.
@@ -146,6 +156,8 @@ def deploy(
     found = registry.load(workspace, model)
     registry.recipe_of(found.card_data)  # what has none is refused here, before a process is started for it
     parameters = {"model": model, "to": to, "traffic": traffic, "shadow": shadow, "ramp": ramp, "every": every, "port": port}
+    parameters |= {"serve_from": serve_from, "data": str(data) if data is not None else None, "key": key} if serve_from else {}
+    _asked_of_store(serve_from, data, key)
     if ramp is not None and (traffic is not None or shadow):
         raise InvalidInputError("A ramp says itself how much traffic the model gets.", "Leave out --traffic and --shadow.")
     steps, every_s = ramps.steps(ramp) if ramp is not None else (), ramps.seconds(every)
@@ -155,7 +167,16 @@ def deploy(
         variants = routing.with_model(before, found.uuid, steps[0] if steps else traffic, shadow)
         plan = _ramp(found.uuid, before, steps, every_s)
         port = None if modes.verifying() else port  # the endpoint that is verified may hold it
-        return _bring(workspace, folder, draft, variants, port, _newest_deploy(workspace, to), plan)
+        store = _kept(folder.wanted().get("store"), variants)
+        if data is not None and key is not None:
+            predictions = datasets.load(workspace, data if isinstance(data, str) else data.ref)
+            draft.used.append(predictions.reference)
+            store = lookups.publish(workspace.root, to, predictions, key, found.uuid)
+        try:
+            return _bring(workspace, folder, draft, variants, port, _newest_deploy(workspace, to), plan, store)
+        except BaseException:
+            _forget_keys(workspace, store, folder.wanted().get("store"))
+            raise
 
 
 def endpoint(name: str) -> Deployment:
@@ -180,6 +201,7 @@ def _bring(
     port: int | None,
     before: Activity | None,
     ramp: Mapping[str, Any] | None = None,
+    store: Mapping[str, Any] | None = None,
 ) -> Deployment:
     """Make the host serve `variants`, put everything back if it cannot, and complete the record."""
     begun = time.perf_counter()
@@ -194,6 +216,8 @@ def _bring(
         "workspace": str(workspace.root),
         "user": getpass.getuser(),
         "ramp": ramp,
+        "open_pages": _open_pages(workspace),
+        "store": store,
     }
     folder.token()
     folder.want(state)
@@ -207,11 +231,45 @@ def _bring(
         control.undo(folder, old, state, fresh)
         kept = "Nothing is served." if fresh else "What was served before still is."
         raise JobError(f"The endpoint {folder.name} refuses this deploy: {error}", f"{kept} Details: {folder.log}")
+    _forget_keys(workspace, old.get("store"), store)
     ref = Ref("endpoint", folder.name, draft.activity.id)
     draft.made.append(ref)
-    draft.facts.update(variants=state["variants"], port=folder.port, generation=generation, before=before.id if before else None)
+    facts = {"variants": state["variants"], "port": folder.port, "generation": generation, "before": before.id if before else None}
+    draft.facts.update(facts, **({"store": store} if store else {}))
     assert folder.port is not None
     return Deployment(folder.name, ref, variants, folder.port, workspace, time.perf_counter() - begun)
+
+
+def _forget_keys(workspace: Workspace, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
+    """Take out of the store what this endpoint does not serve any more; a rollback publishes it again from its dataset."""
+    if old and (not new or new["space"] != old["space"]):
+        try:
+            lookups.drop(workspace.root, old)
+        except StorageError as error:
+            _log.warning("what was published before stays in the store: %s", error.message)
+
+
+def _asked_of_store(serve_from: str | None, data: Any, key: str | None) -> None:
+    if serve_from is None and data is None and key is None:
+        return
+    if serve_from != "store":
+        raise InvalidInputError(f"serve_from is {serve_from!r}; an endpoint can serve from a store.", "Write --serve-from store.")
+    if data is None or key is None:
+        raise InvalidInputError("Which predictions, and by which column?", "Write --serve-from store --data PREDICTIONS --key COLUMN.")
+
+
+def _kept(store: Mapping[str, Any] | None, variants: Sequence[Variant]) -> Mapping[str, Any] | None:
+    """What is published by key stays as long as the model that predicted it is served."""
+    return store if store and any(variant.model == store["model"] for variant in variants) else None
+
+
+def _open_pages(workspace: Workspace) -> list[str]:
+    """What the settings open to those without a token."""
+    names = [name.strip() for name in workspace.settings.open_pages.split(",") if name.strip()]
+    for name in names:
+        if name not in ("metrics", "openapi"):
+            raise InvalidInputError(f"The setting open_pages names {name!r}, which is no page.", 'Write open_pages = "metrics,openapi".')
+    return names
 
 
 def _ramp(model: str, before: Sequence[Variant], steps: Sequence[int], every_s: float) -> dict[str, Any] | None:
@@ -231,7 +289,11 @@ def _rollback(workspace: Workspace, name: str) -> Deployment:
     variants = routing.read(before.facts["variants"])
     with _recording(workspace, folder, [variant.model for variant in variants], {"to": name, "rollback": made.id}) as draft:
         earlier = workspace.activities.get(before.facts["before"]) if before.facts.get("before") else None
-        return _bring(workspace, folder, draft, variants, None, earlier)
+        store = _kept(before.facts.get("store"), variants)
+        if store:  # it may be gone from the store since
+            predictions = datasets.load(workspace, store["data"])
+            store = lookups.publish(workspace.root, name, predictions, store["key"], store["model"])
+        return _bring(workspace, folder, draft, variants, None, earlier, store=store)
 
 
 @contextmanager

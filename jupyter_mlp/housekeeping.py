@@ -262,7 +262,7 @@ def _exact(workspace: Workspace, ref: Ref) -> Ref:
     table = workspace.lake.open(ref.name) if ref.kind == "table" else None
     if table is not None and str(ref.version).isdigit() and table.snapshot_by_id(int(str(ref.version))) is not None:
         return ref  # one that others wrote has no record here
-    if ref.kind in ("model", "snapshot", "evaluation", "report", "verification", "pipeline", "pin") and ref.version is None:
+    if ref.kind in ("model", "snapshot", "evaluation", "explanation", "report", "verification", "pipeline", "pin") and ref.version is None:
         starting = [name for name in workspace.activities.names(ref.kind) if name.startswith(ref.name)] if len(ref.name) >= 4 else []
         ref = Ref(ref.kind, starting[0]) if len(starting) == 1 else ref
     return workspace.activities.resolve(ref)

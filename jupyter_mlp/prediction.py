@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.cards import Card, Shown, Table
-from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
+from jupyter_mlp.core.errors import InvalidInputError, JobError, NotFoundError, nearest, storage_error
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.serving import experiment_tables
+from jupyter_mlp.serving import experiment_tables, scoring
 from jupyter_mlp.store import datasets, deployments, modes, registry
 from jupyter_mlp.store.activities import Draft
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.workspace import Workspace, current
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from jupyter_mlp.serving.predictor import Prediction
 
-    from jupyter_mlp.serving.predictor import Prediction, Predictor
-
+HERE_ROWS = 1_000_000  # up to so many rows are scored in this process, in less time than Spark needs to start
 _SHOWN = 8
-_COLUMN = "prediction"
+_COLUMN = scoring.PREDICTION
+_ATTEMPTS = 3
+
+Progress = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,16 +87,31 @@ class Answers(Shown):
         return Card(f"{len(self.predictions):,} predictions by {self.reference.short}", facts, [Table([_COLUMN, *names], cells, caption)])
 
 
-def predict(target: str, *, data: Any, into: str | None = None) -> DatasetVersion | Answers:
+def predict(
+    target: str,
+    *,
+    data: Any,
+    into: str | None = None,
+    keep: str | Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> DatasetVersion | Answers:
     """Let a model score a dataset version, or an endpoint answer rows.
 
     A dataset scored by a model becomes a dataset version: its columns and `prediction`, named `into` or
-    `<data>_predictions`; asked again on the same versions it is answered from the record. Everything else gives answers.
+    `<data>_predictions`; asked again on the same versions it is answered from the record. A large one is a Spark job: its
+    tasks read, predict and write the rows split by split, and the version is committed when all are there, or not at all.
+    Everything else gives answers.
 
     Args:
         target: `model:<uuid>`, `run:<id>`, a model's name, or `endpoint:<name>`.
         data: a dataset version, a list of dictionaries or a pandas DataFrame.
         into: name of the dataset version to publish.
+        keep: of a scored dataset, the columns to keep beside the prediction, as "id,carrier" or a list; all when left out.
+        progress: called with tasks done, tasks in all and bytes read.
+
+    Raises:
+        NotFoundError: the model, the dataset, the endpoint or a column is unknown.
+        JobError: Spark failed three times, or the endpoint does; no version was made.
 
     Example:
         >>> mlp.predict("endpoint:delays", data=[{"dep_delay": 4.0, "carrier": "UA"}]).predictions
@@ -106,8 +125,16 @@ def predict(target: str, *, data: Any, into: str | None = None) -> DatasetVersio
         return _by_endpoint(workspace, target, source, into)
     model = registry.load(workspace, target)
     if source.dataset is not None:
-        return _score(workspace, model, source.dataset, into or f"{source.dataset.reference.name}_predictions", target)
+        name = into or f"{source.dataset.reference.name}_predictions"
+        return _score(workspace, model, source.dataset, name, target, _listed(keep), progress)
     return _by_model(workspace, model, source, into)
+
+
+def _listed(keep: str | Sequence[str] | None) -> list[str] | None:
+    """Read "id,carrier"; an empty text keeps nothing."""
+    if keep is None:
+        return None
+    return [name.strip() for name in keep.split(",") if name.strip()] if isinstance(keep, str) else list(keep)
 
 
 @dataclass(frozen=True)
@@ -147,69 +174,94 @@ class _Source:
             yield from batch.to_pylist()
 
 
-def _score(workspace: Workspace, model: Any, dataset: DatasetVersion, name: str, asked: str) -> DatasetVersion:
-    """Score a dataset version batch by batch and publish the result; memory stays flat."""
-    from jupyter_mlp.serving.predictor import Predictor
-
+def _score(
+    workspace: Workspace, model: Any, dataset: DatasetVersion, name: str, asked: str, keep: Sequence[str] | None, progress: Progress | None
+) -> DatasetVersion:
+    """Score a dataset version split by split and publish the result as one version; memory stays flat."""
     begun = time.perf_counter()
     activities = workspace.activities
-    key = digest("predict", 2, f"model:{model.uuid}", dataset.ref, name)
+    key = digest("predict", 3, f"model:{model.uuid}", dataset.ref, name, keep)
     known = activities.find(key) if modes.reuses() else None
     if known is not None:
         made = next(ref for ref in known.made if ref.kind == "dataset")
         again = activities.again(known)
         return replace(datasets.of_activity(workspace, again, made), reused=True, seconds=time.perf_counter() - begun)
     used = [Ref("model", model.uuid), dataset.reference]
-    parameters = {"target": asked, "data": dataset.ref, "into": name}
+    parameters = {"target": asked, "data": dataset.ref, "into": name, "keep": keep}
     with activities.recording("predict", name=name, key=key, used=used, parameters=parameters) as draft:
-        _has_columns(model, dataset)
-        predictor = Predictor.load(model.folder)
-        try:
-            ref = datasets.publish(workspace, draft, name, lambda folder: _write(predictor, dataset, folder), key)
-        finally:
-            predictor.close()
+        _has_columns(model, dataset, keep)
+        todo = scoring.splits(dataset.files)
+        if not todo:
+            raise InvalidInputError(f"{dataset.reference.short} has no rows to predict for.", "Check the query.")
+        by = "here" if dataset.rows <= HERE_ROWS else "spark"
+        draft.facts["scored"] = {"by": by, "splits": len(todo)}
+
+        def write(folder: Path) -> list[str]:
+            _fill(model.folder, todo, keep, folder, None if by == "here" else workspace.engine, progress)
+            return []
+
+        ref = datasets.publish(workspace, draft, name, write, key)
     return replace(datasets.of_activity(workspace, draft.activity, ref), seconds=time.perf_counter() - begun)
 
 
-def _write(predictor: Predictor, dataset: DatasetVersion, folder: Path) -> list[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _fill(
+    model: Path, todo: Sequence[scoring.Split], keep: Sequence[str] | None, folder: Path, engine: Any, progress: Progress | None
+) -> None:
+    """Make a folder with the predictions of all splits, in this process or by an engine; where that fails, there is none."""
+    whole = False
+    try:
+        _make(folder)
+        if engine is None:
+            _here(model, todo, keep, folder)
+        else:
+            _by(engine, model, todo, keep, folder, progress)
+        whole = True
+    finally:
+        if not whole:
+            shutil.rmtree(folder, ignore_errors=True)
 
-    from jupyter_mlp.core.errors import storage_error
-    from jupyter_mlp.store.storable import storable
 
-    writer = None
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, mode=0o700)
-        for batch in dataset.batches():
-            table = _with_answers(pa.Table.from_batches([batch]), predictor)
-            table = table.cast(storable(table.schema))
-            writer = writer or pq.ParquetWriter(folder / "part-0.parquet", table.schema, compression="zstd")
-            writer.write_table(table)
-        if writer is None:
-            raise InvalidInputError(f"{dataset.reference.short} has no rows to predict for.", "Check the query.")
     except OSError as error:
         raise storage_error(error, "writing the predictions") from error
+
+
+def _here(model: Path, todo: Sequence[scoring.Split], keep: Sequence[str] | None, folder: Path) -> None:
+    from jupyter_mlp.serving.predictor import Predictor
+
+    predictor = Predictor.load(model)
+    try:
+        for split in todo:
+            scoring.write(predictor, split, keep, folder)
     finally:
-        if writer is not None:
-            writer.close()
-    return []
+        predictor.close()
 
 
-def _with_answers(table: pa.Table, predictor: Predictor) -> pa.Table:
-    import pyarrow as pa
+def _by(
+    engine: Any, model: Path, todo: Sequence[scoring.Split], keep: Sequence[str] | None, folder: Path, progress: Progress | None
+) -> None:
+    """Let Spark share the splits out; those whose task was killed are shared out again."""
+    left = list(todo)
+    for attempt in range(_ATTEMPTS):
+        try:
+            engine.each(len(left), partial(scoring.score, model, left, keep, folder), progress)
+        except JobError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+        left = scoring.missing(left, folder)
+        if not left:
+            scoring.tidy(folder)
+            return
+    raise JobError(f"{len(left)} of {len(todo)} parts were not predicted.", "Run it again; mlp doctor shows how Spark is.")
 
-    found = predictor.predict_columns({name: table.column(name) for name in predictor.recipe.columns})
-    kept = table.drop_columns([name for name in (_COLUMN, "probability") if name in table.column_names])
-    if found.probabilities is not None:
-        # The chance of the second of two classes, else of the class that was said.
-        chance = found.probabilities if found.probabilities.ndim == 1 else found.probabilities.max(axis=1)
-        kept = kept.add_column(0, "probability", pa.array(chance))
-    return kept.add_column(0, _COLUMN, pa.array(found.values))
 
-
-def _has_columns(model: Any, dataset: DatasetVersion) -> None:
+def _has_columns(model: Any, dataset: DatasetVersion, keep: Sequence[str] | None) -> None:
     names = dataset.schema.names
+    for column in keep or ():
+        if column not in names:
+            raise NotFoundError(f"{dataset.reference.short} has no column {column} to keep.", nearest(column, names))
     for column in model.recipe.columns:
         if column not in names:
             raise NotFoundError(f"{dataset.reference.short} has no column {column}, which {model.name} reads.", nearest(column, names))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import registry
+from jupyter_mlp.core.values import json_ready
+from jupyter_mlp.store import datasets, registry
 from jupyter_mlp.store.workspace import Workspace
 
 
@@ -77,6 +80,36 @@ def make_model(
     with workspace.activities.recording("train", name=name) as draft:
         draft.made.append(Ref("model", uuid))
     return uuid
+
+
+def register_module(
+    workspace: Workspace, table: pa.Table, module_of: Callable[[Recipe], Any], task: str = "regression", name: str = "Net"
+) -> str:
+    """Register the torch module that `module_of` makes for the default recipe of a table with a column `target`; return its UUID."""
+    import torch
+
+    from jupyter_mlp.backends import onnx
+
+    recipe = Recipe.infer(table.schema, "target", task).fit(table.to_batches())
+    with tempfile.TemporaryDirectory() as folder:
+        export = onnx.export(module_of(recipe).eval(), torch.zeros(4, recipe.width), Path(folder, "model.onnx"))
+        assert export["kind"] == "onnx", export
+        card = {
+            "name": name, "run": "run:test", "task": task, "target": "target", "classes": list(recipe.classes) if recipe.classes else None,
+            "recipe": json.loads(json.dumps(recipe.to_dict())), "metrics": {}, "data": "dataset:rows@1", "export": export,
+            "signature": {"inputs": [{"name": f.name, "type": str(f.type), "nullable": True} for f in table.schema if f.name != "target"]},
+            "example": {key: json_ready(value) for key, value in table.slice(1, 1).to_pylist()[0].items() if key != "target"},
+        }  # fmt: skip
+        uuid = registry.register(workspace, Path(folder), card)
+    with workspace.activities.recording("train", name=name) as draft:
+        draft.made.append(Ref("model", uuid))
+    return uuid
+
+
+def publish(workspace: Workspace, name: str, table: pa.Table) -> str:
+    """Publish a table as a dataset version and return its reference."""
+    with workspace.activities.recording("query", name=name) as draft:
+        return str(datasets.publish_table(workspace, draft, name, table))
 
 
 ODD = """

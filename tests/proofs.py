@@ -23,6 +23,8 @@ PROOFS = {
     "gang": "proof_gang.py",  # 32 real ranks at once on a real Slurm and on a real Ray, and a 33rd refused
     "ray": "proof_ray.py",  # the launchers' suite on a real Ray cluster
     "verdicts": "proof_verdicts.py",  # simulated streams of two models, looked at after every batch
+    "explanations": "proof_explanations.py",  # sentences about models whose truth is known, and what the model says to each
+    "requests": "proof_requests.py",  # 10,000 generated requests to an endpoint: none fails it, every refusal names the field
     "swaps": "proof_swaps.py",  # good and bad models are deployed under an open load; the serving process is killed
     "ticks": "proof_ticks.py",  # schedulers are killed at random; clocks jump, summer time begins
 }

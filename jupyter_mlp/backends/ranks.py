@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jupyter_mlp.backends import warm
 from jupyter_mlp.backends.attempting import Ending, verdict, who
 from jupyter_mlp.store.attempts import log_of
 from jupyter_mlp.store.jobs import RunFolder
@@ -36,7 +37,7 @@ class Ranks:
     def __init__(self, run: RunFolder, world: int) -> None:
         self._run, self._world = run, world
         self._lease = Lease(run.path / "ranks.lock")
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._children: list[subprocess.Popen[bytes] | warm.Child] = []
         self._first: list[int] = []
         self._ooms = 0
         self.attempt = 0
@@ -102,15 +103,16 @@ class Ranks:
         first = self._first or list(words)  # who ended before the others were ended for it
         return verdict(self._run, words, first, self._killed)
 
-    def _spawn(self, rank: int, held: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, rank: int, held: int, told: Mapping[str, str]) -> subprocess.Popen[bytes] | warm.Child:
         log = os.open(log_of(self._run.path, rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        environment = {**os.environ, **told}
         try:
-            return subprocess.Popen(
+            return warm.fork(self._run.path, environment, log, held) or subprocess.Popen(
                 [sys.executable, "-m", "jupyter_mlp.backends.worker", str(self._run.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **environment},
+                env=environment,
                 cwd=self._run.path,
                 start_new_session=True,  # its own children can be ended with it, and nobody else
                 pass_fds=(held,),
@@ -163,6 +165,8 @@ class Ranks:
         status = self._children[rank].poll() if self._children else None
         if status is None:
             return f"{name} was killed while no supervisor watched it."
+        if status == warm.UNKNOWN:
+            return f"{name} ended without a word."
         if status >= 0:
             return f"{name} ended with status {status} without a word."
         sent = signal.Signals(-status).name

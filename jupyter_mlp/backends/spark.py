@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from jupyter_mlp.backends import java
-from jupyter_mlp.backends.spark_errors import first_line, refusal
+from jupyter_mlp.backends.spark_errors import first_line, refusal, task_failure
 from jupyter_mlp.backends.spark_server import runtime_folder, start_local, touch
 from jupyter_mlp.backends.spark_types import storable
 from jupyter_mlp.core.config import Settings
@@ -179,6 +179,21 @@ class SparkEngine:
                 spark_recipe.apply(self._frame(files, schema), recipe).write.parquet(folder.as_uri())
             except Exception as error:
                 raise refusal(error) from error
+
+    def each(self, count: int, work: Callable[[int], None], progress: Progress | None = None) -> None:
+        """Let the executors call `work` with every number below `count`, each in a task of its own.
+
+        Raises:
+            InvalidInputError: `work` raised something; its message.
+            JobError: a task's process was lost. Other tasks may have done their work.
+        """
+        from jupyter_mlp.backends import spark_tasks
+
+        with self._interruptible(progress):
+            try:
+                spark_tasks.each(self.session, count, work)
+            except Exception as error:
+                raise task_failure(error) from error
 
     def analyse(self, sql: str, parameters: Mapping[str, Any]) -> None:
         """Let Spark look at a query without running it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.errors import InvalidInputError, JobError
 
 
 def refusal(error: Exception, sql: str = "") -> Exception:
@@ -30,6 +30,23 @@ def _position(error: Any, sql: str) -> tuple[int, int] | None:
     found = re.search(r"\(?line (\d+),? (pos|position) (\d+)\)?", str(error))
     # Spark counts columns from 0 when it says "pos" and from 1 when it says "position".
     return (int(found[1]), int(found[3]) + (found[2] == "pos")) if found else None
+
+
+def task_failure(error: Exception) -> Exception:
+    """Return what failed in a Python task: an exception of the code as InvalidInputError, a task that was lost as JobError."""
+    from pyspark.errors import PySparkException
+
+    if not isinstance(error, PySparkException):
+        return error
+    lines = [line.strip() for line in str(error).splitlines()]
+    raised = [place for place, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit): ", line)]
+    if "Traceback (most recent call last):" in str(error) and raised:
+        said, hint = lines[raised[-1]].split(": ", 1)[1], "".join(lines[raised[-1] + 1 : raised[-1] + 2])
+        return InvalidInputError(said, "" if hint.startswith("SQLSTATE") else hint)
+    lost = re.search(r"SparkException: (.*?)\.( |$)", str(error))
+    return JobError(
+        f"A task of Spark was lost: {lost[1] if lost else first_line(error)[:300]}.", "Run it again; mlp doctor shows how Spark is."
+    )
 
 
 def first_line(error: Exception) -> str:

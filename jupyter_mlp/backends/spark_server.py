@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from jupyter_mlp.backends import java
 from jupyter_mlp.core.config import Settings
 from jupyter_mlp.core.errors import JobError
 from jupyter_mlp.core.identity import digest
+from jupyter_mlp.store import runtime as runtimes
 from jupyter_mlp.store.processes import spawn
 
 _starting = threading.Lock()
@@ -79,13 +79,7 @@ def runtime_folder() -> Path:
     import pyspark
 
     environment = digest(sys.prefix, sys.version_info[:2], pyspark.__version__)[:12]
-    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"jupyter-mlp-{os.getuid()}" / f"spark-{environment}"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    owner = folder.parent.stat()
-    if owner.st_uid != os.getuid():
-        raise JobError(f"{folder.parent} belongs to another user.", "Set XDG_RUNTIME_DIR to a folder of your own.")
-    os.chmod(folder.parent, 0o700)
-    return folder
+    return runtimes.folder(f"spark-{environment}")
 
 
 def touch(runtime: Path) -> None:

@@ -16,6 +16,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
+from jupyter_mlp.backends import warm
 from jupyter_mlp.backends.attempting import Ending, Gang, Room
 from jupyter_mlp.backends.local import ALL_GPUS, gpu_count, visible_gpus
 from jupyter_mlp.backends.ranks import Ranks
@@ -43,6 +44,7 @@ def main(folder: Path, root: Path, lease: int) -> int:
         queue = Queue(workspace, run, workspace.settings.processes or devices, devices)
         oversee(run, Supervisor(run, workspace, Ranks(run, int(spec["gpus"])), queue))
     jobs.fold(workspace, folder.name)
+    warm.keep(workspace.settings.idle_stop_s)
     return 0
 
 

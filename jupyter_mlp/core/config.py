@@ -4,10 +4,13 @@ The file is `mlp.toml` in the workspace folder, or the one named by MLP_CONFIG:
 
     database = "postgresql://ann@host/mlp"      # records and lake catalog of a team; default: SQLite files in the workspace
     spark = "local[2]"                          # or "sc://host:15002"
-    idle_stop_s = 1800                          # the warm local Spark server stops after this time without a query
+    idle_stop_s = 1800                          # the warm local Spark server, and the warm parent of trainings, stop after
+                                                # this time without work; 0: no warm parent
     keep_days = 90                              # mlp gc releases unused versions that are older; 0 (default): never
     keep_gb = 500                               # ... and the oldest unused ones above this size of the lake; 0: any size
     gc_grace_s = 3600                           # files younger than this are left alone: somebody may be writing them
+    store = "redis://host:6379/0"               # of predictions by key (--serve-from store); default: a SQLite file in the workspace
+    open_pages = "metrics,openapi"              # what an endpoint shows without its token, from its next deploy on; default: nothing
 
     [cluster.lab]                               # %mlp_train ... --cluster lab; keys: core/clusters.py, docs/clusters.md
     kind = "slurm"                              # or "ray", address = "http://head:8265"
@@ -46,6 +49,8 @@ class Settings:
     gc_grace_s: float = 3600.0
     smtp: str = field(default="", repr=False)  # of mails about schedules; it may hold a password
     smtp_from: str = ""
+    store: str = field(default="", repr=False)  # of predictions by key; it may hold a password
+    open_pages: str = ""  # of endpoints, that need no token, apart by commas: metrics, openapi
     secret_keys: str = ""  # names of more variables whose values no snapshot may show, apart by commas
     processes: int = 0  # of training, at the same time on this machine; 0: one a GPU, or one a core
     cluster: Mapping[str, Cluster] = field(default_factory=dict)

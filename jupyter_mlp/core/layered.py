@@ -14,6 +14,7 @@ _COLOURS = {
     "run": "#b07c1f",
     "model": "#b0561f",
     "evaluation": "#8a5aa8",
+    "explanation": "#8a5aa8",
     "endpoint": "#a83a55",
     "report": "#8a5aa8",
     "snapshot": "#55606b",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,4 +41,30 @@ class Launcher(Protocol):
 
     def cancel(self, handle: Mapping[str, Any]) -> None:
         """End the job, which knows of the wish from its run folder; it is recorded as cancelled when this returns."""
+        ...
+
+
+class OnlineStore(Protocol):
+    """Keeps values by key, in spaces that are replaced as a whole. Whatever asks it raises StorageError when it does not answer."""
+
+    quick: bool  # answers from this machine: it may be asked in the event loop
+
+    def __init__(self, address: str) -> None:
+        """Connect."""
+        ...
+
+    def publish(self, space: str, rows: Iterable[tuple[str, bytes]]) -> None:
+        """Replace a space by rows with different keys and no empty value: readers see all of them or none."""
+        ...
+
+    def get(self, space: str, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the values of some keys, in their order, None where there is none."""
+        ...
+
+    def drop(self, space: str) -> None:
+        """Remove a space; one that is not there is removed already."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
         ...

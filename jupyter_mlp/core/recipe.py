@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from jupyter_mlp.core import steps, values
+from jupyter_mlp.core import scaled, steps, values
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
 from jupyter_mlp.core.recipe_text import parse, quoted
 
@@ -134,19 +135,14 @@ class Recipe:
 
         count = len(columns[self.columns[0]])
         found = np.empty((count, self.width), np.float32) if out is None else out
-        for start in range(0, count, _BLOCK):  # one block after another stays in the processor's cache
-            block = found[start : start + _BLOCK]
-            block[:] = 0.0
-            at = 0
-            for one in self.inputs:
-                if one.form == "number":
-                    steps.apply(one.steps, values.numbers(columns[one.column].slice(start, _BLOCK)), block[:, at : at + one.width])
-                at += one.width
-        at = 0
-        for one in self.inputs:
-            if one.form != "number":
-                steps.apply(one.steps, values.read(one.form, columns[one.column]), found[:, at : at + one.width])
-            at += one.width
+        together: list[tuple[Input, int]] = []
+        for one, at in self._placed():
+            if scaled.fits(one.form, one.steps):
+                together.append((one, at))
+            else:
+                _write(one, columns[one.column], found[:, at : at + one.width])
+        names, learned, places = [one.column for one, _ in together], [one.steps for one, _ in together], [at for _, at in together]
+        scaled.Scaled(names, learned, places).write(columns, found)
         return found
 
     def rows(self, instances: Sequence[Mapping[str, Any]]) -> np.ndarray:
@@ -163,6 +159,11 @@ class Recipe:
                 found.append(_value(reader, one, index, row[one.column]))
         columns = [values.gathered(one.form, found) for one, found in zip(self.inputs, read, strict=True)]
         return self._features(len(instances), columns)
+
+    def _placed(self) -> list[tuple[Input, int]]:
+        """Return each input with the place of its first feature."""
+        starts = accumulate((one.width for one in self.inputs), initial=0)
+        return list(zip(self.inputs, starts, strict=False))
 
     def _features(self, count: int, columns: Sequence[Any]) -> np.ndarray:
         import numpy as np
@@ -222,6 +223,15 @@ class Recipe:
         if len(row) > len(self.inputs):
             unknown = next(name for name in row if name not in self.columns)
             raise InvalidInputError(f"instances[{index}].{str(unknown)[:60]} is unknown.", nearest(str(unknown), self.columns))
+
+
+def _write(one: Input, column: Any, out: np.ndarray) -> None:
+    out[:] = 0.0
+    if one.form != "number":
+        steps.apply(one.steps, values.read(one.form, column), out)
+        return
+    for start in range(0, len(out), _BLOCK):  # one block after another stays in the processor's cache
+        steps.apply(one.steps, values.numbers(column.slice(start, _BLOCK)), out[start : start + _BLOCK])
 
 
 def _of_first_form(step: Mapping[str, Any]) -> dict[str, Any]:

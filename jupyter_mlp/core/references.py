@@ -20,6 +20,7 @@ KINDS = (
     "run",
     "model",
     "evaluation",
+    "explanation",
     "endpoint",
     "report",
     "snapshot",

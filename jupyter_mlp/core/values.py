@@ -118,6 +118,16 @@ def numbers(column: Any) -> np.ndarray:
     return found if known.all() else np.where(known, found, np.nan)
 
 
+def plain_numbers(column: Any) -> np.ndarray:
+    """Return an Arrow column as numbers of any width, not copied where it need not be; what is missing or out of range may be so."""
+    import pyarrow as pa
+
+    if pa.types.is_floating(column.type) and not column.null_count:
+        found: np.ndarray = column.to_numpy() if isinstance(column, pa.ChunkedArray) else column.to_numpy(zero_copy_only=False)
+        return found
+    return numbers(column)
+
+
 def keys(column: Any) -> Any:
     """Return an Arrow column as one string array."""
     import pyarrow as pa

@@ -95,6 +95,14 @@ def _evaluate(given: Namespace, context: Context) -> Any:
     return mlp.evaluate(_model(given.model, context.names), data=_reference(given.data, context.names), by=given.by)
 
 
+def _explain(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.explain(
+        _model(given.model, context.names), data=_reference(given.data, context.names), row=given.row, rows=given.rows, unit=given.unit
+    )
+
+
 def _deploy(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
@@ -106,6 +114,9 @@ def _deploy(given: Namespace, context: Context) -> Any:
         ramp=given.ramp,
         every=given.every,
         port=given.port,
+        serve_from=given.serve_from,
+        data=_reference(given.data, context.names),
+        key=given.key,
     )
 
 
@@ -125,7 +136,9 @@ def _predict(given: Namespace, context: Context) -> Any:
 
     data = context.names.get(given.data)
     rows = data if isinstance(data, list) or hasattr(data, "columns") else _reference(given.data, context.names)
-    found = mlp.predict(_model(given.target, context.names), data=rows, into=given.into)
+    found = mlp.predict(
+        _model(given.target, context.names), data=rows, into=given.into, keep=given.keep, progress=context.progress("predict")
+    )
     if given.into:
         context.bind(given.into, found)
     return found
@@ -394,6 +407,19 @@ VERBS: tuple[Verb, ...] = (
         example="%mlp_evaluate DelayModel --data trips_test --by carrier",
     ),
     Verb(
+        "explain",
+        "Say which columns a model's answers come from, over a dataset or for single rows, in a sentence.",
+        (
+            option("model", help="model:UUID, a model's name, or a variable that holds a run", completes="model"),
+            _DATA,
+            option("--row", type=at_least(0), metavar="NUMBER", help="why this row, counted from 0, is answered as it is"),
+            option("--rows", metavar="NUMBERS", help="several: 3,7,100:120"),
+            option("--unit", default="", help="of the target, written after its numbers: min"),
+        ),
+        _explain,
+        example="%mlp_explain DelayModel --data trips_test --row 17 --unit min",
+    ),
+    Verb(
         "deploy",
         "Serve a model over HTTP, in processes that outlive the kernel; a second deploy swaps without a pause.",
         (
@@ -404,6 +430,9 @@ VERBS: tuple[Verb, ...] = (
             option("--ramp", metavar="PERCENTS", help="10,50,100: its share grows by itself, and goes back if the model fails"),
             option("--every", default="10m", metavar="TIME", help="time between the steps of the ramp (10m)"),
             option("--port", type=between(1, 65535), help="a free one when left out"),
+            option("--serve-from", choices=["store"], help="answer keys too, from --data of predictions in the online store"),
+            option("--data", metavar="PREDICTIONS", help="what %%mlp_predict made with this model", completes="dataset"),
+            option("--key", metavar="COLUMN", help="the column that names the predictions"),
         ),
         _deploy,
         example="%mlp_deploy DelayModel --to delays",
@@ -426,6 +455,7 @@ VERBS: tuple[Verb, ...] = (
             option("target", help="model:UUID, a model's name, or endpoint:NAME", completes="model"),
             option("--data", required=True, help="a dataset, or a variable that holds rows or a frame", completes="dataset"),
             option("--into", metavar="NAME", help="name of the dataset of predictions"),
+            option("--keep", metavar="COLUMNS", help="of a dataset, the columns beside the prediction: id,carrier; all when left out"),
         ),
         _predict,
         example="%mlp_predict endpoint:delays --data new_flights",

@@ -5,11 +5,15 @@ POST /v2/models/<endpoint>/infer               Open Inference Protocol v2: colum
 POST /outcomes                                 what really happened, by the id of the answer
 GET  /health                                   the truth about live and ready; the one route without token
 GET  /metadata, /v2/models/<endpoint>          what is served
+GET  /metrics                                  numbers for Prometheus
+GET  /openapi.json, /docs                      what is taken and given, for programs and for people
+
+The setting `open_pages` opens metrics, and openapi with docs, to those without a token. Pages also take the token as the
+password of HTTP's Basic scheme, because a browser asks for that and for nothing else.
 """
 
 from __future__ import annotations
 
-import hmac
 import logging
 import os
 import random
@@ -17,14 +21,18 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from jupyter_mlp.core.errors import InvalidInputError, MLPError
+from jupyter_mlp.serving import openapi
+from jupyter_mlp.serving.access import Access
 from jupyter_mlp.serving.batching import Batcher, Overloaded
+from jupyter_mlp.serving.lookups import Lookup
+from jupyter_mlp.serving.metrics import CONTENT_TYPE, Metrics
 from jupyter_mlp.serving.predictor import Prediction, Predictor
-from jupyter_mlp.serving.protocols import Asked, Refusal, encode, read_outcomes, read_v1, read_v2, write_v1, write_v2
+from jupyter_mlp.serving.protocols import Asked, Refusal, encode, read_outcomes, read_v1, read_v2, write_kept, write_v1, write_v2
 from jupyter_mlp.serving.requests_log import ROWS_KEPT, Entry, Outcome, RequestLog
-from jupyter_mlp.serving.routing import Router, Variant
+from jupyter_mlp.serving.routing import Router, Variant, champion
 
 _log = logging.getLogger(__name__)
 BODY_BYTES = 16 * 2**20
@@ -32,7 +40,16 @@ BODY_BYTES = 16 * 2**20
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-_JSON = (b"content-type", b"application/json")
+_JSON = b"application/json"
+_HTML = b"text/html; charset=utf-8"
+
+
+class Route(NamedTuple):
+    """What one path takes, who answers, and as what."""
+
+    method: str
+    handler: Callable[[bytes, str], Awaitable[bytes]]
+    content_type: bytes = _JSON
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,7 @@ class Serving:
     generation: int
     router: Router
     batchers: Mapping[str, Batcher]
+    lookup: Lookup | None = None
 
     def describe(self) -> list[dict[str, Any]]:
         """Return the variants with what each expects."""
@@ -65,20 +83,24 @@ class App:
     def __init__(self, name: str, token: str, log: RequestLog, outcomes: RequestLog | None = None) -> None:
         self.name = name
         self.serving: Serving | None = None
-        self._bearer = f"Bearer {token}".encode()
+        self.access = Access(token)
         self._log = log
         self._outcomes = outcomes or log
+        self._metrics = Metrics(name)
         self._ids = count(random.getrandbits(16))
         self._start = os.urandom(6).hex()
         predict, infer = self._predict, self._infer
-        self._routes: dict[str, tuple[str, Callable[[bytes, str], Awaitable[bytes]]]] = {
-            "/predict": ("POST", predict),
-            f"/v1/models/{name}:predict": ("POST", predict),
-            f"/v2/models/{name}/infer": ("POST", infer),
-            "/outcomes": ("POST", self._happened),
-            "/metadata": ("GET", self._metadata),
-            f"/v1/models/{name}": ("GET", self._metadata),
-            f"/v2/models/{name}": ("GET", self._metadata_v2),
+        self._routes = {
+            "/predict": Route("POST", predict),
+            f"/v1/models/{name}:predict": Route("POST", predict),
+            f"/v2/models/{name}/infer": Route("POST", infer),
+            "/outcomes": Route("POST", self._happened),
+            "/metadata": Route("GET", self._metadata),
+            f"/v1/models/{name}": Route("GET", self._metadata),
+            f"/v2/models/{name}": Route("GET", self._metadata_v2),
+            "/metrics": Route("GET", self._numbers, CONTENT_TYPE),
+            "/openapi.json": Route("GET", self._openapi),
+            "/docs": Route("GET", self._docs, _HTML),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,37 +108,37 @@ class App:
         if scope["type"] != "http":
             return
         if scope["path"] == "/health":
-            await _answer(send, *self._health(scope["method"]))
+            status, body = self._health(scope["method"])
+            await _answer(send, status, body, allow=b"GET, HEAD" if status == 405 else b"")
             return
         begun = time.perf_counter()
         request_id = f"{self._start}{next(self._ids):x}"
+        content_type, allow = _JSON, b""
         try:
-            status, body = 200, await self._handle(scope, receive, request_id)
+            status, (content_type, body) = 200, await self._handle(scope, receive, request_id)
         except Refusal as refusal:
             status, body = refusal.status, encode({**refusal.body, "id": request_id})
+            allow = self._routes[scope["path"]].method.encode() if status == 405 else b""
             self._refused(request_id, status, begun, str(refusal), refusal.model)
         except Exception:  # noqa: BLE001 - a defect of ours or of a model is logged, never shown
             _log.exception("request %s failed", request_id)
             status, body = 500, encode({"error": "The endpoint failed on this request; its log has the details.", "id": request_id})
             self._refused(request_id, status, begun, "internal error")
-        await _answer(send, status, body)
+        await _answer(send, status, body, content_type, allow)
 
-    async def _handle(self, scope: Scope, receive: Receive, request_id: str) -> bytes:
+    async def _handle(self, scope: Scope, receive: Receive, request_id: str) -> tuple[bytes, bytes]:
         self._authorize(scope)
         route = self._routes.get(scope["path"])
         if route is None:
             raise Refusal(404, f"There is nothing at {scope['path'][:200]}.", hint=f"POST /v1/models/{self.name}:predict")
-        method, handler = route
-        if scope["method"] != method:
-            raise Refusal(405, f"{scope['path']} takes {method}, not {scope['method']}.", hint=f"Send it with {method}.")
-        return await handler(await _body(scope, receive) if method == "POST" else b"", request_id)
+        if scope["method"] != route.method:
+            raise Refusal(405, f"{scope['path']} takes {route.method}, not {scope['method']}.", hint=f"Send it with {route.method}.")
+        body = await _body(scope, receive) if route.method == "POST" else b""
+        return route.content_type, await route.handler(body, request_id)
 
     def _authorize(self, scope: Scope) -> None:
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                if hmac.compare_digest(value, self._bearer):
-                    return
-                break
+        if self.access.allows(scope):
+            return
         raise Refusal(
             401,
             "The endpoint's token is missing or wrong.",
@@ -125,8 +147,29 @@ class App:
 
     async def _predict(self, body: bytes, request_id: str) -> bytes:
         asked = read_v1(body)
+        if asked.keys is not None:
+            return await self._kept(asked, asked.keys, request_id)
         found, model, request_id = await self._ask(asked, request_id)
         return write_v1(found, model, request_id)
+
+    async def _kept(self, asked: Asked, keys: list[str | int], request_id: str) -> bytes:
+        """Answer keys from what was predicted before."""
+        begun = time.perf_counter()
+        serving = self.serving
+        request_id = asked.id[:128] if asked.id else request_id
+        if serving is None or serving.lookup is None:
+            hint = f"Publish them: mlp.deploy(MODEL, to='{self.name}', serve_from='store', data=PREDICTIONS, key=COLUMN)"
+            raise Refusal(422, "No predictions are published by key here.", "keys", hint)
+        lookup = serving.lookup
+        try:
+            found = await lookup.find(keys)
+        except MLPError as error:
+            raise Refusal(503, error.message, hint=error.hint, model=lookup.model) from None
+        entry = _entry(request_id, 200, begun, model=lookup.model)
+        entry.generation, entry.rows = serving.generation, len(keys)
+        self._log.add(entry)
+        self._metrics.add(lookup.model, 200, entry.ms / 1000, len(keys))
+        return write_kept(found, lookup.model, request_id)
 
     async def _infer(self, body: bytes, request_id: str) -> bytes:
         asked = read_v2(body)
@@ -174,7 +217,11 @@ class App:
             if done.exception() is None:
                 self._remember(asked, request_id, done.result(), model, begun, generation, shadow=True)
             else:
-                self._log.add(_entry(request_id, 500, begun, model=model, shadow=True, error=str(done.exception())[:200]))
+                error = done.exception()
+                status = 422 if isinstance(error, InvalidInputError) else 500  # a wrong request is no failure of the shadow
+                entry = _entry(request_id, status, begun, model=model, shadow=True, error=str(error)[:200])
+                self._log.add(entry)
+                self._metrics.add(model, status, entry.ms / 1000, shadow=True)
 
         future.add_done_callback(note)
 
@@ -188,6 +235,7 @@ class App:
         entry.instances = asked.instances[:ROWS_KEPT]
         entry.predictions = found.values[:ROWS_KEPT]
         self._log.add(entry)
+        self._metrics.add(model, 200, entry.ms / 1000, entry.rows, shadow)
 
     async def _happened(self, body: bytes, request_id: str) -> bytes:
         found = read_outcomes(body)
@@ -203,6 +251,7 @@ class App:
         entry = _entry(request_id, status, begun, model=model, error=error[:200])
         entry.generation = self.serving.generation if self.serving else 0
         self._log.add(entry)
+        self._metrics.add(model, status, entry.ms / 1000)
 
     def _health(self, method: str) -> tuple[int, bytes]:
         if method not in ("GET", "HEAD"):
@@ -222,6 +271,25 @@ class App:
         inputs = [{"name": i["name"], "datatype": i.get("type"), "shape": [-1]} for i in (variants[0]["inputs"] if variants else [])]
         return encode(
             {"name": self.name, "versions": [v["model"] for v in variants], "platform": "jupyter_mlp", "inputs": inputs, "outputs": []}
+        )
+
+    async def _numbers(self, body: bytes, request_id: str) -> bytes:
+        serving = self.serving
+        return self._metrics.text(serving.generation if serving else 0, serving.describe() if serving else [])
+
+    async def _openapi(self, body: bytes, request_id: str) -> bytes:
+        return encode(self._document())
+
+    async def _docs(self, body: bytes, request_id: str) -> bytes:
+        return openapi.page(self._document()).encode()
+
+    def _document(self) -> dict[str, Any]:
+        serving = self.serving
+        if serving is None:
+            return openapi.document(self.name, None, [])
+        best = champion(serving.variants)
+        return openapi.document(
+            self.name, serving.batchers[best.model].predictor.recipe if best else None, serving.describe(), serving.lookup is not None
         )
 
 
@@ -279,11 +347,13 @@ def _too_large() -> Refusal:
     return Refusal(413, f"The body is larger than {BODY_BYTES // 2**20} MiB.", "body", "Send fewer rows per request.")
 
 
-async def _answer(send: Send, status: int, body: bytes) -> None:
-    headers = [_JSON, (b"content-length", str(len(body)).encode())]
+async def _answer(send: Send, status: int, body: bytes, content_type: bytes = _JSON, allow: bytes = b"") -> None:
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     if status in (401, 413):
         headers.append((b"connection", b"close"))  # what is left of the request is not worth reading
     if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers.append((b"www-authenticate", b'Bearer, Basic realm="any user, the token as password"'))
+    if allow:
+        headers.append((b"allow", allow))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

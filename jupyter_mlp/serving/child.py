@@ -23,9 +23,10 @@ from typing import Any
 import uvicorn
 
 from jupyter_mlp.core.errors import MLPError, NotFoundError
-from jupyter_mlp.serving import routing, trials
+from jupyter_mlp.serving import lookups, routing, trials
 from jupyter_mlp.serving.app import App, Serving
 from jupyter_mlp.serving.batching import Batcher
+from jupyter_mlp.serving.one_write import OneWriteProtocol
 from jupyter_mlp.serving.predictor import Predictor
 from jupyter_mlp.serving.requests_log import RequestLog
 from jupyter_mlp.store.deployments import EndpointFolder, model_folder
@@ -94,7 +95,8 @@ class Child:
         generation = int(wanted.get("generation", 0))
         if self._stopped or (self._app.serving and self._app.serving.generation == generation):
             return
-        error = await self._swap(generation, wanted.get("variants", []))
+        self._app.access.open(wanted.get("open_pages", ()))
+        error = await self._swap(generation, wanted.get("variants", []), wanted.get("store"))
         self._report(generation, error)
 
     async def _fall_back(self, why: str | None) -> None:
@@ -109,8 +111,8 @@ class Child:
             why = why if error is None else f"{why} The last good ones fail too: {error}"
         self._report(generation, why)
 
-    async def _swap(self, generation: int, wanted: list[Mapping[str, Any]]) -> str | None:
-        """Replace the models; return what is wrong with the new ones, having changed nothing, or None."""
+    async def _swap(self, generation: int, wanted: list[Mapping[str, Any]], store: Mapping[str, Any] | None = None) -> str | None:
+        """Replace the models and what is known by key; return what is wrong with the new ones, having changed nothing, or None."""
         old = self._app.serving
         new: dict[str, Batcher] = {}
         known = dict(old.batchers) if old else {}
@@ -118,11 +120,12 @@ class Child:
             variants = routing.read(wanted)
             for variant in variants:
                 new[variant.model] = known.get(variant.model) or Batcher(await asyncio.to_thread(self._load, variant.model))
+            lookup = await asyncio.to_thread(lookups.open_lookup, self._folder.path.parent.parent, store)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a model must not reach the requests
             for model in new.keys() - known.keys():
                 new[model].retire()
             return error.message if isinstance(error, MLPError) else f"{type(error).__name__}: {error}"
-        self._app.serving = Serving(generation, routing.Router(variants, self._folder.name), new)
+        self._app.serving = Serving(generation, routing.Router(variants, self._folder.name), new, lookup)
         for model in known.keys() - new.keys():
             known[model].retire()
         return None
@@ -174,12 +177,13 @@ class Child:
 def _config(app: App) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=OneWriteProtocol,
         loop="auto",
         ws="none",
         lifespan="off",
         interface="asgi3",
         access_log=False,
+        proxy_headers=False,  # nothing here asks who called
         log_level="warning",
         server_header=False,
         date_header=False,

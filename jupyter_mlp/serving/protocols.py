@@ -8,9 +8,11 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from jupyter_mlp.serving.lookups import Found
 from jupyter_mlp.serving.predictor import Prediction
 
 T = TypeVar("T")
+MOST_KEYS = 10_000  # of one request
 
 
 class Refusal(Exception):
@@ -24,11 +26,15 @@ class Refusal(Exception):
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True):
-    """KServe v1: `{"instances": [{...}]}`; `key` keeps a caller on one variant, `id` comes back in the answer."""
+    """KServe v1: `{"instances": [{...}]}`; `key` keeps a caller on one variant, `id` comes back in the answer.
 
-    instances: list[dict[str, Any]]
+    Where predictions are published by key, `{"keys": [...]}` asks for those instead.
+    """
+
+    instances: list[dict[str, Any]] = []
     key: str | int | None = None
     id: str | None = None
+    keys: list[str | int] | None = None
 
 
 class Happened(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,17 +48,19 @@ class _Outcomes(msgspec.Struct, forbid_unknown_fields=True):
     outcomes: list[Happened]
 
 
-class _Tensor(msgspec.Struct):
+class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     shape: list[int]
     datatype: str
     data: list[Any]
+    parameters: dict[str, Any] = {}
 
 
-class _AskedV2(msgspec.Struct):
+class _AskedV2(msgspec.Struct, forbid_unknown_fields=True):
     inputs: list[_Tensor]
     id: str | None = None
     parameters: dict[str, Any] = {}
+    outputs: list[dict[str, Any]] = []  # the protocol lets a client choose; here are always all
 
 
 _v1 = msgspec.json.Decoder(Asked)
@@ -60,6 +68,7 @@ _v2 = msgspec.json.Decoder(_AskedV2)
 _outcomes = msgspec.json.Decoder(_Outcomes)
 _encoder = msgspec.json.Encoder()
 _FORM = 'Send {"instances": [{"column": value, ...}]}.'
+_FORM_KEYS = 'Send {"keys": ["a key", ...]}.'
 _FORM_OUTCOMES = 'Send {"outcomes": [{"id": "the id of the answer", "value": 12.5}]}.'
 _FORM_V2 = 'Send {"inputs": [{"name": "column", "shape": [n], "datatype": "FP64", "data": [...]}]}.'
 
@@ -71,6 +80,12 @@ def read_v1(body: bytes) -> Asked:
         Refusal: 422 that names the field.
     """
     asked = _decoded(_v1, body, _FORM)
+    if asked.keys is not None:
+        if asked.instances:
+            raise Refusal(422, "Both instances and keys were given.", "keys", "Send one of them.")
+        if not 0 < len(asked.keys) <= MOST_KEYS:
+            raise Refusal(422, f"There are {len(asked.keys):,} keys; 1 to {MOST_KEYS:,} are answered at once.", "keys", _FORM_KEYS)
+        return asked
     if not asked.instances:
         raise Refusal(422, "instances is empty.", "instances", _FORM)
     return asked
@@ -91,10 +106,14 @@ def read_v2(body: bytes) -> Asked:
     if not found.inputs:
         raise Refusal(422, "inputs is empty.", "inputs", _FORM_V2)
     length = len(found.inputs[0].data)
-    for tensor in found.inputs:
+    for place, tensor in enumerate(found.inputs):
         if tensor.shape not in ([length], [length, 1]) or len(tensor.data) != length or not length:
-            raise Refusal(422, f"The input {tensor.name} has shape {tensor.shape} and {len(tensor.data)} values.", tensor.name, _FORM_V2)
+            said = f"The input {tensor.name} has shape {str(tensor.shape)[:100]} and {len(tensor.data)} values."
+            raise Refusal(422, said, f"inputs[{place}].shape", _FORM_V2)
     names = [tensor.name for tensor in found.inputs]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise Refusal(422, f"The input {name[:60]} is given twice.", f"inputs[{place}].name", _FORM_V2)
     rows = [dict(zip(names, values, strict=True)) for values in zip(*(tensor.data for tensor in found.inputs), strict=True)]
     key = found.parameters.get("key")
     return Asked(rows, key if isinstance(key, str | int) else None, found.id)
@@ -105,6 +124,14 @@ def write_v1(found: Prediction, model: str, request_id: str) -> bytes:
     answer: dict[str, Any] = {"predictions": found.values, "model": model, "id": request_id}
     if found.probabilities is not None:
         answer["probabilities"] = found.probabilities.tolist()
+    return _encoder.encode(answer)
+
+
+def write_kept(found: Found, model: str, request_id: str) -> bytes:
+    """Return the answer to keys; unknown ones have null and are named as missing."""
+    answer: dict[str, Any] = {"predictions": found.predictions, "model": model, "id": request_id, "missing": found.missing}
+    if found.probabilities is not None:
+        answer["probabilities"] = found.probabilities
     return _encoder.encode(answer)
 
 
@@ -143,8 +170,9 @@ def _decoded(decoder: msgspec.json.Decoder[T], body: bytes, form: str) -> T:
 
 def _place(text: str) -> str:
     """Return the field that msgspec's sentence is about: a path, or the name of a missing or unknown one."""
-    found = re.search(r"`\$\.?(.*)`$", text) or re.search(r"field `(.*)`$", text)
-    return found[1] if found and found[1] else "body"
+    path = re.search(r"`\$\.?([^`]*)`$", text)
+    name = re.search(r"field `([^`]*)`", text)
+    return ".".join(found[1] for found in (path, name) if found and found[1]) or "body"
 
 
 def _not_a_number(body: bytes) -> str:

@@ -10,6 +10,7 @@ The process is started with the model, loads the weights from safetensors (never
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import json
 import os
@@ -64,6 +65,9 @@ class SourceRunner:
     def _end(self) -> None:
         self._process.kill()
         self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):  # closing writes what was not sent, to nobody
+                pipe.close()  # type: ignore[union-attr]
 
     def _start(self) -> subprocess.Popen[bytes]:
         argv = [sys.executable, "-m", "jupyter_mlp.serving.source", str(self._folder)]

@@ -117,6 +117,13 @@ def test_open_inference_protocol(serving: Workspace) -> None:
     assert body["outputs"][0]["shape"] == [2]
     assert body["outputs"][0]["data"][0] == made.predict(ROW)[0]
     assert ask(made, {"inputs": [{**inputs[0], "shape": [3]}]}, "/v2/models/delays/infer")[0] == 422
+    for wrong, named in (
+        ([*inputs, inputs[0]], "inputs[2].name"),
+        ([{**inputs[0], "sha": 1}], "inputs[0].sha"),
+        ([{**inputs[0], "shape": [9]}], "inputs[0].shape"),
+    ):
+        status, body = ask(made, {"inputs": wrong}, "/v2/models/delays/infer")
+        assert (status, body["field"]) == (422, named)
 
 
 def test_hot_swaps_under_load_lose_nothing_and_mix_nothing(serving: Workspace) -> None:
