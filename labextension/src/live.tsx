@@ -15,7 +15,7 @@ const GONE = ['restarting', 'autorestarting', 'dead'];
 export function revive(tracker: INotebookTracker, lab: ILab): void {
   const follow = (panel: NotebookPanel): void => {
     const look = (): void => void show(panel, lab).catch(lab.say);
-    void panel.revealed.then(look);
+    void panel.revealed.then(() => lab.started).then(look);
     panel.sessionContext.statusChanged.connect((_, status) => {
       if (GONE.includes(status)) {
         look();
