@@ -26,8 +26,22 @@ from jupyter_mlp.frontends.remote import TAKEN
 from jupyter_mlp.store import shelf
 from jupyter_mlp.store.workspace import Workspace
 
-ROUTES = ("list/{kind}", "search", "thing", "lineage", "traffic", "log", "report", "verb/{verb}", "changes", "nothing")
-ARGUMENTS = ("ref", "text", "kind", "name", "cursor", "limit")
+ROUTES = (
+    "list/{kind}",
+    "search",
+    "thing",
+    "lineage",
+    "traffic",
+    "log",
+    "report",
+    "schedule",
+    "starters",
+    "starter",
+    "verb/{verb}",
+    "changes",
+    "nothing",
+)
+ARGUMENTS = ("ref", "text", "kind", "name", "cursor", "limit", "session")
 PIECES = (
     "", "0", "1", "-1", "99999999999999999999", "1.a", "9" * 18 + ".x", "NaN", "null", "true", "dataset:trips", "table:lake.a@1", "run:x",
     "model:" + "a" * 36, "endpoint:../..", "report:x@y", "file:/etc/passwd@1", "snapshot:%00", "../../etc/passwd", "\0", "\n", "'", '"',

@@ -18,6 +18,7 @@ PROOFS = {
     "inputs": "proof_inputs.py",  # 10,000 texts and parameters: answered or refused
     "kills": "proof_kills.py",  # workers, supervisor and kernel of a training are killed at random
     "doors": "proof_doors.py",  # 10,000 generated requests to the server extension: none is a failure of the server
+    "lab": "proof_lab.py",  # what the sidebar costs: JupyterLab's start, its opening, ten idle tabs
     "duplicates": "proof_duplicates.py",  # the same submission from two processes at the same moment
     "gang": "proof_gang.py",  # 32 real ranks at once on a real Slurm and on a real Ray, and a 33rd refused
     "ray": "proof_ray.py",  # the launchers' suite on a real Ray cluster

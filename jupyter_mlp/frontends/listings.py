@@ -11,6 +11,7 @@ from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.frontends import schedule_rows
 from jupyter_mlp.store import deployments, jobs, shelf
+from jupyter_mlp.store.activities import CELL_ID, PROCESS
 from jupyter_mlp.store.shelf import Thing
 from jupyter_mlp.store.workspace import Workspace
 
@@ -219,6 +220,7 @@ def _run_row(workspace: Workspace, ref: Ref, activity: Activity) -> Row:
         return told
     place = queue.places(workspace).get(ref.name)
     live = progress(workspace, ref.name)
+    told["cell_id"] = str(activity.facts.get(CELL_ID, ""))
     return {**told, "detail": live.pop("text", ""), **live, **({"state": "queued", "detail": f"place {place}"} if place else {})}
 
 
@@ -320,7 +322,7 @@ def _of_model(workspace: Workspace, ref: Ref, activity: Activity) -> dict[str, A
 
 
 def _of_verification(workspace: Workspace, ref: Ref, activity: Activity) -> dict[str, Any]:
-    return {name: value for name, value in activity.facts.items() if name not in ("report", "process")}
+    return {name: value for name, value in activity.facts.items() if name not in ("report", PROCESS, CELL_ID)}
 
 
 def _of_snapshot(workspace: Workspace, ref: Ref, activity: Activity) -> dict[str, Any]:

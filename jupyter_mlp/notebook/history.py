@@ -50,7 +50,8 @@ def start(shell: Any) -> None:
         return
     log = shell._mlp_log = _Log()
 
-    def look(_info: Any = None) -> None:
+    def look(info: Any = None) -> None:
+        modes.note_cell_id(shell, getattr(info, "cell_id", None))
         log.before, log.began = _identities(shell), time.time()
 
     def note(result: Any) -> None:

@@ -21,6 +21,7 @@ from jupyter_mlp.store.database import Connection, Database
 from jupyter_mlp.store.processes import this_process
 
 PROCESS = "process"  # fact of a running activity: which process does it
+CELL_ID = "cell_id"  # another: which cell of the notebook, for those who show it there
 
 
 @dataclass
@@ -372,7 +373,7 @@ def _begun(
         key=key,
         used=tuple(used),
         parameters=plain(dict(parameters or {})),
-        facts={PROCESS: this_process().to_dict()},
+        facts={PROCESS: this_process().to_dict(), CELL_ID: modes.running_cell_id()},
         started_at=time.time(),
         user=getpass.getuser(),
         host=socket.gethostname(),

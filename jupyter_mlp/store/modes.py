@@ -31,6 +31,16 @@ def running_shell() -> Any:
     return module.get_ipython() if module else None
 
 
+def note_cell_id(shell: Any, cell_id: str | None) -> None:
+    """Keep the id that the front end's notebook has for the cell that begins to run."""
+    shell._mlp_cell_id = cell_id or ""
+
+
+def running_cell_id() -> str:
+    """Return the id of the running cell in its notebook; empty where no front end said it."""
+    return str(getattr(running_shell(), "_mlp_cell_id", ""))
+
+
 def running_cell(shell: Any) -> int:
     """Return the execution count of the cell that runs now; releases of IPython count up before or after it."""
     return len(shell.history_manager.input_hist_raw) - 1

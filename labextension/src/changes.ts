@@ -16,6 +16,9 @@ export function pause(failed: number): number {
 export class Changes implements IDisposable {
   private readonly _changed = new Signal<this, Change>(this);
   private readonly _connected = new Signal<this, boolean>(this);
+  private _isReady: () => void = () => undefined;
+  private readonly _ready = new Promise<void>(resolve => (this._isReady = resolve));
+  private _lost = false;
   private _socket: WebSocket | null = null;
   private _failed = 0;
   private _timer = 0;
@@ -27,7 +30,12 @@ export class Changes implements IDisposable {
     return this._changed;
   }
 
-  /** True when the stream begins again: what was missed must be read anew. */
+  /** When the stream was opened, or could not be: what is read from then on misses no change. */
+  get ready(): Promise<void> {
+    return this._ready;
+  }
+
+  /** True when a stream that was lost begins again: what was missed must be read anew. */
   get connected(): ISignal<this, boolean> {
     return this._connected;
   }
@@ -44,11 +52,17 @@ export class Changes implements IDisposable {
     this._socket = socket;
     socket.onopen = () => {
       this._failed = 0;
-      this._connected.emit(true);
+      this._isReady();
+      if (this._lost) {
+        this._lost = false;
+        this._connected.emit(true);
+      }
     };
     socket.onmessage = (event: MessageEvent<string>) => this._changed.emit(JSON.parse(event.data) as Change);
     socket.onclose = () => {
       this._socket = null;
+      this._lost = true;
+      this._isReady();
       if (!this._disposed) {
         this._connected.emit(false);
         this._timer = window.setTimeout(() => this.open(), pause(this._failed++));

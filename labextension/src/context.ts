@@ -8,6 +8,8 @@ import { Change, IPage } from './model';
 
 export interface ILab {
   api: Api;
+  /** When JupyterLab stands there and its first work is done: nobody waits longer for it because of us. */
+  started: Promise<void>;
   changes: Changes;
   /** Write a cell, and run it where asked. */
   insert(cell: string, run?: boolean): void;
@@ -55,7 +57,7 @@ export function useListing(read: (cursor: string) => Promise<IPage>, wakes: (cha
     };
     changes.changed.connect(hear);
     changes.connected.connect(connect);
-    void own.refresh();
+    void changes.ready.then(() => own.refresh());
     return () => {
       changes.changed.disconnect(hear);
       changes.connected.disconnect(connect);

@@ -8,6 +8,7 @@ import { Choices } from './choices';
 import { addCommands } from './commands';
 import { Writer } from './insert';
 import { makeLab } from './lab';
+import { revive } from './live';
 import { mark } from './marks';
 import { Sidebar } from './sidebar';
 import { highlight } from './sql';
@@ -37,6 +38,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     addCommands(app, tracker, lab, palette);
     highlight(tracker, choices);
     mark(tracker, choices);
+    revive(tracker, lab);
     if (launcher) {
       addStarters(app, lab, launcher, choices);
     }

@@ -34,6 +34,7 @@ export function makeLab(app: JupyterFrontEnd, tracker: INotebookTracker, writer:
   };
   return {
     api,
+    started: app.restored.then(() => new Promise(resolve => requestIdleCallback(() => resolve(), { timeout: 1000 }))),
     changes: new Changes(api),
     say,
     insert: (cell, run) => void writer.insert(cell, run).catch(say),

@@ -3,6 +3,7 @@ import { pause } from './changes';
 import { line } from './components/curves';
 import { chosen, first, sent } from './fields';
 import { hidden, relative } from './lab';
+import { belonging } from './live';
 import { sign } from './marks';
 import { Listing, merged, told } from './listing';
 import { IPage, IRow, IScheduleForm } from './model';
@@ -10,10 +11,11 @@ import { isSql } from './sql';
 import { ago, clip, number, shown, until } from './texts';
 
 jest.mock('@jupyterlab/apputils', () => ({}));
+jest.mock('@jupyterlab/cells', () => ({}));
 jest.mock('@jupyterlab/coreutils', () => ({}));
 jest.mock('@jupyterlab/notebook', () => ({}));
 jest.mock('@jupyterlab/services', () => ({ ServerConnection: { makeSettings: () => ({}) } }));
-jest.mock('@jupyterlab/ui-components', () => ({ LabIcon: jest.fn() }));
+jest.mock('@jupyterlab/ui-components', () => ({ LabIcon: jest.fn(), ReactWidget: Object }));
 jest.mock('./icon', () => ({}));
 jest.mock('./schedule', () => ({}));
 
@@ -141,4 +143,10 @@ test('a mark says what is wrong and why, and nothing of a cell that has not run'
   expect(sign({ state: 'valid', reason: '' })?.says).toBe('Valid: a clean run would give what it shows');
   expect(sign({ state: 'unknown', reason: 'it has not run' })).toBeNull();
   expect(sign(undefined)).toBeNull();
+});
+
+test('a training is shown again in the cell that began it, the newest one, while it runs', () => {
+  const of = (name: string, cell_id: string, state = 'running'): IRow => row(name, { notebook: 'a.ipynb', cell_id, state });
+  const rows = [of('new', 'c1'), of('old', 'c1'), of('done', 'c2', 'finished'), of('gone', 'c9'), { ...of('other', 'c3'), notebook: 'b.ipynb' }];
+  expect(Array.from(belonging(rows, 'a.ipynb', ['c1', 'c2', 'c3'])).map(([cell, one]) => [cell, one.name])).toEqual([['c1', 'new']]);
 });

@@ -57,6 +57,7 @@ export interface IRow {
   verified?: { ok: boolean; ref: string; at: number } | null;
   executed?: string;
   source?: string;
+  cell_id?: string;
   coming?: number | null;
   ticks?: ITick[];
   given?: Record<string, string>;

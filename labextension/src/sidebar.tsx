@@ -14,6 +14,7 @@ import { SnapshotsPanel } from './panels/snapshots';
 
 export class Sidebar extends ReactWidget {
   private seen = false;
+  private ready = false;
 
   constructor(private readonly lab: ILab) {
     super();
@@ -25,18 +26,41 @@ export class Sidebar extends ReactWidget {
 
   /** Nothing is asked of the server before somebody looks. */
   protected override onBeforeShow(): void {
-    this.seen = true;
-    this.lab.changes.open();
-    this.update();
+    if (!this.seen) {
+      this.seen = true;
+      void this.lab.started.then(() => {
+        this.ready = true;
+        this.lab.changes.open();
+        this.update();
+      });
+    }
   }
 
   protected override render(): JSX.Element | null {
-    return this.seen ? (
+    return this.ready ? (
       <LabProvider value={this.lab}>
         <Everything />
       </LabProvider>
     ) : null;
   }
+}
+
+const PANELS = [DataPanel, RunsPanel, ModelsPanel, EndpointsPanel, SnapshotsPanel, PipelinesPanel];
+
+/** Each panel in a task of its own, so that the page answers to its user while the sidebar opens. */
+function OneByOne({ panels }: { panels: (() => JSX.Element)[] }): JSX.Element {
+  const [count, grow] = React.useState(1);
+  React.useEffect(() => {
+    const timer = count < panels.length ? window.setTimeout(() => grow(count + 1)) : 0;
+    return () => window.clearTimeout(timer);
+  }, [count]);
+  return (
+    <React.Fragment>
+      {panels.slice(0, count).map((Panel, place) => (
+        <Panel key={place} />
+      ))}
+    </React.Fragment>
+  );
 }
 
 function Everything(): JSX.Element {
@@ -61,14 +85,7 @@ function Everything(): JSX.Element {
         {text.trim() ? (
           <Found text={text} />
         ) : (
-          <React.Fragment>
-            <DataPanel />
-            <RunsPanel />
-            <ModelsPanel />
-            <EndpointsPanel />
-            <SnapshotsPanel />
-            <PipelinesPanel />
-          </React.Fragment>
+          <OneByOne panels={PANELS} />
         )}
       </div>
     </React.Fragment>

@@ -30,7 +30,7 @@ export function addStarters(app: JupyterFrontEnd, lab: ILab, launcher: ILauncher
     show();
   };
   choices.changed.connect(show);
-  void app.restored.then(read).catch(lab.say); // after the page is there: cards are nobody's first need
+  void lab.started.then(read).catch(lab.say);
 }
 
 /** A copy of a starter in a folder, under a name that is free, opened. */

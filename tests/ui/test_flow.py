@@ -170,16 +170,27 @@ def test_a_training_outlives_the_page_and_the_kernel(server: jupyter.Server, new
     lab = new_tab(server)
     lab.open("flights.ipynb")
     lab.new_cell()
-    lab.write("slow = %mlp_train Net --data flights --target delay --max-epochs 12 --batch-size 100 --set pause_s=0.12 --detach\nslow")
-    lab.run()
+    # it waits in its cell, with a line that tells how far it is
+    lab.write("%mlp_train Net --data flights --target delay --max-epochs 12 --batch-size 100 --set pause_s=0.12")
+    lab.cell().click()
+    lab.page.keyboard.press("Control+Enter")
     row = lab.row("runs", "Net")
     row.get_by_text("running").wait_for(timeout=30_000)
     row.locator("progress").wait_for(timeout=60_000)
+    lab.page.locator(".jp-OutputArea-output progress").wait_for(timeout=30_000)
+    assert lab.page.locator(".jp-mlp-live").count() == 0
+    lab.page.keyboard.press("Control+s")
+    lab.page.wait_for_timeout(500)
     lab.page.reload()
     lab.page.locator('[data-id="jupyter-mlp"]').wait_for(timeout=60_000)
     lab.show()
     row = lab.row("runs", "Net")
     row.locator("progress").wait_for(timeout=60_000)
+    # the cell shows it again, from the records, instead of the line that nobody moves any more
+    live = lab.page.locator(".jp-Notebook-cell .jp-mlp-live")
+    live.locator("progress").wait_for(timeout=60_000)
+    assert lab.page.locator(".jp-OutputArea-output progress").locator("visible=true").count() == 0
+    lab.picture("lab-live-cell")
     before = float(row.locator("progress").get_attribute("value"))
     _kill_kernel(server)
     lab.page.wait_for_function(f"Number(document.querySelector('.jp-mlp-of-runs progress')?.value ?? 1) > {before}", timeout=60_000)
@@ -189,6 +200,8 @@ def test_a_training_outlives_the_page_and_the_kernel(server: jupyter.Server, new
     row.get_by_role("button", name="Cancel").click()
     lab.page.get_by_role("dialog").get_by_role("button", name="Cancel it").click()
     row.get_by_text("cancelled").wait_for(timeout=60_000)
+    live.get_by_text("cancelled").wait_for(timeout=30_000)
+    live.get_by_role("button", name="Show what came of it").wait_for()
     assert lab.wrong == []
 
 
