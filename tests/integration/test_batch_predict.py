@@ -89,10 +89,13 @@ def test_a_worker_that_is_killed_is_replaced(workspace: Workspace, by_spark: Non
     def with_a_kill(count: int, work: Any, progress: Any = None) -> None:
         calls.append(count)
 
-        def dying(number: int) -> None:  # runs in a Python worker of Spark's: the first that gets here dies with a half-made file
-            with suppress(FileExistsError):
-                os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
-                os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        def dying(number: int) -> None:  # runs in Spark's Python workers: that of the last split dies once, with a half-made file
+            if number == count - 1:
+                with suppress(FileExistsError):
+                    os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+                    while not list(work.args[-1].glob("part-*")):
+                        time.sleep(0.01)
+                    os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
             work(number)
 
         each(count, dying, progress)
