@@ -19,6 +19,7 @@ from jupyter_mlp.core.identity import digest
 from jupyter_mlp.notebook import capture, graph
 from jupyter_mlp.notebook.document import CodeCell, Document
 from jupyter_mlp.notebook.flow import RANDOM, SHOWN_LAST, Scope, flow_of
+from jupyter_mlp.notebook.packages import unknown_names
 from jupyter_mlp.notebook.statements import statements_of
 
 _VERSION = 1  # of what a key covers
@@ -30,7 +31,7 @@ _WORLD = re.compile(
     r"|input|write_text|write_bytes|mkdir|makedirs|unlink|rmdir|rename|replace_file|touch|savefig|dump|save|savez\w*|savetxt|tofile|to_(?:csv|parquet|json"
     r"|excel|pickle|sql|feather|hdf|html|latex|markdown)|write_\w+|get_data|now|today|utcnow|gmtime|localtime|strftime|ctime|perf_counter\w*|monotonic\w*"
     r"|process_time\w*|time_ns|getpid|getlogin|gethostname|default_rng\(\)|RandomState\(\)|SystemRandom|id\(|hash\(|os\.(?!path)\w+|time\.(?!sleep)\w+|(?<![.\w])time\(\)"
-    r"|glob|rglob|iterdir|listdir|scandir|walk\()"
+    r"|glob|rglob|iterdir|listdir|scandir|walk\(|fetch_\w+|download\w*)"
 )
 _READS_FILES = re.compile(r"\b(?:open|read_\w+|load\w*|imread|genfromtxt|fromfile|exists|is_file)\(")
 _CONFIGURES = re.compile(
@@ -95,14 +96,16 @@ def cells_of(document: Document) -> list[Cell]:
     folder = document.path.parent if document.path else Path.cwd()
     shown = any(SHOWN_LAST in piece.reads for cell in document.cells for piece in flow_of(cell.python).pieces)
     local = capture.local_modules("\n".join(cell.python for cell in document.cells if _parses(cell.python)), folder)
-    hidden = next((name for name, text in local.items() if _WORLD.search(text) or _READS_FILES.search(text)), "")
+    beside = {name.split("/")[0].removesuffix(".py") for name in local}
+    unknown = unknown_names([cell.python for cell in document.cells if _parses(cell.python)], beside)
+    hidden = next((name for name, text in local.items() if _reaches_out(text, beside)), "") or unknown.get("*", "")
     for cell in document.cells:
         if "skip-execution" not in cell.tags:
-            found.append(_cell(cell, scope, len(found) + 1, "a cell reads what others showed" if shown else "", hidden, local))
+            found.append(_cell(cell, scope, len(found) + 1, "a cell reads what others showed" if shown else "", hidden, unknown))
     return found
 
 
-def _cell(cell: CodeCell, scope: Scope, count: int, blocks: str, hidden: str, local: Mapping[str, str]) -> Cell:
+def _cell(cell: CodeCell, scope: Scope, count: int, blocks: str, hidden: str, unknown: Mapping[str, str]) -> Cell:
     flow = flow_of(cell.python)
     names: set[str] = set()
     needs: set[str] = set()
@@ -117,7 +120,8 @@ def _cell(cell: CodeCell, scope: Scope, count: int, blocks: str, hidden: str, lo
     defined -= {name for one in statements if one.kind != "definition" for name in one.defines}
     replay, stays = _again(cell.python, scope, defined)
     used, makes_refs = graph.platform_of(cell.python)
-    world = _world(cell, needs, hidden)
+    foreign = next((f"nobody knows what {unknown[name]} does" for name in sorted(names & unknown.keys())), "")
+    world = _world(cell, needs, hidden) or ("" if _is_import(cell.python) else foreign)
     plain = all(_is_setup(node) for node in ast.parse(cell.python).body) if _parses(cell.python) else False
     return Cell(
         cell.index,
@@ -137,6 +141,11 @@ def _cell(cell: CodeCell, scope: Scope, count: int, blocks: str, hidden: str, lo
         tuple(used),
         tuple(makes_refs),
     )
+
+
+def _reaches_out(text: str, beside: set[str]) -> bool:
+    """Whether a module beside the notebook does, or may do, what no key covers."""
+    return bool(_WORLD.search(text) or _READS_FILES.search(text) or (_parses(text) and unknown_names([text], beside)))
 
 
 def _again(python: str, scope: Scope, defined: set[str]) -> tuple[list[str], str]:

@@ -106,6 +106,8 @@ def test_nothing_changed_nothing_runs(workspace: Workspace, tmp_path: Path) -> N
         "open('out.txt', 'w').write('x'); __import__('pathlib').Path('n').write_text('1')",
         "!date",
         "import uuid\nuuid.uuid4()",
+        "import idna\nprint(idna.encode('a.b'))",  # what it does nobody knows
+        "from idna import encode as e\ndef f(x):\n    return e(x)\nprint(f('a.b'))",
     ],
 )
 def test_what_depends_on_the_world_runs_again(workspace: Workspace, tmp_path: Path, cell: str) -> None:
@@ -182,5 +184,5 @@ def test_papermill_takes_the_engine(tmp_path: Path) -> None:
 def test_a_killed_run_goes_on_to_the_same_outputs(workspace: Workspace, tmp_path: Path) -> None:
     import proof_resume
 
-    assert proof_resume.prove(tmp_path / "proof", times=5, seed=random.randrange(1000)) == 5
+    assert proof_resume.prove(tmp_path / "proof", times=3, seed=random.randrange(1000)) == 3
     assert os.environ["MLP_WORKSPACE"] == str(workspace.root)
