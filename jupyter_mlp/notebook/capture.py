@@ -301,6 +301,8 @@ def _files_of(name: str, folder: Path) -> list[tuple[Path, str]]:
         if spec is None or spec.origin in (None, "built-in", "frozen") or _installed(Path(str(spec.origin))):
             return []
         beside, package = Path(str(spec.origin)), Path(str(spec.origin)).parent
+        if beside.suffix != ".py":
+            return []  # compiled for this machine
         if beside.name != "__init__.py":
             return [(beside, beside.name)]
     if beside.is_file() and beside.name != "__init__.py":
@@ -311,7 +313,9 @@ def _files_of(name: str, folder: Path) -> list[tuple[Path, str]]:
 def _installed(path: Path) -> bool:
     here = Path(__file__).resolve().parents[1]
     roots = [*site.getsitepackages(), site.getusersitepackages(), sysconfig.get_path("stdlib"), str(here)]
-    return any(path.resolve().is_relative_to(Path(root).resolve()) for root in roots)
+    if any(path.resolve().is_relative_to(Path(root).resolve()) for root in roots):
+        return True
+    return any(next(folder.glob("*.dist-info"), None) for folder in (path.parent, path.parent.parent))  # by pip, into a folder of its own
 
 
 def _title(piece: str) -> str:
