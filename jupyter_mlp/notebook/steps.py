@@ -344,8 +344,9 @@ def surroundings(document: Document, parameters: Mapping[str, object]) -> dict[s
         named |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     found: list[list[object]] = []
     for name in sorted(named):
-        if 0 < len(name) < 500 and "\0" not in name and (folder / os.path.expanduser(name)).is_file():
-            state = (folder / os.path.expanduser(name)).stat()
+        path = folder / os.path.expanduser(name)
+        if name and os.path.isfile(path):  # which says no of what cannot be a name, a query perhaps
+            state = path.stat()
             found.append([name, state.st_size, state.st_mtime_ns])
     return {"files": found, "environment": [sys.version, *_packages()]}
 

@@ -58,6 +58,11 @@ def test_a_failed_run_goes_on_from_the_failed_step(workspace: Workspace, tmp_pat
     assert "[1, 2, 3" in shown(done.notebook) and "4.0 1" in shown(done.notebook)
 
 
+def test_long_texts_are_no_names_of_files(workspace: Workspace, tmp_path: Path) -> None:
+    path = write(tmp_path / "long.ipynb", f"query = '{'a' * 400}'", "other = 'nul\\0' + '/' * 9000", "print(len(query))")
+    assert states(mlp.run_notebook(path)) == ["completed"] * 3
+
+
 def test_what_cannot_cross_stays_in_one_step(workspace: Workspace, tmp_path: Path) -> None:
     cells = [
         NOTE.format("a") + "first = 1",
