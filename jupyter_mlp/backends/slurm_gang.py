@@ -23,6 +23,8 @@ from jupyter_mlp.store.jobs import RunFolder
 _SRUN = "srun.log"
 _SAID = re.compile(r"^srun: error: \S+: tasks? (\d+)[\d,-]*: (.+)$", re.MULTILINE)
 _GRACE_S = 10.0
+_NO_STEP = "Unable to create step"
+_STEP_S, _TRIES = 10, 30
 
 
 class SlurmGang(gang.Words):
@@ -31,24 +33,41 @@ class SlurmGang(gang.Words):
     def __init__(self, run: RunFolder, world: int) -> None:
         super().__init__(run, world)
         self._step: subprocess.Popen[bytes] | None = None
+        self._told: dict[str, str] = {}
+        self._tries = 0
 
     def start(self, attempt: int, environment: Mapping[str, str]) -> bool:
         """Start an attempt: srun starts all ranks together, and ends the others when one ends badly."""
         self.begin(attempt)
+        self._told = {**environment, "MLP_ATTEMPT": str(attempt), "WORLD_SIZE": str(self._world)}
+        self._tries = 0
+        self._launch()
+        return True
+
+    def _launch(self) -> None:
+        self._tries += 1
         (self._run.path / _SRUN).unlink(missing_ok=True)
-        told = {**environment, "MLP_ATTEMPT": str(attempt), "WORLD_SIZE": str(self._world)}
         # --overlap: slurmctld may learn minutes later that the step before has ended, and would let this one wait for it.
-        command = ["srun", f"--ntasks={self._world}", "--overlap", "--kill-on-bad-exit=1", "--cpu-bind=none", "--unbuffered"]
+        # --immediate: one that was refused, because a node had not answered yet, is told so minutes after it has.
+        step = ["srun", f"--ntasks={self._world}", "--overlap", f"--immediate={_STEP_S}"]
+        command = [*step, "--kill-on-bad-exit=1", "--cpu-bind=none", "--unbuffered"]
         rank = [sys.executable, "-m", "jupyter_mlp.backends.slurm_gang", "rank", str(self._run.path)]
         with (self._run.path / _SRUN).open("ab") as said:
             self._step = subprocess.Popen(
-                [*command, *rank], stdin=subprocess.DEVNULL, stdout=said, stderr=said, env={**os.environ, **told}, start_new_session=True
+                [*command, *rank],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                env={**os.environ, **self._told},
+                start_new_session=True,
             )
-        return True
 
     def watch(self) -> bool:
         """Return whether the step still runs."""
         if self._step is not None and self._step.poll() is None:
+            return True
+        if self._tries < _TRIES and _NO_STEP in self._said():
+            self._launch()
             return True
         self._read_ends()
         return False
@@ -62,9 +81,12 @@ class SlurmGang(gang.Words):
             time.sleep(0.5)
         self._read_ends()
 
-    def _read_ends(self) -> None:
+    def _said(self) -> str:
         said = self._run.path / _SRUN
-        found = _SAID.findall(said.read_text(encoding="utf-8", errors="replace")) if said.exists() else []
+        return said.read_text(encoding="utf-8", errors="replace") if said.exists() else ""
+
+    def _read_ends(self) -> None:
+        found = _SAID.findall(self._said())
         for rank, how in found:
             self._ends.setdefault(int(rank), _told(how))
         self._first = [int(rank) for rank, _ in found][:1]
