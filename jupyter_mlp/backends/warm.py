@@ -106,13 +106,18 @@ def keep(idle_s: float) -> None:
         return
     where = address().parent
     command = [sys.executable, "-m", "jupyter_mlp.backends.warm_parent", str(idle_s)]
-    spawn(command, where / "log", {"PYTHONUNBUFFERED": "1"}, where)
+    spawn(command, where / "log", {"PYTHONUNBUFFERED": "1", **waiting()}, where)
+
+
+def waiting() -> dict[str, str]:
+    """How threads wait for one another, where the user has not said: asleep, for two jobs that spin take ten times as long."""
+    return {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
 
 
 def address() -> Path:
     """Return where the parent of this environment listens: same Python, same packages, same variables that are read once."""
-    once = sorted((name, value) for name, value in os.environ.items() if name.startswith(_READ_ONCE) and name != "PYTHONUNBUFFERED")
-    return runtime.folder("warm") / digest(sys.executable, sys.version, once, list(_changed_at()))[:16]
+    once = {name: value for name, value in os.environ.items() if name.startswith(_READ_ONCE) and name != "PYTHONUNBUFFERED"}
+    return runtime.folder("warm") / digest(sys.executable, sys.version, {**once, **waiting()}, list(_changed_at()))[:16]
 
 
 def _changed_at() -> Iterator[int]:
