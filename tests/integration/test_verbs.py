@@ -72,6 +72,7 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         assert cell("snap = %mlp_snapshot\nsnap").made
         found = cell("%mlp_verify snap")
         assert found.ok, found
+        assert cell("%mlp_explain run --data rows --row 17").sentences[0].startswith("predicted ")
         assert [row["state"] for row in cell("%mlp_runs").rows] == ["finished"]
         assert cell("%mlp_alias champion run").model == cell("%mlp_models champion")[0].ref
         notebook.cell("happened = [{'id': 'unknown', 'value': 1.0}]")
@@ -115,6 +116,7 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         run = mlp_("train", model, "--data", "rows", "--target", "y", "--max-epochs", "2", "--batch-size", "64")
         assert mlp_("attach", "run:" + run["ref"][-8:], "--wait")["model"] == run["model"]
         assert mlp_("evaluate", "Net", "--data", "rows", "--by", "letter")["beats_baseline"]
+        assert set(mlp_("explain", "Net", "--data", "rows")["effects"]) == {"x", "letter"}
         assert mlp_("deploy", run["model"], "--to", "lines")["state"] == "ready"
         assert mlp_("predict", "endpoint:lines", "--data", "rows")["rows"] == 4000
         assert mlp_("predict", "Net", "--data", "rows", "--into", "said")["rows"] == 4000
