@@ -71,7 +71,7 @@ def _seen_record(root: Path) -> str:
     import sqlite3
 
     from jupyter_mlp.core.errors import StorageError
-    from jupyter_mlp.store.activities import PROCESS
+    from jupyter_mlp.store.activities import CELL_ID, PROCESS
     from jupyter_mlp.store.workspace import Workspace
 
     with sqlite3.connect(root / "records.db") as raw:
@@ -84,7 +84,7 @@ def _seen_record(root: Path) -> str:
     if newest is None:
         return (
             "old"
-            if all(a.state in ("running", "failed") and not a.made and a.facts.keys() <= {PROCESS} for a in found)
+            if all(a.state in ("running", "failed") and not a.made and a.facts.keys() <= {PROCESS, CELL_ID} for a in found)
             else f"torn: {found}"
         )
     maker = workspace.activities.maker(newest)

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -75,9 +76,17 @@ def _url(runtime: Path, process: subprocess.Popen[bytes], log: Path) -> str:
     while time.monotonic() < deadline:
         for path in runtime.glob("jpserver-*.json"):
             told = json.loads(path.read_text() or "{}")
-            if told.get("url"):
+            if told.get("url") and _answers(int(told["port"])):  # the file is there a moment before the server listens
                 return str(told["url"]).replace("localhost", "127.0.0.1")
         if process.poll() is not None:
             break
         time.sleep(0.1)
     raise AssertionError(f"The server did not start:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True

@@ -28,7 +28,7 @@ def extension() -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / "labextension.py"], check=True, cwd=ROOT)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # as long as it stands, its event loop runs in this thread, and no other can
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
