@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -39,30 +40,45 @@ class SqliteStore:
 
     def publish(self, space: str, rows: Iterable[tuple[str, bytes]]) -> None:
         """Replace a space by these rows, all at once."""
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with self._plain_errors("did not take the predictions", "Free some space, or run it again."), self._transaction():
             self._database.execute("DELETE FROM answers WHERE space = ?", (space,))
             waiting = iter(rows)
             while chunk := list(islice(waiting, _CHUNK)):
                 self._database.executemany("INSERT INTO answers VALUES (?, ?, ?)", [(space, *row) for row in chunk])
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
 
     def get(self, space: str, keys: Sequence[str]) -> list[bytes | None]:
         """Return the values of some keys, None where there is none."""
         found: dict[str, bytes] = {}
-        for start in range(0, len(keys), _AT_ONCE):
-            part = keys[start : start + _AT_ONCE]
-            marks = ", ".join("?" * len(part))
-            found |= dict(self._database.execute(f"SELECT key, value FROM answers WHERE space = ? AND key IN ({marks})", (space, *part)))
+        with self._plain_errors("does not answer", "Ask again in a moment."):
+            for start in range(0, len(keys), _AT_ONCE):
+                part = keys[start : start + _AT_ONCE]
+                marks = ", ".join("?" * len(part))
+                question = f"SELECT key, value FROM answers WHERE space = ? AND key IN ({marks})"
+                found |= dict(self._database.execute(question, (space, *part)))
         return [found.get(key) for key in keys]
 
     def drop(self, space: str) -> None:
         """Remove a space; one that is not there is removed already."""
-        self._database.execute("DELETE FROM answers WHERE space = ?", (space,))
+        with self._plain_errors("did not let them go", "Check the disk."):
+            self._database.execute("DELETE FROM answers WHERE space = ?", (space,))
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        finally:
+            if self._database.in_transaction:  # a full disk may have rolled it back already
+                self._database.execute("ROLLBACK")
+
+    @contextmanager
+    def _plain_errors(self, what: str, hint: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StorageError(f"The online store {self._path} {what}: {error}.", hint) from error

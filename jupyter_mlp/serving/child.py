@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from jupyter_mlp.core.errors import MLPError, NotFoundError
 from jupyter_mlp.serving import lookups, routing, trials
 from jupyter_mlp.serving.app import App, Serving
 from jupyter_mlp.serving.batching import Batcher
+from jupyter_mlp.serving.lookups import Lookup
 from jupyter_mlp.serving.one_write import OneWriteProtocol
 from jupyter_mlp.serving.predictor import Predictor
 from jupyter_mlp.serving.requests_log import RequestLog
@@ -34,6 +35,7 @@ from jupyter_mlp.store.deployments import EndpointFolder, model_folder
 _log = logging.getLogger(__name__)
 _LOOK_S = 0.05
 _FLUSH_S = 0.5
+_ANSWERED_S = 30.0  # by then every question that a store was asked is answered
 
 
 class Child:
@@ -107,7 +109,7 @@ class Child:
         if why is None:
             why = before.get("error")
         if before.get("last_good"):
-            error = await self._swap(generation, before["last_good"])
+            error = await self._swap(generation, before["last_good"], self._folder.wanted().get("store"))
             why = why if error is None else f"{why} The last good ones fail too: {error}"
         self._report(generation, why)
 
@@ -120,7 +122,7 @@ class Child:
             variants = routing.read(wanted)
             for variant in variants:
                 new[variant.model] = known.get(variant.model) or Batcher(await asyncio.to_thread(self._load, variant.model))
-            lookup = await asyncio.to_thread(lookups.open_lookup, self._folder.path.parent.parent, store)
+            lookup = await self._lookup(store, variants)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a model must not reach the requests
             for model in new.keys() - known.keys():
                 new[model].retire()
@@ -128,7 +130,18 @@ class Child:
         self._app.serving = Serving(generation, routing.Router(variants, self._folder.name), new, lookup)
         for model in known.keys() - new.keys():
             known[model].retire()
+        if old and old.lookup and old.lookup is not lookup:
+            asyncio.get_running_loop().call_later(_ANSWERED_S, old.lookup.close)
         return None
+
+    async def _lookup(self, store: Mapping[str, Any] | None, variants: Sequence[routing.Variant]) -> Lookup | None:
+        """Return what is known by key, the one that is open already where it stays; none where its model is not served."""
+        if store is None or all(variant.model != store["model"] for variant in variants):
+            return None
+        now = self._app.serving.lookup if self._app.serving else None
+        if now is not None and now.space == store["space"]:
+            return now
+        return await asyncio.to_thread(lookups.open_lookup, self._folder.path.parent.parent, store)
 
     def _load(self, model: str) -> Predictor:
         folder = model_folder(self._models, model)

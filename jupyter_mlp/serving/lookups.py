@@ -45,12 +45,12 @@ class Lookup:
     """One space of a store, as an endpoint asks it.
 
     Attributes:
-        model: UUID of the model that made these predictions.
+        space: its name in the store. `model`: UUID of the model that made these predictions.
     """
 
     def __init__(self, store: OnlineStore, space: str, model: str) -> None:
         self._store = store
-        self._space = space
+        self.space = space
         self.model = model
         self._decode = msgspec.json.Decoder(_Kept).decode
 
@@ -62,9 +62,9 @@ class Lookup:
         """
         texts = [str(key) for key in keys]
         if self._store.quick:
-            values = self._store.get(self._space, texts)
+            values = self._store.get(self.space, texts)
         else:
-            values = await asyncio.to_thread(self._store.get, self._space, texts)
+            values = await asyncio.to_thread(self._store.get, self.space, texts)
         kept = [None if value is None else self._decode(value) for value in values]
         chances = [one.probability if one else None for one in kept]
         missing = [key for key, one in zip(keys, kept, strict=True) if one is None]

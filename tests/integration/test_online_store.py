@@ -70,6 +70,17 @@ def test_a_store_keeps_spaces_apart_and_replaces_them_whole(address: tuple[str, 
     other.close()
 
 
+def test_a_full_store_says_so_and_keeps_what_it_had(tmp_path: Path) -> None:
+    store = plugins.load("stores", "sqlite")(str(tmp_path / "online.db"))
+    store.publish("a", [("k", b"v")])
+    store._database.execute("PRAGMA max_page_count = 40")
+    with pytest.raises(StorageError, match="full"):
+        store.publish("a", [(f"k{i}", b"x" * 100) for i in range(20_000)])
+    assert store.get("a", ["k"]) == [b"v"]
+    store.publish("a", [("k", b"w")])
+    store.close()
+
+
 def predicted(workspace: Workspace, model: str, name: str = "predictions", task: str = "regression", seed: int = 1) -> Any:
     """Publish rows with an id and let the model predict them."""
     table = rows_of(400, seed=seed, task=task).append_column("flight", pa.array([f"UA {i}" for i in range(400)]))
