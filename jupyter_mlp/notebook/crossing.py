@@ -14,6 +14,7 @@ import importlib
 import io
 import os
 import pathlib
+import re
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ _TEXTS: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
 _NAMED = {kind.__name__: kind for kind in _TEXTS}
 _CONTAINERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 _DEPTH = 100
+SECRET = "it may be a secret, which is written nowhere"
+SECRET_NAME = re.compile(r"(?i)pass(word|wd)|secret|token|api_?key|access_?key|private_?key|credential")
 
 
 class CannotCrossError(Exception):
@@ -37,10 +40,14 @@ class CannotCrossError(Exception):
 
 
 class Encoder:
-    """Writes one value. `things`: identities of all that could be changed through another name too."""
+    """Writes one value. `things`: identities of all that could be changed through another name too.
 
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder
+    Args:
+        secrets: texts that are not written, whatever they are called.
+    """
+
+    def __init__(self, folder: pathlib.Path, secrets: frozenset[str] = frozenset()) -> None:
+        self.folder, self.secrets = folder, secrets
         self.things: set[int] = set()
 
     def encode(self, value: Any, depth: int = 0) -> Any:
@@ -51,6 +58,8 @@ class Encoder:
         """
         kind = type(value)
         if kind in _PLAIN:
+            if value in self.secrets:
+                raise CannotCrossError(SECRET)
             return value
         if depth > _DEPTH:
             raise CannotCrossError("it is nested too deeply")
@@ -61,6 +70,8 @@ class Encoder:
             return {"t": kind.__name__, "v": [self.encode(one, depth + 1) for one in value]}
         if kind is dict:
             self._thing(value, True)
+            if any(type(key) is str and SECRET_NAME.search(key) and type(one) is str for key, one in value.items()):
+                raise CannotCrossError(SECRET)
             return {"t": "dict", "v": [[self.encode(key, depth + 1), self.encode(one, depth + 1)] for key, one in value.items()]}
         if kind is range:
             return {"t": "range", "v": [value.start, value.stop, value.step]}

@@ -22,11 +22,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jupyter_mlp.notebook.crossing import CannotCrossError, Encoder, decode
+from jupyter_mlp.notebook import secrets
+from jupyter_mlp.notebook.crossing import SECRET, SECRET_NAME, CannotCrossError, Encoder, decode
 
 VALUES = "values"  # the folder of arrays and tables, beside the files of lines
 _OWN = re.compile(r"_+|_i+|_[ido]?h|_i?\d+|In|Out|exit|quit|get_ipython|open")
-_SECRET = re.compile(r"(?i)pass(word|wd)|secret|token|api_?key|access_?key|private_?key|credential")
+_LOOKED_AT = 100_000  # characters of a text
 _FREE_S, _SHARE = 0.3, 0.2  # writing may take so many seconds, and beyond that so much of the run's time
 
 
@@ -53,6 +54,7 @@ class Keeper:
         self.defined = set(defined)
         self.always = ""
         self.environment = dict(os.environ)
+        self.secrets = frozenset(secrets.sensitive().values())
         self.random: dict[str, Any] = {}
         self.cwd = ""
 
@@ -106,14 +108,16 @@ class Keeper:
             else:
                 self.blocked[name] = f"no statement of a cell defines {name}"
             return
-        encoder = Encoder(self.folder)
+        encoder = Encoder(self.folder, self.secrets)
         try:
-            if isinstance(value, str) and _SECRET.search(name):
-                raise CannotCrossError("it may be a secret, which is written nowhere")
+            if isinstance(value, str) and (SECRET_NAME.search(name) or next(secrets.in_values({name: value[:_LOOKED_AT]}, "", {}), None)):
+                raise CannotCrossError(SECRET)
             self.stored[name] = encoder.encode(value)
             self.things[name] = encoder.things
         except CannotCrossError as error:
             self.blocked[name] = f"{name}: {error}"
+        except (OSError, MemoryError) as error:  # a full disk is no mistake of the cell
+            self.blocked[name] = f"{name} could not be written: {error}"
 
     def _forget(self, name: str) -> None:
         for kept in (self.seen, self.stored, self.things, self.blocked):
@@ -141,7 +145,10 @@ class Keeper:
         return found
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        os.write(self.file, b"\n" + json.dumps(line, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+        try:
+            os.write(self.file, b"\n" + json.dumps(line, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+        except OSError as error:
+            self.always = self.always or f"what it left could not be written: {error}"
 
 
 def keep(request: str) -> None:

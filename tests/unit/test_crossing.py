@@ -60,6 +60,14 @@ def test_what_would_not_be_the_same_is_refused(tmp_path: Path) -> None:
             Encoder(tmp_path).encode(value)
 
 
+def test_secrets_are_not_written(tmp_path: Path) -> None:
+    for value in ({"api_key": "abc"}, [{"a": {"db_password": "x"}}], ["hunter2hunter2"]):
+        with pytest.raises(CannotCrossError, match="secret"):
+            Encoder(tmp_path, frozenset({"hunter2hunter2"})).encode(value)
+    Encoder(tmp_path).encode({"passes": 3, "tokens": [1, 2]})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_view_is_known_as_one(tmp_path: Path) -> None:
     whole = np.zeros(10)
     one, two = Encoder(tmp_path), Encoder(tmp_path)
