@@ -185,6 +185,7 @@ def run_notebook(
             raise _broken(source, ending, asked)
         draft.made.append(Ref("pipeline", asked.id))
         draft.facts.update(notebook=str(asked.output), steps=len(source.cells))
+    runs.forget_states(workspace, asked)
     inputs = tuple(Ref.parse(f"{name}@{version}") for name, version in asked.cut.items())
     steps = _timed(ending.output, asked.reused())
     return PipelineRun(asked.id, ending.state, asked.output, asked.parameters, steps, inputs, time.perf_counter() - begun)

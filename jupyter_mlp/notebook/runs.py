@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jupyter_mlp.core.entities import FINISHED
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, NotFoundError, nearest
 from jupyter_mlp.notebook import document, journal, running, steps
 from jupyter_mlp.notebook import known as knowing
@@ -26,6 +28,7 @@ from jupyter_mlp.store.leases import Lease
 from jupyter_mlp.store.workspace import Workspace
 
 _ENDS_S = 20.0  # a killed run's kernels notice within seconds
+_STATE_S = 3600.0  # after which nobody begins with what an older run left
 _LOOK_BACK = 50  # records of runs that are looked through for one of the same notebook
 
 
@@ -43,13 +46,13 @@ class Run:
     attempt: int = 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is remembered."""
+        """Return what the records say of it."""
         told = {"notebook": str(self.notebook), "parameters": dict(self.parameters), "output": str(self.output)}
-        return {**told, "cut": dict(self.cut), "attempt": self.attempt, "around": dict(self.around)}
+        return {**told, "cut": dict(self.cut), "attempt": self.attempt}
 
     def work(self, workspace: Workspace, source: Document, before: Sequence[Path]) -> dict[str, Any]:
         """Remember what was asked, and return what the process that runs it must know."""
-        publish_bytes(self.folder / "run.json", json.dumps(self.to_dict()).encode())
+        publish_bytes(self.folder / "run.json", json.dumps({**self.to_dict(), "around": dict(self.around)}).encode())
         self.output.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return {
@@ -140,6 +143,21 @@ def before(workspace: Workspace, run: Run) -> list[Path]:
         if told.get("notebook") == str(run.notebook) and told.get("run") != run.id and (folder / journal.NAME).exists():
             return [folder]
     return []
+
+
+def forget_states(workspace: Workspace, run: Run) -> None:
+    """Remove what the kernels of older complete runs of this notebook held: the next run begins with what this one knows.
+
+    What this one was answered with from them stays, and so does what a run that failed left: it may be resumed.
+    """
+    lines = journal.read(run.folder / journal.NAME).values()
+    needed = {Path(line["state"]).parent for line in lines if line.get("state")}
+    for activity in workspace.activities.recent(["pipeline"], limit=_LOOK_BACK):
+        told = activity.parameters
+        state = workspace.pipelines / str(told.get("run")) / "state"
+        old = time.time() - (activity.ended_at or time.time()) > _STATE_S
+        if told.get("notebook") == str(run.notebook) and activity.state == FINISHED and old and state not in needed:
+            shutil.rmtree(state, ignore_errors=True)
 
 
 def known(work: Mapping[str, Any], run: Run, source: Document) -> running.Ending | None:

@@ -58,6 +58,20 @@ def test_a_failed_run_goes_on_from_the_failed_step(workspace: Workspace, tmp_pat
     assert "[1, 2, 3" in shown(done.notebook) and "4.0 1" in shown(done.notebook)
 
 
+def test_what_kernels_held_does_not_pile_up(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jupyter_mlp.notebook import runs
+
+    path = write(tmp_path / "often.ipynb", "import numpy as np\nrows = np.arange(100_000.0)", "import time\nprint(time.time(), rows.sum())")
+    first, second = mlp.run_notebook(path, fresh=True), mlp.run_notebook(path, fresh=True)
+    states = {run.id: workspace.pipelines / run.id / "state" for run in (first, second)}
+    assert all(state.is_dir() for state in states.values()), "the run before is young: another may just begin with what it left"
+    monkeypatch.setattr(runs, "_STATE_S", -1.0)
+    third = mlp.run_notebook(path)
+    assert [step["state"] for step in third.steps] == ["reused", "completed"]
+    assert [state.is_dir() for state in states.values()] == [False, True], "what the third was answered with stays"
+    assert [step["state"] for step in mlp.run_notebook(path).steps] == ["reused", "completed"]
+
+
 def test_long_texts_are_no_names_of_files(workspace: Workspace, tmp_path: Path) -> None:
     path = write(tmp_path / "long.ipynb", f"query = '{'a' * 400}'", "other = 'nul\\0' + '/' * 9000", "print(len(query))")
     assert states(mlp.run_notebook(path)) == ["completed"] * 3
