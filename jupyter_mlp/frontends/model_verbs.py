@@ -1,0 +1,200 @@
+"""Steps 3 to 6: a model is judged, explained, served, asked and watched."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from jupyter_mlp.frontends.arguments import Context, Verb, at_least, between, option
+from jupyter_mlp.frontends.naming import model_of, reference_of
+
+
+def _evaluate(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.evaluate(model_of(given.model, context.names), data=reference_of(given.data, context.names), by=given.by)
+
+
+def _explain(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.explain(
+        model_of(given.model, context.names), data=reference_of(given.data, context.names), row=given.row, rows=given.rows, unit=given.unit
+    )
+
+
+def _models(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.find_models(*(model_of(word, context.names) for word in given.words), sort=given.sort)
+
+
+def _alias(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    model = model_of(given.model, context.names) if given.model is not None else None
+    return mlp.alias(given.name, model, remove=given.remove)
+
+
+def _deploy(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.deploy(
+        model_of(given.model, context.names),
+        to=given.to,
+        traffic=given.traffic,
+        shadow=given.shadow,
+        ramp=given.ramp,
+        every=given.every,
+        port=given.port,
+        serve_from=given.serve_from,
+        data=reference_of(given.data, context.names),
+        key=given.key,
+    )
+
+
+def _endpoint(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    found = mlp.endpoint(reference_of(given.endpoint, context.names))
+    if given.rollback:
+        return found.rollback()
+    if given.stop:
+        found.stop()
+    return found
+
+
+def _predict(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    data = context.names.get(given.data)
+    rows = data if isinstance(data, list) or hasattr(data, "columns") else reference_of(given.data, context.names)
+    found = mlp.predict(
+        model_of(given.target, context.names), data=rows, into=given.into, keep=given.keep, progress=context.progress("predict")
+    )
+    if given.into:
+        context.bind(given.into, found)
+    return found
+
+
+def _outcomes(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    data = context.names.get(given.data)
+    rows = data if isinstance(data, list) or hasattr(data, "columns") else reference_of(given.data, context.names)
+    return mlp.outcomes(reference_of(given.endpoint, context.names), data=rows)
+
+
+def _monitor(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.monitor(reference_of(given.endpoint, context.names))
+
+
+_DATA = option("--data", required=True, metavar="DATASET", help="a dataset, like trips or trips@1f3c", completes="dataset")
+
+MODEL_VERBS: tuple[Verb, ...] = (
+    Verb(
+        "evaluate",
+        "Judge a model on a dataset: metrics, baseline, plots.",
+        (
+            option("model", help="model:UUID, a model's name, or a variable that holds a run", completes="model"),
+            _DATA,
+            option("--by", metavar="COLUMN", help="the same metrics per value of a column"),
+        ),
+        _evaluate,
+        example="%mlp_evaluate DelayModel --data trips_test --by carrier",
+    ),
+    Verb(
+        "explain",
+        "Say which columns a model's answers come from, over a dataset or for single rows, in a sentence.",
+        (
+            option("model", help="model:UUID, a model's name, or a variable that holds a run", completes="model"),
+            _DATA,
+            option("--row", type=at_least(0), metavar="NUMBER", help="why this row, counted from 0, is answered as it is"),
+            option("--rows", metavar="NUMBERS", help="several: 3,7,100:120"),
+            option("--unit", default="", help="of the target, written after its numbers: min"),
+        ),
+        _explain,
+        example="%mlp_explain DelayModel --data trips_test --row 17 --unit min",
+    ),
+    Verb(
+        "models",
+        "Find and compare models; of one model show everything that is known.",
+        (
+            option("words", nargs="*", help="an alias, model:UUID, or parts of names, targets and data", completes="model"),
+            option("--sort", metavar="METRIC", help="the best of this metric first"),
+        ),
+        _models,
+        example="%mlp_models DelayModel --sort mae",
+    ),
+    Verb(
+        "alias",
+        "Point a name like champion at a model; model:champion then stands wherever a model is named.",
+        (
+            option("name", help="the alias"),
+            option("model", nargs="?", help="left out: show where it points and pointed", completes="model"),
+            option("--remove", action="store_true", help="let it point at nothing"),
+        ),
+        _alias,
+        example="%mlp_alias champion DelayModel",
+    ),
+    Verb(
+        "deploy",
+        "Serve a model over HTTP, in processes that outlive the kernel; a second deploy swaps without a pause.",
+        (
+            option("model", help="model:UUID, a model's name, or a variable that holds a run", completes="model"),
+            option("--to", required=True, metavar="ENDPOINT", help="the endpoint's name", completes="endpoint"),
+            option("--traffic", type=between(0, 100), metavar="PERCENT", help="share of the requests; the rest stays where it is"),
+            option("--shadow", action="store_true", help="answer nothing, log what it would have answered"),
+            option("--ramp", metavar="PERCENTS", help="10,50,100: its share grows by itself, and goes back if the model fails"),
+            option("--every", default="10m", metavar="TIME", help="time between the steps of the ramp (10m)"),
+            option("--port", type=between(1, 65535), help="a free one when left out"),
+            option("--serve-from", choices=["store"], help="answer keys too, from --data of predictions in the online store"),
+            option("--data", metavar="PREDICTIONS", help="what %%mlp_predict made with this model", completes="dataset"),
+            option("--key", metavar="COLUMN", help="the column that names the predictions"),
+        ),
+        _deploy,
+        example="%mlp_deploy DelayModel --to delays",
+    ),
+    Verb(
+        "endpoint",
+        "Show an endpoint as it is now; roll it back or stop it.",
+        (
+            option("endpoint", help="the endpoint's name", completes="endpoint"),
+            option("--rollback", action="store_true", help="serve again what was served before, without a pause"),
+            option("--stop", action="store_true", help="end its processes; its log stays"),
+        ),
+        _endpoint,
+        example="mlp endpoint delays --stop",
+    ),
+    Verb(
+        "predict",
+        "Predict with a model (a whole dataset, as a new dataset) or an endpoint (over HTTP).",
+        (
+            option("target", help="model:UUID, a model's name, or endpoint:NAME", completes="model"),
+            option("--data", required=True, help="a dataset, or a variable that holds rows or a frame", completes="dataset"),
+            option("--into", metavar="NAME", help="name of the dataset of predictions"),
+            option("--keep", metavar="COLUMNS", help="of a dataset, the columns beside the prediction: id,carrier; all when left out"),
+        ),
+        _predict,
+        example="%mlp_predict endpoint:delays --data new_flights",
+    ),
+    Verb(
+        "outcomes",
+        "Say what really happened to what an endpoint predicted: a column of answer ids, a column of true values.",
+        (
+            option("endpoint", help="the endpoint's name", completes="endpoint"),
+            option("--data", required=True, help="a dataset, or a variable that holds rows: id, value", completes="dataset"),
+        ),
+        _outcomes,
+        example="%mlp_outcomes delays --data arrived",
+    ),
+    Verb(
+        "monitor",
+        "Look at an endpoint: requests, latency, errors, drift against the training data.",
+        (option("endpoint", help="the endpoint's name", completes="endpoint"),),
+        _monitor,
+        example="%mlp_monitor delays",
+    ),
+)

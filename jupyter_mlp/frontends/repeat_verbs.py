@@ -1,0 +1,95 @@
+"""Snapshots, their verification, and notebooks as pipelines."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from jupyter_mlp.frontends.arguments import Context, Verb, assignments, option
+from jupyter_mlp.frontends.naming import PARAMS, reference_of
+
+
+def _snapshot(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.snapshot(given.notebook, weak=given.weak)
+
+
+def _verify(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.verify(reference_of(given.snapshot, context.names), full=given.full, progress=context.progress("verify"))
+
+
+def _diff(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.diff(reference_of(given.before, context.names), reference_of(given.after, context.names))
+
+
+def _pipeline(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.to_pipeline(given.notebook)
+
+
+def _run(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    given_values = assignments(given.params, context.names, "-p", typed=False)  # the notebook says of which type they are
+    told = context.progress(given.notebook or given.resume or "run")
+    return mlp.run_notebook(given.notebook, given_values, output=given.output, resume=given.resume, fresh=given.fresh, progress=told)
+
+
+REPEAT_VERBS: tuple[Verb, ...] = (
+    Verb(
+        "snapshot",
+        "Tie this notebook, its data versions and its environment to one id that can be verified.",
+        (
+            option("notebook", nargs="?", help="a notebook file; left out: the cells run in this kernel", completes="file"),
+            option("--weak", action="store_true", help="take it even where a clean run would not give what is shown"),
+        ),
+        _snapshot,
+        example="%mlp_snapshot",
+    ),
+    Verb(
+        "verify",
+        "Run a snapshot again in a fresh process on the same data and compare it cell by cell.",
+        (
+            option("snapshot", help="snapshot:ID, or an exported file", completes="snapshot"),
+            option("--full", action="store_true", help="train again too, instead of replaying the record"),
+        ),
+        _verify,
+        example="mlp verify snapshot:1f3c",
+    ),
+    Verb(
+        "diff",
+        "Say what is different between two snapshots: cells, parameters, data, packages, models, metrics.",
+        (
+            option("before", help="snapshot:ID, or an exported file", completes="snapshot"),
+            option("after", help="snapshot:ID, or an exported file", completes="snapshot"),
+        ),
+        _diff,
+        example="mlp diff snapshot:1f3c snapshot:9ab2",
+    ),
+    Verb(
+        "pipeline",
+        "Show the steps of a notebook and what each reads and makes, before anything runs.",
+        (option("notebook", nargs="?", help="a notebook file; left out: this notebook", completes="file"),),
+        _pipeline,
+        example="mlp pipeline nightly.ipynb",
+    ),
+    Verb(
+        "run",
+        "Run a notebook from top to bottom with typed parameters, in a fresh process.",
+        (
+            option("notebook", nargs="?", help="a notebook file", completes="file"),
+            PARAMS,
+            option("--output", metavar="FILE", help="where the executed notebook goes"),
+            option("--resume", metavar="RUN", help="go on with a run that failed or was killed: its id, or its output notebook"),
+            option("--fresh", action="store_true", help="run every cell, whatever is known from the run before"),
+        ),
+        _run,
+        example="mlp run nightly.ipynb -p month=2",
+    ),
+)
