@@ -282,13 +282,14 @@ class Lake:
 
     def _create_or_load(self, name: str, schema: pa.Schema) -> Table:
         from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+        from sqlalchemy.exc import IntegrityError
 
         space, table_name = split(name)
         found = self._book.load(space, table_name)
         if found is not None:
             return found
-        with suppress(NamespaceAlreadyExistsError):
-            self._catalog.create_namespace_if_not_exists(space)
+        with suppress(NamespaceAlreadyExistsError, IntegrityError):  # IntegrityError: another made it after pyiceberg had looked
+            self._catalog.create_namespace(space)
         try:
             with _plain_errors(name):
                 made: Table = self._catalog.create_table((space, table_name), storable(schema), properties=_PROPERTIES)

@@ -73,6 +73,23 @@ def test_a_table_that_was_made_meanwhile_is_not_replaced(workspace: Workspace, m
 
 
 @pytest.mark.usefixtures("any_database")
+def test_two_first_writers_of_a_namespace_both_write(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process makes the namespace after pyiceberg looked whether it is there, and before it writes it down."""
+    catalog, exists = workspace.lake.catalog, workspace.lake.catalog.namespace_exists
+
+    def looked(space: Any) -> bool:
+        found = exists(space)
+        monkeypatch.setattr(catalog, "namespace_exists", exists)
+        if not found:
+            catalog.create_namespace(space)
+        return found
+
+    monkeypatch.setattr(catalog, "namespace_exists", looked)
+    mlp.write_table("lake.t", pa.table({"a": [1]}))
+    assert rows(workspace) == [1]
+
+
+@pytest.mark.usefixtures("any_database")
 def test_an_append_starts_again_on_what_a_writer_without_manners_left(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     mlp.write_table("lake.t", pa.table({"a": [1]}))
     swap = workspace.lake._book.swap
