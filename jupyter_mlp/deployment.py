@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from jupyter_mlp.core import ramps
+from jupyter_mlp.core import plugins, ramps
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError, StorageError
+from jupyter_mlp.core.manifests import Manifest
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.serving import control, lookups, routing
 from jupyter_mlp.serving.routing import Variant
@@ -83,6 +84,15 @@ class Deployment(Shown):
     def rollback(self) -> Deployment:
         """Serve again what the deploy before this one served, without dropping a request."""
         return _rollback(self.workspace, self.name)
+
+    def manifest(self, form: str) -> Manifest:
+        """Return what tells another service manager to run this endpoint: a unit for systemd, an InferenceService for kserve.
+
+        Example:
+            >>> mlp.endpoint("delays").manifest("systemd").text
+        """
+        write = plugins.load("manifests", form)
+        return Manifest(self.ref, form, write(self.workspace, self._folder, self.ref))
 
     def stop(self) -> None:
         """End the endpoint's processes; its log of requests stays, and deploying to it again starts it again."""

@@ -59,6 +59,8 @@ def _endpoint(given: Namespace, context: Context) -> Any:
     found = mlp.endpoint(reference_of(given.endpoint, context.names))
     if given.rollback:
         return found.rollback()
+    if given.manifest:
+        return found.manifest(given.manifest)
     if given.stop:
         found.stop()
     return found
@@ -159,11 +161,12 @@ MODEL_VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "endpoint",
-        "Show an endpoint as it is now; roll it back or stop it.",
+        "Show an endpoint as it is now; roll it back, stop it, or hand it to another service manager.",
         (
             option("endpoint", help="the endpoint's name", completes="endpoint"),
             option("--rollback", action="store_true", help="serve again what was served before, without a pause"),
             option("--stop", action="store_true", help="end its processes; its log stays"),
+            option("--manifest", metavar="FORM", help="print what makes systemd or kserve run it, for a file"),
         ),
         _endpoint,
         example="mlp endpoint delays --stop",

@@ -67,6 +67,7 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         assert notebook.shell.user_ns["said"].schema.names[0] == "prediction"
         assert cell("%mlp_monitor lines").metrics["requests"] == 1
         assert cell("%mlp_endpoint lines").state == "ready"
+        assert "kind: InferenceService" in cell("%mlp_endpoint lines --manifest kserve").text
         assert [step.name for step in cell("%mlp_pipeline").steps][-3:] == ["predict run", "monitor lines", "endpoint lines"]
         assert cell("%mlp_graph run").edges and cell("%mlp_status").recent and cell("%mlp_doctor").ok and cell("%mlp_clusters").places
         assert cell("snap = %mlp_snapshot\nsnap").made
@@ -125,6 +126,7 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         (tmp_path / "o.sql").write_text("SELECT 'a' AS id, 1.0D AS value")
         assert mlp_("data", "happened", "-f", str(tmp_path / "o.sql"))["rows"] == 1
         assert mlp_("outcomes", "lines", "--data", "happened")["rows"] == 1
+        assert mlp_("endpoint", "lines", "--manifest", "systemd")["text"].splitlines()[-1] == "WantedBy=default.target"
         assert mlp_("endpoint", "lines", "--stop")["state"] == "stopped"
         path = tmp_path / "small.ipynb"
         cells = [
