@@ -187,7 +187,7 @@ def _drift(workspace: Workspace, answered: Sequence[Entry]) -> tuple[list[dict[s
         return [], []
     model = answered[-1].model
     rows = [row for e in answered if e.model == model for row in e.instances]
-    said = [value for e in answered if e.model == model for value in e.predictions]
+    said = [value for e in answered if e.model == model and e.instances for value in e.predictions]
     notes = (
         []
         if len(rows) >= ENOUGH
