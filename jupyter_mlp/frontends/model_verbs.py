@@ -50,6 +50,9 @@ def _deploy(given: Namespace, context: Context) -> Any:
         serve_from=given.serve_from,
         data=reference_of(given.data, context.names),
         key=given.key,
+        max_p99=given.max_p99,
+        max_loss=given.max_loss,
+        progress=context.progress("measure") if given.max_p99 or given.max_loss else None,
     )
 
 
@@ -153,7 +156,7 @@ MODEL_VERBS: tuple[Verb, ...] = (
             option("--every", default="10m", metavar="TIME", help="time between the steps of the ramp (10m)"),
             option("--port", type=between(1, 65535), help="a free one when left out"),
             option("--serve-from", choices=["store"], help="answer keys too, from --data of predictions in the online store"),
-            option("--data", metavar="PREDICTIONS", help="what %%mlp_predict made with this model", completes="dataset"),
+            option("--data", metavar="DATASET", help="predictions of this model by --key, or rows to measure on", completes="dataset"),
             option("--key", metavar="COLUMN", help="the column that names the predictions"),
         ),
         _deploy,
@@ -161,6 +164,8 @@ MODEL_VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "endpoint",
+            option("--max-p99", metavar="TIME", help="5ms: serve it in the fastest of several ways that is measured to keep to this"),
+            option("--max-loss", metavar="PERCENT", help="0.5%%: ... and whose metric is at most this much worse"),
         "Show an endpoint as it is now; roll it back, stop it, or hand it to another service manager.",
         (
             option("endpoint", help="the endpoint's name", completes="endpoint"),
