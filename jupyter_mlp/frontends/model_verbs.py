@@ -1,4 +1,4 @@
-"""Steps 3 to 6: a model is judged, explained, served, asked and watched."""
+"""Steps 3 to 6: a model is judged, explained, served, asked, watched and trained again."""
 
 from __future__ import annotations
 
@@ -96,6 +96,12 @@ def _monitor(given: Namespace, context: Context) -> Any:
     return mlp.monitor(reference_of(given.endpoint, context.names))
 
 
+def _retrain(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.retrain(reference_of(given.endpoint, context.names), progress=context.progress("retrain"))
+
+
 _DATA = option("--data", required=True, metavar="DATASET", help="a dataset, like trips or trips@1f3c", completes="dataset")
 
 MODEL_VERBS: tuple[Verb, ...] = (
@@ -158,14 +164,14 @@ MODEL_VERBS: tuple[Verb, ...] = (
             option("--serve-from", choices=["store"], help="answer keys too, from --data of predictions in the online store"),
             option("--data", metavar="DATASET", help="predictions of this model by --key, or rows to measure on", completes="dataset"),
             option("--key", metavar="COLUMN", help="the column that names the predictions"),
+            option("--max-p99", metavar="TIME", help="5ms: serve it in the fastest of several ways that is measured to keep to this"),
+            option("--max-loss", metavar="PERCENT", help="0.5%%: ... and whose metric is at most this much worse"),
         ),
         _deploy,
         example="%mlp_deploy DelayModel --to delays",
     ),
     Verb(
         "endpoint",
-            option("--max-p99", metavar="TIME", help="5ms: serve it in the fastest of several ways that is measured to keep to this"),
-            option("--max-loss", metavar="PERCENT", help="0.5%%: ... and whose metric is at most this much worse"),
         "Show an endpoint as it is now; roll it back, stop it, or hand it to another service manager.",
         (
             option("endpoint", help="the endpoint's name", completes="endpoint"),
@@ -204,5 +210,12 @@ MODEL_VERBS: tuple[Verb, ...] = (
         (option("endpoint", help="the endpoint's name", completes="endpoint"),),
         _monitor,
         example="%mlp_monitor delays",
+    ),
+    Verb(
+        "retrain",
+        "Train the model behind an endpoint again on the newest version of its data, and put it there as a shadow.",
+        (option("endpoint", help="the endpoint's name", completes="endpoint"),),
+        _retrain,
+        example="%mlp_retrain delays",
     ),
 )

@@ -89,6 +89,9 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         assert cell("%mlp_diff snap snap").changes == ()
         assert len(cell(f"%mlp_schedule {path} --cron '0 3 * * *'").next) == 3
         assert cell("%mlp_schedules small --pause").state == "paused" and cell("%mlp_history").ticks == ()
+        assert cell(f"%mlp_table lake.t {csv(tmp_path)} --append").rows == 8000
+        again = cell("%mlp_retrain lines")  # its query is asked again, of the newest table
+        assert again.data != notebook.shell.user_ns["run"].inputs[0] and again.endpoint.variants[1].shadow
         assert typed == {verb.name for verb in VERBS}
         for verb in VERBS:
             assert verb.summary in " ".join(repr(notebook.cell(f"%mlp_{verb.name} --help")).split())
@@ -151,7 +154,11 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         assert cli.main(["forget", pinned["ref"]]) == 0 and capsys.readouterr().out.startswith("Forgotten: 1 thing")
         assert mlp_("gc")["dry"] and mlp_("gc", "--yes")["freed"] == 0
         assert cli.main(["forget", run["ref"]]) == 1 and "cannot be forgotten" in capsys.readouterr().err
-        assert typed | {"forget"} == {verb.name for verb in VERBS}
+        assert mlp_("table", "lake.t", str(csv(tmp_path)), "--append") and mlp_("deploy", run["model"], "--to", "lines")
+        assert cli.main(["retrain", "lines", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["endpoint"]["variants"][1]["shadow"]
+        assert cli.main(["retrain", "lines"]) == 1 and "there is no newer data" in capsys.readouterr().err
+        assert typed | {"forget", "retrain"} == {verb.name for verb in VERBS}
     finally:
         control.stop_all(workspace)
 
