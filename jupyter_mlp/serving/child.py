@@ -216,11 +216,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--last-good", action="store_true")
+    parser.add_argument("--with-parent", action="store_true", help="end when the parent does, and start no other")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until uvicorn puts its own handler in place
-    parser.add_argument("--with-parent", action="store_true", help="end when the parent does, and start no other")
     listening = socket.socket(fileno=given.socket)
     os.set_inheritable(given.socket, False)  # worker processes of models must not hold the port
 
