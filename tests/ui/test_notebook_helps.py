@@ -129,6 +129,20 @@ def test_tab_and_help_in_sql(server: jupyter.Server, new_tab: Any) -> None:
     assert lab.wrong == []
 
 
+def test_a_line_says_what_uses_the_dataset_of_a_cell(server: jupyter.Server, new_tab: Any) -> None:
+    lab = new_tab(server)
+    lab.open("marks.ipynb")
+    _run(lab, 0)
+    _run(lab, 1, "%%mlp_data few\nSELECT dep_delay FROM lake.flights")
+    _run(lab, 2, "%%mlp_data fewer\nSELECT max(dep_delay) AS most FROM few")
+    line = _cell(lab, 1).locator(".jp-mlp-used")
+    line.wait_for(timeout=60_000)
+    assert line.inner_text() == "used by 1 dataset"
+    assert _cell(lab, 2).locator(".jp-mlp-used").count() == 0
+    lab.picture("lab-used-by")
+    assert lab.wrong == []
+
+
 def test_a_card_of_the_launcher_begins_a_notebook(server: jupyter.Server, new_tab: Any) -> None:
     lab = new_tab(server)
     lab.open()
