@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[jupyter.Server]
         mlp.write_table("lake.flights", pd.DataFrame({"dep_delay": [1.5], "carrier": ["UA"]}))
     finally:
         del os.environ["MLP_WORKSPACE"]
-    with jupyter.running(place) as running:
+    with jupyter.running(place, "--ServerApp.base_url=/user/anna/") as running:  # as a hub serves it
         yield running
 
 
@@ -139,6 +139,7 @@ def test_a_line_says_what_uses_the_dataset_of_a_cell(server: jupyter.Server, new
     line.wait_for(timeout=60_000)
     assert line.inner_text() == "used by 1 dataset"
     assert _cell(lab, 2).locator(".jp-mlp-used").count() == 0
+    lab.row("data", "fewer").wait_for(timeout=20_000)
     lab.picture("lab-used-by")
     assert lab.wrong == []
 
