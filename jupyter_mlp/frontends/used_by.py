@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from jupyter_mlp.core.cards import count_text
 from jupyter_mlp.core.errors import NotFoundError
 from jupyter_mlp.core.references import KINDS, Ref
 
@@ -40,4 +41,4 @@ def _of(ref: Ref) -> str:
 
 def _counted(refs: Iterable[Ref]) -> str:
     counts = Counter(ref.kind for ref in refs)
-    return ", ".join(f"{counts[kind]} {kind}{'s' if counts[kind] != 1 else ''}" for kind in KINDS if kind in _SAID and counts[kind])
+    return ", ".join(count_text(counts[kind], kind) for kind in KINDS if kind in _SAID and counts[kind])

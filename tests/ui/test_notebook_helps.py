@@ -124,7 +124,7 @@ def test_tab_and_help_in_sql(server: jupyter.Server, new_tab: Any) -> None:
     lab.page.keyboard.press("Escape")
     lab.write("%%mlp_data few\nSELECT * FROM lake.flights")
     lab.page.keyboard.press("Shift+Tab")
-    lab.page.locator(".jp-Tooltip").get_by_text("1 rows x 2 columns").wait_for(timeout=15_000)
+    lab.page.locator(".jp-Tooltip").get_by_text("1 row x 2 columns").wait_for(timeout=15_000)
     lab.picture("lab-help")
     assert lab.wrong == []
 
