@@ -207,13 +207,21 @@ def without_policy(page: str) -> str:
     return bare
 
 
+def unescaped(page: str) -> str:
+    """The page as if it had no escaping, each text closed so that it does not swallow the next."""
+    ends = "".join(f"</{tag}>" for tag in "script style title noscript iframe object video svg math form details body".split())
+    return re.sub(
+        r"(?s)(<(?:td|th|h1|p)[^>]*>)(.*?)(</(?:td|th|h1|p)>)", lambda one: one[1] + html.unescape(one[2]) + "-->" + ends + one[3], page
+    )
+
+
 def judge(made: Mapping[str, str], browser: Browser) -> dict[str, tuple[int, int, int]]:
     """Open all pages; return for each how many payloads executed, how much was asked for, and how many are there as text."""
     from jupyter_mlp.frontends.handlers import _REPORT_POLICY
 
     report = made["report"]
     opened = {"report": report, "report, escaping alone": without_policy(report)}
-    opened["report, policy alone"] = re.sub(r"(?s)(?<=<body>).*", lambda body: html.unescape(body.group()), report)
+    opened["report, policy alone"] = unescaped(report)
     opened["report, neither"] = without_policy(opened["report, policy alone"])
     opened |= {name: page for name, page in made.items() if name not in opened}
     seen: dict[str, tuple[int, int, int]] = {}
@@ -227,9 +235,9 @@ def wrong(seen: Mapping[str, tuple[int, int, int]], count: int) -> list[str]:
     """What of it is not as it must be."""
     found = [f"{name}: {executed} executed, {asked} asked for" for name, (executed, asked, _) in seen.items() if executed or asked]
     found = [one for one in found if not one.startswith("report, neither")]
-    if seen["report"][2] < count / 3:
+    if seen["report"][2] < count / 4:
         found.append(f"only {seen['report'][2]} payloads are in the report: the others were not tried there")
-    if seen["report, neither"][0] < count / 10:
+    if seen["report, neither"][0] < count / 8:
         found.append(f"without any protection only {seen['report, neither'][0]} execute: the browser looks away")
     return found
 
