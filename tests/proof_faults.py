@@ -142,6 +142,7 @@ def main() -> int:
             passed += said == "called identical"
             if said:
                 print(f"{case.kind}, {case.name}: {said}", flush=True)
+        os.environ["MLP_WORKSPACE"] = str(Path(place, "clean"))  # another one: what was deleted there stays deleted
         twins = clean_cases(known, given.clean)
         different = 0
         for number, case in enumerate(twins):

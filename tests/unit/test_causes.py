@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from jupyter_mlp.notebook import causes, document, files
+from jupyter_mlp.notebook.flow import Scope, flow_of
 
 
 def first(*sources: str, place: int = -1, **told: object) -> str:
@@ -89,3 +90,16 @@ def test_files_that_nobody_means_are_left_alone(tmp_path: Path) -> None:
     ).cells
     assert files.contents(cells, {}, tmp_path) == {}
     assert files.changed({"/dev/zero": "0" * 64, "a\0b": "1 bytes"}, tmp_path).keys() == {"/dev/zero", "a\0b"}
+
+
+def test_an_update_changes_what_is_updated_also_where_it_stands_last() -> None:
+    needs, made = Scope().cell(flow_of("told.update(a=2)"))
+    assert needs == {"told"} and made == {"told"}
+    modules = Scope()
+    modules.cell(flow_of("import matplotlib.pyplot as plt"))
+    assert modules.cell(flow_of("plt.rcParams.update(a=2)"))[1] == set()
+
+
+def test_an_address_that_another_cell_names_is_known() -> None:
+    cells = ("address = 'https://somewhere/rows.csv'", "import pandas as pd\nrows = pd.read_csv(address)", "rows")
+    assert first(*cells) == causes.CLOCK
