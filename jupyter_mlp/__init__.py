@@ -37,6 +37,7 @@ _WHERE = {
     "find_models": "model_registry",
     "alias": "model_registry",
     "monitor": "monitoring",
+    "retrain": "retraining",
     "snapshot": "snapshots",
     "verify": "snapshots",
     "diff": "differences",
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from jupyter_mlp.prediction import predict as predict
     from jupyter_mlp.recipes import features as features
     from jupyter_mlp.recipes import recipe as recipe
+    from jupyter_mlp.retraining import retrain as retrain
     from jupyter_mlp.scheduling import history as history
     from jupyter_mlp.scheduling import schedule as schedule
     from jupyter_mlp.scheduling import schedules as schedules

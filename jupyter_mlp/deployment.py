@@ -5,15 +5,17 @@ from __future__ import annotations
 import getpass
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from jupyter_mlp.core import ramps
+from jupyter_mlp.core import plugins, ramps
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError, StorageError
+from jupyter_mlp.core.frontier import Limits, limits
+from jupyter_mlp.core.manifests import Manifest
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.serving import control, lookups, routing
 from jupyter_mlp.serving.routing import Variant
@@ -21,6 +23,7 @@ from jupyter_mlp.store import datasets, deployments, modes, registry
 from jupyter_mlp.store.activities import Draft
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.deployments import EndpointFolder
+from jupyter_mlp.store.registry import Model
 from jupyter_mlp.store.workspace import Workspace, current
 
 _log = logging.getLogger(__name__)
@@ -33,6 +36,7 @@ class Deployment(Shown):
     Attributes:
         variants: the models with their shares of the requests.
         seconds: how long the deploy took; 0 when it was only looked up.
+        proof: where limits were given, the ways to serve the model as they were measured, and which was chosen.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Deployment(Shown):
     workspace: Workspace
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    proof: Mapping[str, Any] | None = None
 
     @property
     def ref(self) -> str:
@@ -84,6 +89,15 @@ class Deployment(Shown):
         """Serve again what the deploy before this one served, without dropping a request."""
         return _rollback(self.workspace, self.name)
 
+    def manifest(self, form: str) -> Manifest:
+        """Return what tells another service manager to run this endpoint: a unit for systemd, an InferenceService for kserve.
+
+        Example:
+            >>> mlp.endpoint("delays").manifest("systemd").text
+        """
+        write = plugins.load("manifests", form)
+        return Manifest(self.ref, form, write(self.workspace, self._folder, self.ref))
+
     def stop(self) -> None:
         """End the endpoint's processes; its log of requests stays, and deploying to it again starts it again."""
         control.stop(self._folder)
@@ -104,6 +118,7 @@ class Deployment(Shown):
             "variants": [variant.to_dict() for variant in self.variants],
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
+            **({"proof": dict(self.proof)} if self.proof else {}),
         }
 
     def card(self) -> Card:
@@ -113,7 +128,14 @@ class Deployment(Shown):
         if self.seconds:
             facts.append(("took", f"{self.seconds:,.2f} s"))
         notes = [*self.notes, f"Requests need the header Authorization: Bearer ...; mlp.endpoint('{self.name}').headers has it."]
-        return Card(f"endpoint:{self.name}", facts, [Table(["model", "traffic"], rows)], notes=notes)
+        tables, figures = [Table(["model", "traffic"], rows)], []
+        if self.proof:
+            from jupyter_mlp.reports import costs
+
+            facts.append(("served as", f"{self.proof['chosen']}, of {self.proof['of']}"))
+            tables.append(costs.table(self.proof))
+            figures.append(costs.figure(self.proof))
+        return Card(f"endpoint:{self.name}", facts, tables, figures, notes)
 
 
 def deploy(
@@ -128,6 +150,9 @@ def deploy(
     serve_from: str | None = None,
     data: str | DatasetVersion | None = None,
     key: str | None = None,
+    max_p99: str | float | None = None,
+    max_loss: str | float | None = None,
+    progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Deployment:
     """Serve a model at the endpoint `to` and return the deployment; on a running endpoint this is a hot swap.
 
@@ -142,8 +167,12 @@ def deploy(
         serve_from: "store" publishes predictions of this model by key into the online store of the settings, so that the endpoint
             answers `{"keys": [...]}` as well; until the model is swapped out.
         data, key: the dataset of predictions for it, and the column that names them.
+        max_p99, max_loss: try precisions, threads, graph optimisation and sharing of calls on real rows, and serve the fastest way
+            whose answers take at most "5ms" in 99 of 100 and whose main metric is at most "0.5%" worse. The rows are those that training
+            held out, or those of `data`. A way other than the registered one is a model of its own, derived from it.
 
     Raises:
+        InvalidInputError: no way to serve the model keeps to the limits; the message has the nearest.
         ConflictError: the name or the port is taken.
         JobError: the model does not load or fails on its own example; what was served still is.
 
@@ -155,21 +184,39 @@ def deploy(
     folder = deployments.folder(workspace, to)
     found = registry.load(workspace, model)
     registry.recipe_of(found.card_data)  # what has none is refused here, before a process is started for it
-    parameters = {"model": model, "to": to, "traffic": traffic, "shadow": shadow, "ramp": ramp, "every": every, "port": port}
+    parameters: dict[str, Any] = {
+        "model": model,
+        "to": to,
+        "traffic": traffic,
+        "shadow": shadow,
+        "ramp": ramp,
+        "every": every,
+        "port": port,
+    }
     parameters |= {"serve_from": serve_from, "data": str(data) if data is not None else None, "key": key} if serve_from else {}
-    _asked_of_store(serve_from, data, key)
+    within = limits(max_p99, max_loss)
+    if within is None:
+        _asked_of_store(serve_from, data, key)
+    elif serve_from is not None or key is not None:
+        raise InvalidInputError(
+            "Predictions by key take no time of the model.", "Deploy with the limits first, then with --serve-from store."
+        )
+    else:
+        parameters |= {"max_p99": max_p99, "max_loss": max_loss, "data": str(data) if data is not None else None}
     if ramp is not None and (traffic is not None or shadow):
         raise InvalidInputError("A ramp says itself how much traffic the model gets.", "Leave out --traffic and --shadow.")
     steps, every_s = ramps.steps(ramp) if ramp is not None else (), ramps.seconds(every)
     with _recording(workspace, folder, [found.uuid], parameters) as draft:
         _free_to_use(workspace, folder, found)
+        if within is not None:
+            found = _tuned(workspace, found, within, data, draft, progress)
         before = _current_variants(folder)
         variants = routing.with_model(before, found.uuid, steps[0] if steps else traffic, shadow)
         plan = _ramp(found.uuid, before, steps, every_s)
         port = None if modes.verifying() else port  # the endpoint that is verified may hold it
         store = _kept(folder.wanted().get("store"), variants)
         if data is not None and key is not None:
-            predictions = datasets.load(workspace, data if isinstance(data, str) else data.ref)
+            predictions = _dataset(workspace, data)
             draft.used.append(predictions.reference)
             store = lookups.publish(workspace.root, to, predictions, key, found.uuid)
         try:
@@ -190,7 +237,31 @@ def endpoint(name: str) -> Deployment:
     made = workspace.activities.maker(reference)
     folder = deployments.folder(workspace, reference.name)
     assert made is not None
-    return Deployment(reference.name, reference, routing.read(made.facts["variants"]), folder.port or made.facts["port"], workspace)
+    variants, port = routing.read(made.facts["variants"]), folder.port or made.facts["port"]
+    return Deployment(reference.name, reference, variants, port, workspace, proof=made.facts.get("proof"))
+
+
+def _tuned(
+    workspace: Workspace,
+    model: Model,
+    within: Limits,
+    data: str | DatasetVersion | None,
+    draft: Draft,
+    progress: Callable[[dict[str, Any]], None] | None,
+) -> Model:
+    """The way to serve a model within the limits, as a model; the draft keeps the proof and what it was measured on."""
+    from jupyter_mlp.serving import tuning
+
+    found = tuning.tune(workspace, model, within, None if data is None else _dataset(workspace, data), progress)
+    draft.facts["proof"] = found.proof
+    draft.used.append(Ref.parse(found.proof["data"]))
+    if found.model.uuid != model.uuid:
+        draft.made.append(Ref("model", found.model.uuid))
+    return found.model
+
+
+def _dataset(workspace: Workspace, data: str | DatasetVersion) -> DatasetVersion:
+    return datasets.load(workspace, data if isinstance(data, str) else data.ref)
 
 
 def _bring(
@@ -237,7 +308,7 @@ def _bring(
     facts = {"variants": state["variants"], "port": folder.port, "generation": generation, "before": before.id if before else None}
     draft.facts.update(facts, **({"store": store} if store else {}))
     assert folder.port is not None
-    return Deployment(folder.name, ref, variants, folder.port, workspace, time.perf_counter() - begun)
+    return Deployment(folder.name, ref, variants, folder.port, workspace, time.perf_counter() - begun, proof=draft.facts.get("proof"))
 
 
 def _forget_keys(workspace: Workspace, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:

@@ -192,7 +192,7 @@ def _exactly(workspace: Workspace, word: str, pointing: dict[str, str]) -> Model
 
 
 def _known(workspace: Workspace) -> Iterable[Model]:
-    for trained in workspace.activities.recent(["train"], limit=_MOST, state="finished"):
+    for trained in workspace.activities.recent(["train", "deploy"], limit=_MOST, state="finished"):  # a deploy may derive one
         for ref in trained.made:
             if ref.kind == "model" and workspace.find("models", ref.name, "model.json").exists():
                 yield registry.load(workspace, ref)

@@ -117,6 +117,7 @@ def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments
     answered = [e for e in entries if e.status == 200 and not e.shadow]
     failed = [e for e in entries if e.status != 200 and not e.shadow]
     drift, notes = _drift(workspace, answered)
+    newer = _newer_data(workspace, folder)
     variants = list(_variants(folder.wanted().get("variants", []), entries))
     metrics = {
         "requests": len(answered) + len(failed),
@@ -126,7 +127,12 @@ def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments
         **_latency(answered),
         "drifted": [d["name"] for d in drift if d["verdict"] == "drifted"],
         "models": sorted({e.model for e in answered}),
+        "newer_data": str(newer) if newer else None,
     }
+    if newer:
+        notes.append(f"There is newer data than the model learned from: {newer.short}.")
+    if newer or metrics["drifted"]:
+        notes.append(f"%mlp_retrain {reference.name} trains it again on the newest, and puts it beside as a shadow.")
     if not answered:
         notes.append(f"No request was answered yet; send one: mlp.predict('endpoint:{reference.name}', data=...)")
     errors = Counter(str(e.status) for e in failed)
@@ -158,6 +164,19 @@ def _verdicts(workspace: Workspace, folder: deployments.EndpointFolder) -> tuple
     return verdicts.judge(workspace, folder.name, variants, int(actual["generation"]), target)
 
 
+def _newer_data(workspace: Workspace, folder: deployments.EndpointFolder) -> Ref | None:
+    """What is newer than the data that the model with most of the traffic learned from."""
+    from jupyter_mlp.serving import routing
+    from jupyter_mlp.store import freshness
+
+    best = routing.champion(routing.read(folder.wanted()["variants"]))
+    assert best is not None
+    try:
+        return freshness.newer(workspace, str(registry.load(workspace, f"model:{best.model}").card_data.get("data") or ""))
+    except (NotFoundError, OSError):
+        return None
+
+
 def _latency(entries: Sequence[Entry]) -> dict[str, float | None]:
     if not entries:
         return {"p50_ms": None, "p95_ms": None, "p99_ms": None}
@@ -187,7 +206,7 @@ def _drift(workspace: Workspace, answered: Sequence[Entry]) -> tuple[list[dict[s
         return [], []
     model = answered[-1].model
     rows = [row for e in answered if e.model == model for row in e.instances]
-    said = [value for e in answered if e.model == model for value in e.predictions]
+    said = [value for e in answered if e.model == model and e.instances for value in e.predictions]
     notes = (
         []
         if len(rows) >= ENOUGH

@@ -17,7 +17,7 @@ from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import capture as code
 from jupyter_mlp.notebook import history, own
-from jupyter_mlp.store import clusters, datasets, jobs, modes, recipes
+from jupyter_mlp.store import batches, clusters, datasets, jobs, modes, recipes
 from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.artifacts import publish_bytes
 from jupyter_mlp.store.datasets import DatasetVersion
@@ -27,7 +27,6 @@ from jupyter_mlp.store.workspace import Workspace, current
 from jupyter_mlp.training_run import Progress, Run
 
 _HOW = ("where", "on", "nodes", "device", "priority", "retries", "checkpoint_every")  # of a run, and not of what it makes
-HELD_OUT = 0.1  # of the rows, for validation, where no validation dataset is given
 
 
 def train(
@@ -218,7 +217,7 @@ def _submit(
             "captured": captured.names,
             "data": {"ref": dataset.ref, "files": dataset.files} if dataset else {"ref": None},
             "validation": {"ref": held.ref, "files": held.files} if held else None,
-            "held_out": HELD_OUT,
+            "held_out": batches.SHARE_HELD_OUT,
             "tracker": workspace.settings.tracker,
             "python": sys.executable,
             "submitted_at": time.time(),

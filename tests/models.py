@@ -83,7 +83,12 @@ def make_model(
 
 
 def register_module(
-    workspace: Workspace, table: pa.Table, module_of: Callable[[Recipe], Any], task: str = "regression", name: str = "Net"
+    workspace: Workspace,
+    table: pa.Table,
+    module_of: Callable[[Recipe], Any],
+    task: str = "regression",
+    name: str = "Net",
+    data: str = "dataset:rows@1",
 ) -> str:
     """Register the torch module that `module_of` makes for the default recipe of a table with a column `target`; return its UUID."""
     import torch
@@ -96,7 +101,7 @@ def register_module(
         assert export["kind"] == "onnx", export
         card = {
             "name": name, "run": "run:test", "task": task, "target": "target", "classes": list(recipe.classes) if recipe.classes else None,
-            "recipe": json.loads(json.dumps(recipe.to_dict())), "metrics": {}, "data": "dataset:rows@1", "export": export,
+            "recipe": json.loads(json.dumps(recipe.to_dict())), "metrics": {}, "data": data, "export": export,
             "signature": {"inputs": [{"name": f.name, "type": str(f.type), "nullable": True} for f in table.schema if f.name != "target"]},
             "example": {key: json_ready(value) for key, value in table.slice(1, 1).to_pylist()[0].items() if key != "target"},
         }  # fmt: skip

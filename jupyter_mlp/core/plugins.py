@@ -1,6 +1,6 @@
 """Names of outside systems -> the class that speaks to them; nothing is imported until it is asked for.
 
-Other packages add theirs through the entry-point groups `jupyter_mlp.engines`, `.launchers`, `.stores` and `.trackers`.
+Other packages add theirs through the entry-point groups `jupyter_mlp.engines`, `.launchers`, `.manifests`, `.stores` and `.trackers`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ _KNOWN: dict[str, dict[str, tuple[str, str]]] = {
     "stores": {
         "sqlite": ("jupyter_mlp.backends.store_sqlite:SqliteStore", "pip install 'jupyter_mlp[serve]'"),
         "redis": ("jupyter_mlp.backends.store_redis:RedisStore", "pip install 'jupyter_mlp[redis]'"),
+    },
+    "manifests": {
+        "systemd": ("jupyter_mlp.backends.manifests:systemd", "pip install jupyter_mlp"),
+        "kserve": ("jupyter_mlp.backends.manifests:kserve", "pip install jupyter_mlp"),
     },
     "trackers": {"wandb": ("jupyter_mlp.backends.wandb:logger", "pip install 'jupyter_mlp[wandb]'")},
     "launchers": {

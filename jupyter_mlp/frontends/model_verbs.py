@@ -1,4 +1,4 @@
-"""Steps 3 to 6: a model is judged, explained, served, asked and watched."""
+"""Steps 3 to 6: a model is judged, explained, served, asked, watched and trained again."""
 
 from __future__ import annotations
 
@@ -50,6 +50,9 @@ def _deploy(given: Namespace, context: Context) -> Any:
         serve_from=given.serve_from,
         data=reference_of(given.data, context.names),
         key=given.key,
+        max_p99=given.max_p99,
+        max_loss=given.max_loss,
+        progress=context.progress("measure") if given.max_p99 or given.max_loss else None,
     )
 
 
@@ -59,6 +62,8 @@ def _endpoint(given: Namespace, context: Context) -> Any:
     found = mlp.endpoint(reference_of(given.endpoint, context.names))
     if given.rollback:
         return found.rollback()
+    if given.manifest:
+        return found.manifest(given.manifest)
     if given.stop:
         found.stop()
     return found
@@ -89,6 +94,12 @@ def _monitor(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
     return mlp.monitor(reference_of(given.endpoint, context.names))
+
+
+def _retrain(given: Namespace, context: Context) -> Any:
+    import jupyter_mlp as mlp
+
+    return mlp.retrain(reference_of(given.endpoint, context.names), progress=context.progress("retrain"))
 
 
 _DATA = option("--data", required=True, metavar="DATASET", help="a dataset, like trips or trips@1f3c", completes="dataset")
@@ -151,19 +162,22 @@ MODEL_VERBS: tuple[Verb, ...] = (
             option("--every", default="10m", metavar="TIME", help="time between the steps of the ramp (10m)"),
             option("--port", type=between(1, 65535), help="a free one when left out"),
             option("--serve-from", choices=["store"], help="answer keys too, from --data of predictions in the online store"),
-            option("--data", metavar="PREDICTIONS", help="what %%mlp_predict made with this model", completes="dataset"),
+            option("--data", metavar="DATASET", help="predictions of this model by --key, or rows to measure on", completes="dataset"),
             option("--key", metavar="COLUMN", help="the column that names the predictions"),
+            option("--max-p99", metavar="TIME", help="5ms: serve it in the fastest of several ways that is measured to keep to this"),
+            option("--max-loss", metavar="PERCENT", help="0.5%%: ... and whose metric is at most this much worse"),
         ),
         _deploy,
         example="%mlp_deploy DelayModel --to delays",
     ),
     Verb(
         "endpoint",
-        "Show an endpoint as it is now; roll it back or stop it.",
+        "Show an endpoint as it is now; roll it back, stop it, or hand it to another service manager.",
         (
             option("endpoint", help="the endpoint's name", completes="endpoint"),
             option("--rollback", action="store_true", help="serve again what was served before, without a pause"),
             option("--stop", action="store_true", help="end its processes; its log stays"),
+            option("--manifest", metavar="FORM", help="print what makes systemd or kserve run it, for a file"),
         ),
         _endpoint,
         example="mlp endpoint delays --stop",
@@ -196,5 +210,12 @@ MODEL_VERBS: tuple[Verb, ...] = (
         (option("endpoint", help="the endpoint's name", completes="endpoint"),),
         _monitor,
         example="%mlp_monitor delays",
+    ),
+    Verb(
+        "retrain",
+        "Train the model behind an endpoint again on the newest version of its data, and put it there as a shadow.",
+        (option("endpoint", help="the endpoint's name", completes="endpoint"),),
+        _retrain,
+        example="%mlp_retrain delays",
     ),
 )

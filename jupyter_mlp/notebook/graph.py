@@ -198,6 +198,9 @@ def _platform(call: _Call) -> tuple[list[str], list[str]]:
     elif call.verb == "deploy":
         used.append(_model(name))
         made.append(f"endpoint:{call.value('--to')}")
+    elif call.verb == "retrain":
+        used.append(f"endpoint:{name.removeprefix('endpoint:')}")
+        made.append(f"endpoint:{name.removeprefix('endpoint:')}")
     elif call.verb in ("monitor", "endpoint"):
         used.append(f"endpoint:{name.removeprefix('endpoint:')}")
     return [one for one in used if one], made

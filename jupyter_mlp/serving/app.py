@@ -166,7 +166,9 @@ class App:
         except MLPError as error:
             raise Refusal(503, error.message, hint=error.hint, model=lookup.model) from None
         entry = _entry(request_id, 200, begun, model=lookup.model)
-        entry.generation, entry.rows = serving.generation, len(keys)
+        entry.rows = len(keys)
+        entry.asked = [{lookup.key: key} for key in keys[:ROWS_KEPT]]
+        entry.predictions = found.predictions[:ROWS_KEPT]
         self._log.add(entry)
         self._metrics.add(lookup.model, 200, entry.ms / 1000, len(keys))
         return write_kept(found, lookup.model, request_id)

@@ -34,6 +34,7 @@ class Batcher:
         self._waiting = 0
         self._scheduled = False
         self._open = 0
+        self._most = _BATCH if predictor.shares else 1
         self._retired = False
 
     def submit(self, rows: Rows) -> asyncio.Future[Prediction]:
@@ -72,7 +73,7 @@ class Batcher:
 
     def _take(self) -> list[tuple[Rows, asyncio.Future[Prediction]]]:
         rows = end = 0
-        while end < len(self._queue) and rows < _BATCH:
+        while end < len(self._queue) and rows < self._most:
             rows += len(self._queue[end][0])
             end += 1
         batch, self._queue = self._queue[:end], self._queue[end:]

@@ -41,11 +41,14 @@ _ANSWERED_S = 30.0  # by then every question that a store was asked is answered
 class Child:
     """One serving process of an endpoint."""
 
-    def __init__(self, folder: EndpointFolder, models: list[Path], listening: socket.socket, parent: int) -> None:
+    def __init__(
+        self, folder: EndpointFolder, models: list[Path], listening: socket.socket, parent: int, with_parent: bool = False
+    ) -> None:
         self._folder = folder
         self._models = models
         self._socket = listening
         self._parent = parent
+        self._with_parent = with_parent
         self._log = RequestLog(folder.requests)
         self._app = App(folder.name, folder.token(), self._log, RequestLog(folder.outcomes, files=1000))
         self._seen: tuple[int, ...] = ()
@@ -79,7 +82,7 @@ class Child:
                 if self._folder.stamp() != self._seen:
                     await self._follow()
                 if os.getppid() != self._parent:
-                    server.should_exit = self._replace_parent()
+                    server.should_exit = self._with_parent or self._replace_parent()
             except Exception as error:  # noqa: BLE001 - a disk that fails must not end the serving
                 _log.warning("following wanted.json: %s", error)
             server.should_exit = server.should_exit or self._stopped
@@ -217,11 +220,12 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until uvicorn puts its own handler in place
+    parser.add_argument("--with-parent", action="store_true", help="end when the parent does, and start no other")
     listening = socket.socket(fileno=given.socket)
     os.set_inheritable(given.socket, False)  # worker processes of models must not hold the port
 
     async def serve() -> None:
-        child = Child(EndpointFolder(given.folder), given.models, listening, given.parent)
+        child = Child(EndpointFolder(given.folder), given.models, listening, given.parent, given.with_parent)
         await child.run(given.last_good)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

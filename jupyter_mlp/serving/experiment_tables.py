@@ -1,6 +1,7 @@
 """An endpoint's answers and what really happened, as lake tables that queries can read.
 
     lake.<endpoint>_predictions   one row an answered instance: time, id, model, generation, shadow, key, ms, prediction, label, instance
+                                 (generation 0: from the store, instance then holds the key it was asked by)
     lake.<endpoint>_outcomes      one row an outcome: time, id, value, label; of several for one id the last counts
 
 The serving process appends to its logs; `fold` brings what is new into the tables. A fold that is killed loses nothing
@@ -98,7 +99,9 @@ def _predicted(entries: Sequence[requests_log.Entry]) -> pa.Table:
 
     found: dict[str, list[Any]] = {name: [] for name in _PREDICTIONS}
     for entry in entries:
-        for row_id, instance, value in zip(ids(entry.id, entry.rows), entry.instances, entry.predictions, strict=False):
+        for row_id, instance, value in zip(ids(entry.id, entry.rows), entry.instances or entry.asked, entry.predictions, strict=False):
+            if value is None:  # a key that nothing was published for
+                continue
             number, label = _typed(value)
             line = (
                 int(entry.time * 1e6), row_id, entry.model, entry.generation, entry.shadow, entry.key or None, entry.ms, number, label,

@@ -39,9 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--socket", type=int, help="a listening socket to take over")
+    parser.add_argument("--wait", action="store_true", help="while another host serves, wait until it is gone")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     folder = EndpointFolder(given.folder)
+    if given.wait:
+        _wait(folder)
     with folder.locked("host") as mine:
         if not mine:
             _log.warning("another host serves this endpoint")
@@ -55,12 +58,30 @@ def main(arguments: list[str] | None = None) -> int:
         return _Parent(folder, [str(path) for path in given.models], listening).run()
 
 
+def _wait(folder: EndpointFolder) -> None:
+    """Return when nobody hosts the endpoint any more, or nobody should."""
+    while not folder.is_over():
+        with folder.locked("host") as mine:
+            if mine and _is_free(folder):  # a serving process that outlives its parent holds the port, and finds itself another
+                return
+        time.sleep(_KEEP_S)
+
+
+def _is_free(folder: EndpointFolder) -> bool:
+    try:
+        _listen(folder, None).close()
+    except OSError:
+        return False
+    return True
+
+
 def _listen(folder: EndpointFolder, inherited: int | None) -> socket.socket:
     if inherited is not None:
         return socket.socket(fileno=inherited)
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(("127.0.0.1", int(folder.wanted().get("port") or 0)))
+    wanted = folder.wanted()
+    listening.bind((wanted.get("listen", "127.0.0.1"), int(wanted.get("port") or 0)))
     listening.listen(2048)
     return listening
 

@@ -45,11 +45,12 @@ class Lookup:
     """One space of a store, as an endpoint asks it.
 
     Attributes:
-        space: its name in the store. `model`: UUID of the model that made these predictions.
+        space: its name in the store. `model`: UUID of the model that made these predictions. `key`: the column that names them.
     """
 
-    def __init__(self, store: OnlineStore, space: str, model: str) -> None:
+    def __init__(self, store: OnlineStore, space: str, model: str, key: str) -> None:
         self._store = store
+        self.key = key
         self.space = space
         self.model = model
         self._decode = msgspec.json.Decoder(_Kept).decode
@@ -89,7 +90,7 @@ def open_store(root: Path) -> OnlineStore:
 
 def open_lookup(root: Path, described: Mapping[str, Any] | None) -> Lookup | None:
     """Return what a deployment describes, or None where it publishes nothing by key."""
-    return Lookup(open_store(root), described["space"], described["model"]) if described else None
+    return Lookup(open_store(root), described["space"], described["model"], described["key"]) if described else None
 
 
 def publish(root: Path, endpoint: str, dataset: DatasetVersion, key: str, model: str) -> dict[str, Any]:

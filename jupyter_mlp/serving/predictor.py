@@ -78,6 +78,7 @@ class Predictor:
         self.task: str | None = card.get("task") or recipe.task
         classes = card.get("classes") or recipe.classes
         self.classes: list[Any] | None = list(classes) if classes else None
+        self.shares: bool = card.get("runtime", {}).get("share", True)  # one call may answer several requests
 
     @classmethod
     def load(cls, folder: Path) -> Predictor:
@@ -160,11 +161,11 @@ class Predictor:
 
 
 class OnnxRunner:
-    """The exported graph in ONNX Runtime, on one thread: for small models more threads only add waiting."""
+    """The exported graph in ONNX Runtime, on one thread unless the card says otherwise: for small models more only add waiting."""
 
     quick = True
 
-    def __init__(self, folder: Path, card: Mapping[str, Any], threads: int = 1) -> None:
+    def __init__(self, folder: Path, card: Mapping[str, Any]) -> None:
         import onnxruntime
 
         graph = folder / "model.onnx"
@@ -172,7 +173,10 @@ class OnnxRunner:
         if wanted and sha256_of(graph) != wanted:
             raise StorageError(f"{graph} was changed since the model was registered.", "Restore it from a backup or train again.")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        runtime = card.get("runtime", {})
+        options.intra_op_num_threads = runtime.get("threads", 1)
+        if runtime.get("graph", "all") == "basic":
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:

@@ -33,7 +33,9 @@ class Entry(msgspec.Struct, omit_defaults=True):
         model: UUID of the one variant that answered; empty when none did.
         shadow: a copy that was answered for the log only.
         rows: how many instances were asked; `instances` and `predictions` hold at most the first thousand.
-        key: what kept the caller on this variant, if anything. `generation`: of the variants that shared the requests then.
+        key: what kept the caller on this variant, if anything. `generation`: of the variants that shared the requests then; 0 for
+            what was answered from the store, which no variant had a share in.
+        asked: of an answer from the store, in place of the instances: the column that is the key, and its value.
     """
 
     time: float
@@ -48,6 +50,7 @@ class Entry(msgspec.Struct, omit_defaults=True):
     error: str = ""
     key: str = ""
     generation: int = 0
+    asked: list[dict[str, Any]] = []
 
 
 class Outcome(msgspec.Struct, omit_defaults=True):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TRAIN, HELD_OUT = "train", "held_out"
+SHARE_HELD_OUT = 0.1  # of the rows, for validation, where no validation dataset is given
 _WINDOW = 262_144  # rows that are shuffled together: what memory bears, not what the data set has
 _BYTES, _LEAST = 2**27, 8_192  # of features in a window; fewer rows together than that would be no shuffle
 
@@ -88,6 +89,20 @@ def counted(plan: Plan, recipe: Recipe) -> Plan:
         usable = _usable(recipe, _read(group, [recipe.target]).column(0)) if recipe.target else held | True
         groups.append(replace(group, train=int((usable & ~held).sum()), held_out=int((usable & held).sum())))
     return replace(plan, groups=tuple(groups))
+
+
+def raw(plan: Plan, part: str, columns: Sequence[str], most: int) -> pa.Table:
+    """Return some columns of a part's rows as they lie in the files, about `most` of them at the most."""
+    import pyarrow as pa
+
+    found, rows = [], 0
+    for number, group in enumerate(plan.groups):
+        held = _held_out(plan, number)
+        found.append(_read(group, columns).filter(pa.array(held if part == HELD_OUT else ~held)))
+        rows += len(found[-1])
+        if rows >= most:
+            break
+    return pa.concat_tables(found).slice(0, most)
 
 
 def stream(

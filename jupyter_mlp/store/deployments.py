@@ -120,6 +120,12 @@ class EndpointFolder:
                 file.write(secrets.token_urlsafe(32))
         return path.read_text(encoding="ascii").strip()
 
+    def keep_token(self, token: str) -> None:
+        """Take a token that was given from outside."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self.path / "token").touch(mode=0o600)
+        (self.path / "token").write_text(token, encoding="ascii")
+
     @contextmanager
     def waiting(self, name: str) -> Iterator[None]:
         """Hold the lock `name` of this endpoint while the block runs, waiting for whoever holds it."""

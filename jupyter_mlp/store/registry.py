@@ -101,6 +101,7 @@ class Model(Shown):
             *([("prepared by", self.card_data["prepared_by"])] if "prepared_by" in self.card_data else []),
             ("by", self.card_data["run"]),
             ("served as", served),
+            *([("made of", self.card_data["derived_from"])] if "derived_from" in self.card_data else []),
         ]
         metrics = Table(["metric", "value"], sorted(self.metrics.items()))
         columns = Table(["input", "type"], [(column["name"], column["type"]) for column in self.card_data["signature"]["inputs"]])

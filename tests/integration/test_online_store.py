@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from test_serving import ROW, ask
 import jupyter_mlp as mlp
 from jupyter_mlp.core import plugins
 from jupyter_mlp.core.errors import InvalidInputError, JobError, NotFoundError, StorageError
+from jupyter_mlp.core.references import Ref
 from jupyter_mlp.deployment import deploy, endpoint
-from jupyter_mlp.serving import control
+from jupyter_mlp.serving import control, experiment_tables
 from jupyter_mlp.store.workspace import Workspace
 
 STORES = ("sqlite", "redis")
@@ -121,6 +123,37 @@ def test_an_endpoint_answers_keys_from_the_store(serving: Workspace, address: tu
     assert [v.model for v in endpoint("delays").variants] == [other]
     kept = [path for path in serving.root.rglob("*") if path.is_file() and b"hunter2secret" in path.read_bytes()]
     assert kept == [], "the password is stored nowhere"
+
+
+def test_outcomes_are_joined_to_what_was_asked_by_key(serving: Workspace) -> None:
+    model, other = make_model(serving), make_model(serving, constant=2.0)
+    predicted(serving, model)
+    deploy(model, to="delays", serve_from="store", data="predictions", key="flight")
+    at = deploy(other, to="delays", traffic=10)
+    said = ask(at, {"keys": ["UA 7", "nobody", "UA 399"], "id": "mine"})[1]["predictions"]
+    single = ask(at, {"keys": ["UA 8"]})[1]
+    for _ in range(200):
+        ask(at, {"keys": ["UA 9"]})
+    happened = [{"id": "mine/0", "value": 5.0}, {"id": "mine/2", "value": 6.0}, {"id": single["id"], "value": 7.0}]
+    assert ask(at, {"outcomes": happened}, path="/outcomes")[0] == 200
+    report = mlp.monitor("delays")
+    predictions, outcomes = (
+        experiment_tables.read(serving, Ref("table", name, serving.lake.current(name)), columns).to_pylist()
+        for name, columns in zip(
+            experiment_tables.names("delays"), (["id", "instance", "prediction", "model"], ["id", "value"]), strict=True
+        )
+    )
+    by_id = {row["id"]: row for row in predictions}
+    assert "mine/1" not in by_id and len(by_id) == 203, "nothing was predicted for nobody"
+    joined = [(json.loads(by_id[row["id"]]["instance"]), by_id[row["id"]]["prediction"], row["value"]) for row in outcomes]
+    assert joined == [
+        ({"flight": "UA 7"}, said[0], 5.0),
+        ({"flight": "UA 399"}, said[2], 6.0),
+        ({"flight": "UA 8"}, single["predictions"][0], 7.0),
+    ]
+    assert {row["model"] for row in predictions} == {model}
+    assert not report.verdicts[0].split_wrong and report.verdicts[0].requests == 0, "the store's answers were never split between the two"
+    assert report.drift == () or all(one["rows"] == 0 for one in report.drift), "a key is no input of the model"
 
 
 def test_classes_keep_their_chance_and_a_restart_brings_the_keys_back(serving: Workspace, notebook: Any) -> None:

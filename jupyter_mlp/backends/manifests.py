@@ -1,0 +1,50 @@
+"""An endpoint as other service managers run it: systemd on this machine, KServe on Kubernetes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jupyter_mlp.backends.templates import rendered
+from jupyter_mlp.store import deployments
+from jupyter_mlp.store.deployments import EndpointFolder
+from jupyter_mlp.store.workspace import Workspace
+
+_PACKAGE = Path(__file__).resolve().parents[2]
+
+
+def systemd(workspace: Workspace, folder: EndpointFolder, reference: str) -> str:
+    """Return a unit that starts the endpoint's host again, with whatever is wanted of the endpoint then."""
+    command = [sys.executable, "-m", "jupyter_mlp.serving.host", "--wait", str(folder.path), *_roots(workspace)]
+    environment = [f"PYTHONPATH={_PACKAGE}"]  # the host runs the code of this kernel, wherever it was imported from
+    words = {"name": folder.name, "command": _quoted(command), "environment": _quoted(environment)}
+    return rendered("endpoints/endpoint.service", words)
+
+
+def kserve(workspace: Workspace, folder: EndpointFolder, reference: str) -> str:
+    """Return an InferenceService with the models and weights that are wanted now; JSON is YAML too."""
+    variants = json.dumps(folder.wanted()["variants"])
+    arguments = [folder.name, "--variants", variants, "--port", "8080", "--listen", "0.0.0.0", *_roots(workspace)]
+    words = {
+        "name": folder.name,
+        "service": folder.name.replace("_", "-").strip("-"),
+        "reference": json.dumps(reference),
+        "arguments": json.dumps(arguments),
+        "root": json.dumps(str(workspace.root)),
+    }
+    return rendered("endpoints/inferenceservice.yaml", words)
+
+
+def _roots(workspace: Workspace) -> list[str]:
+    return [str(path) for path in deployments.model_roots(workspace)]
+
+
+def _quoted(words: Sequence[str]) -> str:
+    """Write words as systemd reads them: quoted, with % and $ doubled (systemd.service(5), "Command lines")."""
+    return " ".join(f'"{word}"' for word in (_escaped(word) for word in words))
+
+
+def _escaped(word: str) -> str:
+    return word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
