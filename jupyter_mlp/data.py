@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_mlp.core import queries
-from jupyter_mlp.core.cards import Card, Shown, Table
+from jupyter_mlp.core.cards import Card, Shown, Table, count_text
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.identity import digest
@@ -56,7 +56,7 @@ class TableVersion(Shown):
     def card(self) -> Card:
         """Return rows, columns, source and the first rows."""
         source = self.source + (", unchanged: this version holds the same rows" if self.reused else "")
-        title = f"{self.reference.short}  {self.rows:,} rows x {len(self.columns)} columns"
+        title = f"{self.reference.short}  {count_text(self.rows, 'row')} x {count_text(len(self.columns), 'column')}"
         return Card(title, [("from", source)], [self.sample] if self.sample else [])
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jupyter_mlp import scheduler
+from jupyter_mlp import job_files, scheduler
 from jupyter_mlp.core import cron
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.job_files import JobFiles
 from jupyter_mlp.notebook import document, notify
 from jupyter_mlp.store import modes
 from jupyter_mlp.store import schedules as stored
@@ -131,7 +132,9 @@ def schedule(
     timeout: str | float | None = None,
     max_running: int = 1,
     notify: Sequence[str] = (),
-) -> Schedule:
+    template: str | None = None,
+    output: str | Path | None = None,
+) -> Schedule | JobFiles:
     """Let a notebook run by itself, in a process that needs neither kernel nor JupyterLab, and return the schedule.
 
     Each due moment is run once, whatever is restarted meanwhile. The same name again changes the schedule.
@@ -144,6 +147,8 @@ def schedule(
         retries: attempts after a failure, the first after `backoff` (a time), each further one after twice the time before.
         timeout: a time after which a run has failed.
         notify: whom to tell of failures and of the first success after one: https://..., mailto:..., command:...
+        template: write the files of another scheduler instead (cron, systemd, airflow, argo, slurm), and schedule nothing here.
+        output: the folder for these files; the current one when left out.
 
     Raises:
         InvalidInputError: the cron line, the zone, a parameter or another value cannot work; nothing is recorded then.
@@ -162,6 +167,10 @@ def schedule(
         **_how(catch_up, retries, backoff, timeout, max_running, notify),
     }
     chosen = checked_name(name or file.name)
+    if template is not None:
+        return job_files.write(spec, file, chosen, template, Path(output or "."), workspace.root)
+    if output is not None:
+        raise InvalidInputError("Only the files of another scheduler go into a folder.", "Say of which: --template airflow")
     now = time.time()
     seen = (workspace.lake.current(str(on)) or "") if on else repr(now)
     stored.save(workspace.database, chosen, spec, seen, now)

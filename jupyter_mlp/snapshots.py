@@ -15,7 +15,7 @@ from typing import Any
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError, StorageError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.notebook import capture, compare, document, record, running, secrets
+from jupyter_mlp.notebook import capture, compare, document, files, record, running, secrets
 from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.notebook.verdicts import ADDED, GOOD, CellVerdict, verdicts
 from jupyter_mlp.store import datasets, environment, fingerprints, jobs, modes
@@ -199,13 +199,17 @@ def verify(snapshot: str, *, full: bool = False, progress: Progress | None = Non
             source = _with_modules(before, packed, folder)
             output = folder / f"{packed.name}.ipynb"
             told = variables if full else {**variables, "MLP_REPLAY": "1"}
-            ending = running.run(source, output, environment=told, folder=_folder(packed, folder), progress=progress)
+            here = _folder(packed, folder)
+            other_files = files.changed(packed.read, here)
+            ending = running.run(source, output, environment=told, folder=here, progress=progress)
         changed = environment.changed(packed.environment)
         judged = packed.validity.get("cells", ())
         unsound = [place for place, cell in enumerate(judged) if cell["state"] != "valid"]
-        cells = tuple(verdicts(before, ending.output, changed, unsound))
+        cells = tuple(verdicts(before, ending.output, changed, unsound, other_files))
         made = Ref("verification", draft.activity.id)
         notes = [f"In another environment: {changed}"] if changed else []
+        if not all(cell.verdict in GOOD for cell in cells):
+            notes += [f"{told}." for told in other_files.values()][:5]
         notes += [f"The run {ending.state}: {ending.error}".splitlines()[0]] if ending.state != running.COMPLETED else []
         found = Verification(made, packed.ref, cells, tuple(notes), seconds=time.perf_counter() - begun)
         found = _published(workspace, found)
@@ -267,6 +271,7 @@ def _pack(recorded: record.Recorded, file: Document | None, used: Sequence[Ref],
     python = "\n".join(cell.python for cell in done.cells)
     folder = file.path.parent if file and file.path else Path.cwd()
     modules = {path: text.encode() for path, text in capture.local_modules(python, folder).items()}
+    parameters = {name: one.default for name, one in done.parameters.items()}
     return Stored(
         name=file.name if file else "notebook",
         notebook=nbformat.writes(done.node).encode(),
@@ -275,7 +280,8 @@ def _pack(recorded: record.Recorded, file: Document | None, used: Sequence[Ref],
         pins={f"{ref.kind}:{ref.name}": ref.version for ref in used if ref.version and ref.kind in ("table", "dataset")},
         inputs=tuple(str(ref) for ref in used if ref.kind in _INPUTS),
         made=tuple(map(str, made)),
-        parameters={name: one.default for name, one in done.parameters.items()},
+        parameters=parameters,
+        read=files.contents(done.cells, parameters, folder),
         validity={
             "state": "weak" if recorded.reasons else "strong",
             "reasons": list(recorded.reasons),
@@ -316,6 +322,8 @@ def _all_there(workspace: Workspace, pins: Mapping[str, str]) -> None:
             files = workspace.lake.files(ref.name, version) if ref.kind == "table" else datasets.load(workspace, ref).files
         except (NotFoundError, StorageError) as error:
             raise StorageError(f"{ref} is gone, which this snapshot read: {error.message}", _NOTHING_RAN) from error
+        except OSError as error:  # the table's own description is gone, or cannot be read
+            raise StorageError(f"{ref} is gone, which this snapshot read: {error}.", _NOTHING_RAN) from error
         missing = [path for path in files if not Path(path).exists()]
         if missing:
             raise StorageError(f"{ref} is gone, which this snapshot read: {missing[0]} is missing.", _NOTHING_RAN)

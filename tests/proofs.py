@@ -27,6 +27,8 @@ PROOFS = {
     "requests": "proof_requests.py",  # 10,000 generated requests to an endpoint: none fails it, every refusal names the field
     "swaps": "proof_swaps.py",  # good and bad models are deployed under an open load; the serving process is killed
     "resume": "proof_resume.py",  # a run of a notebook is killed at a random moment and resumed: the same final outputs
+    "xss": "proof_xss.py",  # 200 payloads in everything a notebook holds: none executes where we show it
+    "faults": "proof_faults.py",  # notebooks with one planted fault each: its cause is named, and clean ones repeat
     "ticks": "proof_ticks.py",  # schedulers are killed at random; clocks jump, summer time begins
 }
 

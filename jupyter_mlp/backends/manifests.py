@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jupyter_mlp.backends.templates import rendered
 from jupyter_mlp.store import deployments
 from jupyter_mlp.store.deployments import EndpointFolder
+from jupyter_mlp.store.templates import rendered
 from jupyter_mlp.store.workspace import Workspace
 
 _PACKAGE = Path(__file__).resolve().parents[2]

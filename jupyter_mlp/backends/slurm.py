@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jupyter_mlp.backends import gang, starting, templates
+from jupyter_mlp.backends import gang, starting
 from jupyter_mlp.backends.looking import Looks
 from jupyter_mlp.core import shapes
 from jupyter_mlp.core.clusters import GONE, Cluster, Sight
 from jupyter_mlp.core.entities import CANCELLED, QUEUED, RUNNING
 from jupyter_mlp.core.errors import JobError, UnreachableError
 from jupyter_mlp.core.shapes import Node, Shape
-from jupyter_mlp.store import jobs
+from jupyter_mlp.store import jobs, templates
 from jupyter_mlp.store.artifacts import publish_bytes
 from jupyter_mlp.store.jobs import RunFolder
 

@@ -100,6 +100,11 @@ def size_text(count: float) -> str:
     return f"{count:,.1f} TB"
 
 
+def count_text(count: int, noun: str) -> str:
+    """Return "1 row", "2,000 rows"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _table_lines(table: Table, width: int) -> list[str]:
     cells = [[_clip(shown(c)) for c in row] for row in [table.columns, *table.rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]

@@ -72,7 +72,8 @@ def parse(verb: Verb, line: str | Sequence[str], program: str) -> argparse.Names
     for one in verb.options:
         parser.add_argument(*one.flags, help=one.help, **one.settings)
     words = split(line) if isinstance(line, str) else list(line)
-    if "-h" in words or "--help" in words:
+    options = words[: words.index("--")] if "--" in words else words  # what stands behind -- is a value, whatever it looks like
+    if "-h" in options or "--help" in options:
         raise HelpAsked(parser.format_help().strip())
     return parser.parse_args(words)
 

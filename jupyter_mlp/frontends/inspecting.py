@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from jupyter_mlp.core.cards import count_text
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.core.references import Ref
@@ -58,7 +59,8 @@ def _namespace(workspace: Workspace, name: str) -> str:
 def _thing(workspace: Workspace, name: str, ref: Ref, activity: Activity) -> str:
     columns = sql_words.columns(workspace, name)
     rows = activity.facts.get("dataset", {}).get("rows") if ref.kind == "dataset" else activity.facts.get("rows")
-    size = f"{rows:,} rows x {len(columns)} columns" if isinstance(rows, int) else f"{len(columns)} columns"
+    size = count_text(len(columns), "column")
+    size = f"{count_text(rows, 'row')} x {size}" if isinstance(rows, int) else size
     lines = [ref.short, f"{size}, made by {activity.user} ({activity.kind})", ""]
     width = max((len(column) for column, _ in columns), default=0)
     lines += [f"{column:<{width}}  {kind}" for column, kind in columns[:_MOST]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from jupyter_mlp.core.cards import size_text
+from jupyter_mlp.core.cards import count_text, size_text
 from jupyter_mlp.core.entities import RUNNING, Activity
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
 from jupyter_mlp.core.references import Ref
@@ -191,7 +191,7 @@ def _dataset_row(workspace: Workspace, ref: Ref, activity: Activity) -> Row:
     columns = facts.get("preview", {}).get("columns", [])
     return {
         "title": ref.name,
-        "detail": f"{facts.get('rows', 0):,} rows x {len(columns)} columns, {size_text(facts.get('bytes', 0))}",
+        "detail": f"{count_text(facts.get('rows', 0), 'row')} x {count_text(len(columns), 'column')}, {size_text(facts.get('bytes', 0))}",
         "columns": [{"name": one["name"], "type": one["type"]} for one in columns],
         "sql": str(activity.parameters.get("sql", ""))[:_LONGEST_SQL],
     }
@@ -202,7 +202,7 @@ def _table_row(workspace: Workspace, ref: Ref, activity: Activity) -> Row:
     rows = activity.facts.get("rows")
     return {
         "title": ref.name,
-        "detail": f"{rows:,} rows x {len(columns)} columns" if isinstance(rows, int) else "",
+        "detail": f"{count_text(rows, 'row')} x {count_text(len(columns), 'column')}" if isinstance(rows, int) else "",
         "columns": [{"name": name, "type": kind} for name, kind in columns],
     }
 

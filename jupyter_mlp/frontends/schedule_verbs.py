@@ -24,6 +24,8 @@ def _schedule(given: Namespace, context: Context) -> Any:
         timeout=given.timeout,
         max_running=given.max_running,
         notify=given.notify or (),
+        template=given.template,
+        output=given.output,
     )
 
 
@@ -56,6 +58,8 @@ SCHEDULE_VERBS: tuple[Verb, ...] = (
             option("--timeout", metavar="TIME", help="a run that takes longer has failed"),
             option("--max-running", type=at_least(1), default=1, help="runs of it at the same time (1)"),
             option("--notify", action="append", metavar="WHOM", help="https://..., mailto:... or command:..., for failures and recovery"),
+            option("--template", metavar="NAME", help="write the files of cron, systemd, airflow, argo or slurm instead"),
+            option("--output", metavar="FOLDER", help="where these files go; the current folder when left out"),
         ),
         _schedule,
         example="mlp schedule nightly.ipynb --cron '0 3 * * *' --tz Europe/Zurich -p month=2",

@@ -41,6 +41,7 @@ _ESSENCE: dict[str, tuple[str, ...] | None] = {
     "diagnosis": None,
     "pipeline run": ("state", "parameters"),
 }
+_JSON = re.compile(r"application/(?:geo\+)?json|application/vnd\.(?:vega|vegalite|plotly)\.v[\d.]+\+json")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
@@ -100,7 +101,10 @@ def _data(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
     """Compare the richest form that both sides have."""
     if OURS in before and OURS in after:
         return _ours(before[OURS], after[OURS])
-    for kind in ("application/json", "image/png", "image/svg+xml", "text/html", "text/latex", "text/markdown", "text/plain"):
+    values = next((one for one in before if one in after and _JSON.fullmatch(one)), None)
+    if values is not None:
+        return _values(before[values], after[values])
+    for kind in ("image/png", "image/svg+xml", "text/html", "text/latex", "text/markdown", "text/plain"):
         if kind in before and kind in after:
             one, other = _joined(before[kind]), _joined(after[kind])
             return _pictures(one, other) if kind == "image/png" else texts(one, other)

@@ -71,20 +71,23 @@ class _Run:
         self.nb_man, self.wanted, self.work, self.say, self.save = nb_man, wanted, work, say, save
         self.failed = False
         self.told = 0
-        self.documents = Document(nb_man.nb, work.notebook if work else None)
-        cells = steps.cells_of(self.documents)
-        self.chains = self._planned(cells)
+        self.document = Document(nb_man.nb, work.notebook if work else None)
+        self.chains: list[Chain] = []
+        self.order: list[Cell] = []
         self.known = work.known if work else Known({})
         path = work.folder / journal.NAME if work else Path(f"{nb_man.output_path or 'notebook'}.journal").absolute()
         self.beside = None if work else path
         self.journal = journal.Journal(path)
-        self.order = [cell for chain in self.chains for cell in chain.cells]
         self.kernels = 0
 
-    def _planned(self, cells: Sequence[Cell]) -> list[Chain]:
+    def _plan(self) -> None:
+        cells = steps.cells_of(self.document)
         if self.work is None:
-            return [Chain(tuple(cells), (), tuple(str(cell.index) for cell in cells))]
-        return steps.keyed(steps.chains_of(cells, self.work.kernels), self.documents, self.work.run, self.work.cut, self.work.around)
+            self.chains = [Chain(tuple(cells), (), tuple(str(cell.index) for cell in cells))]
+        else:
+            chains = steps.chains_of(cells, self.work.kernels)
+            self.chains = steps.keyed(chains, self.document, self.work.run, self.work.cut, self.work.around)
+        self.order = [cell for chain in self.chains for cell in chain.cells]
 
     def run(self) -> None:
         """Run what is not known, in the kernels that it takes."""
@@ -96,17 +99,21 @@ class _Run:
             self.beside.unlink(missing_ok=True)  # the notebook is written whole
 
     async def _chains(self) -> None:
-        reused = [self.known.reused(chain) for chain in self.chains]
-        head, middle, tail = _shape(self.chains)
-        everything = all(count == len(chain.cells) for count, chain in zip(reused, self.chains, strict=True))
-        if everything:
-            for chain in self.chains:
-                self._take(chain, len(chain.cells))
-            return
         async with contextlib.AsyncExitStack() as stack:
+            if self.known.lines:
+                self._plan()
+                if self._take_everything():
+                    return
+                first = await self._kernel(stack)
+            else:  # a kernel it will take: it starts while the notebook is read
+                planned = asyncio.ensure_future(asyncio.to_thread(self._plan))
+                stack.push_async_callback(asyncio.wait, [planned])
+                first = await self._kernel(stack)
+                await planned
+            reused = [self.known.reused(chain) for chain in self.chains]
+            head, middle, tail = _shape(self.chains)
             showing = asyncio.ensure_future(self._show())
             stack.callback(showing.cancel)
-            first = await self._kernel(stack)
             await self._chain(first, self.chains[head], reused[head], [])
             if middle and not self.failed:
                 await self._beside(stack, first, head, middle, reused)
@@ -115,6 +122,14 @@ class _Run:
                     first, self.chains[tail], reused[tail] if _known_before(reused, self.chains, tail) else 0, self.chains[:tail]
                 )
             first.client.set_widgets_metadata()
+
+    def _take_everything(self) -> bool:
+        """Where every cell is known, take them all; no kernel is needed then."""
+        if any(self.known.reused(chain) != len(chain.cells) for chain in self.chains):
+            return False
+        for chain in self.chains:
+            self._take(chain, len(chain.cells))
+        return True
 
     async def _show(self) -> None:
         """Keep the notebook readable while a long cell runs."""
@@ -302,5 +317,6 @@ def _written_now_and_then(nb_man: Any) -> Iterator[Callable[[], None]]:
     nb_man.save, nb_man.autosave_cell = note, note
     try:
         yield save
-    finally:
-        del nb_man.save, nb_man.autosave_cell
+    except BaseException:
+        del nb_man.save, nb_man.autosave_cell  # papermill writes once more, and then no more
+        raise

@@ -47,7 +47,8 @@ def _ended(given: dict[str, Any], say: Say) -> dict[str, Any]:
     try:
         _run(given, say)
     except PapermillExecutionError as error:
-        return {"ended": "failed", "error": f"{error.ename}: {error.evalue}"}
+        if not _all_meant(output):
+            return {"ended": "failed", "error": f"{error.ename}: {error.evalue}"}
     except CannotGoOnError as error:
         return {"ended": "failed", "error": str(error)}
     except DeadKernelError:
@@ -60,6 +61,21 @@ def _ended(given: dict[str, Any], say: Say) -> dict[str, Any]:
         # papermill takes sys.exit(0) for a good end; a notebook is complete when every cell of it ran.
         return {"ended": "incomplete", "error": f"The notebook ended itself (sys.exit) with {len(left)} cells not run."}
     return {"ended": "completed"}
+
+
+def _all_meant(output: Path) -> bool:
+    """Whether only cells failed that are tagged to: papermill ran all cells, and then put a mark of failure on top, which goes."""
+    import nbformat
+    from papermill.execute import remove_error_markers
+
+    from jupyter_mlp.notebook import known
+
+    node = remove_error_markers(nbformat.read(output, as_version=4))
+    failed = [cell for cell in node.cells if any(one.output_type == "error" for one in cell.get("outputs", ()))]
+    meant = bool(failed) and all("raises-exception" in cell.metadata.get("tags", ()) for cell in failed)
+    if meant:
+        known.write(node, output)
+    return meant
 
 
 def _is_to_run(cell: Any) -> bool:

@@ -28,6 +28,7 @@ _CHANGING = frozenset(
     "fit_transform load_state_dict writelines".split()
 )
 _CHANGING_FUNCTIONS = frozenset("shuffle heappush heappop heapify insort insort_left insort_right setattr delattr copyto".split())
+_RETURNS_NOTHING = frozenset({"update"})
 _GENERATOR = re.compile(r"(^|_)(rng|generator|prng|gen)$")
 _DRAW = re.compile(
     r"^random\.(?!seed|Random|SystemRandom)|\brandom\.(?!seed|default_rng|RandomState|Generator|SeedSequence|PCG64|get_state|Random)\w+$"
@@ -209,8 +210,10 @@ def _changed(node: ast.stmt) -> Iterator[str]:
 
 def _discarded(node: ast.stmt, last: bool) -> Iterator[str]:
     """Whose method is called for its effect: nobody takes what it returns."""
-    call = node.value if isinstance(node, ast.Expr) and not last else None
+    call = node.value if isinstance(node, ast.Expr) else None
     if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr not in _QUIET:
+        if last and call.func.attr not in _RETURNS_NOTHING:
+            return
         yield from _base(call.func)
 
 

@@ -141,7 +141,8 @@ def _last_cell(done: Document) -> str:
     for cell in done.node.cells:
         if cell.cell_type != "code" or not cell.source.strip():
             continue
-        if any(output.output_type == "error" for output in cell.outputs):
+        meant = "raises-exception" in cell.metadata.get("tags", ())
+        if not meant and any(output.output_type == "error" for output in cell.outputs):
             return str(cell.source)
         if cell.metadata.get("papermill", {}).get("status") == "running":
             return str(cell.source)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import re
@@ -242,8 +243,13 @@ def _count_on(shell: Any, count: int) -> None:
 def _variables(shell: Any) -> Iterator[tuple[str, Any]]:
     hidden = shell.user_ns_hidden
     for name, value in list(shell.user_ns.items()):
-        if not _OWN.fullmatch(name) and not name.startswith("__") and hidden.get(name, hidden) is not value:
+        if not _is_own(name) and hidden.get(name, hidden) is not value:
             yield name, value
+
+
+@functools.lru_cache(maxsize=100_000)  # IPython keeps a name or two for every cell, and all are looked at after each
+def _is_own(name: str) -> bool:
+    return bool(_OWN.fullmatch(name)) or name.startswith("__")
 
 
 def _random_states() -> Iterator[tuple[str, Any]]:

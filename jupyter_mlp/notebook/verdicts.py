@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jupyter_mlp.notebook import compare, record
+from jupyter_mlp.notebook import causes, compare, graph, record
 from jupyter_mlp.notebook.compare import DIFFERENT, EQUAL, IDENTICAL, NOT_COMPARABLE, Comparison
 from jupyter_mlp.notebook.document import CodeCell, Document
 
 FAILED, NOT_RUN = "failed", "not run"
-ORDER = "order or code"
 ADDED = "mlp-verify"  # tag of a cell that verification put into the notebook itself
 GOOD = (IDENTICAL, EQUAL, NOT_COMPARABLE)
-_CHANCE = re.compile(r"\brandom\b|\brand\w*\(|\bshuffle|\bsample\(|\bpermutation|uuid|secrets\.")
-_CLOCK = re.compile(r"\btime\.|\bdatetime\.|\bnow\(|\btoday\(|perf_counter|%time|requests\.|urllib|urlopen")
 
 
 @dataclass(frozen=True)
@@ -39,47 +35,55 @@ class CellVerdict:
         return dict(vars(self))
 
 
-def verdicts(before: Document, after: Document, changed: str, unsound: Collection[int] = ()) -> Iterator[CellVerdict]:
+def verdicts(
+    before: Document, after: Document, changed: str, unsound: Collection[int] = (), changed_files: Mapping[str, str] | None = None
+) -> Iterator[CellVerdict]:
     """Yield a verdict for every code cell of `before`, in order.
 
     Args:
         after: the same cells, run again as far as it went.
         changed: what differs between the two environments; empty when nothing does.
         unsound: places (from 0) of cells of which the snapshot itself says that a clean run may not give what they show.
+        changed_files: files that the notebook names and that are not what they were, and what became of them.
     """
     again = [cell for cell in after.cells if ADDED not in cell.tags]
-    for number, (one, other) in enumerate(zip(before.cells, again, strict=True), 1):
-        found = _verdict(number, one, other, after.node.cells[other.index].execution_count is not None, changed)
-        known = found.cause in ("", "data version") or number - 1 not in unsound
-        yield found if known else replace(found, cause=ORDER)
+    pairs = list(zip(before.cells, again, strict=True))
+    other_data = [place for place in range(len(pairs)) if _other_data(pairs[: place + 1])]
+    possible = causes.suspects(before.cells, other_data, unsound, changed_files)
+    for number, ((one, other), suspected) in enumerate(zip(pairs, possible, strict=True), 1):
+        found = _verdict(number, one, other, after.node.cells[other.index].execution_count is not None, suspected)
+        if found.verdict not in (DIFFERENT, FAILED):
+            yield found
+        elif suspected:
+            detail = "; ".join(filter(None, (found.detail, suspected[0].detail)))
+            yield replace(found, cause=suspected[0].cause, detail=detail)
+        else:
+            yield replace(found, cause="environment" if changed else "unknown")
 
 
-def _verdict(number: int, before: CodeCell, after: CodeCell, ran: bool, changed: str) -> CellVerdict:
+def _verdict(number: int, before: CodeCell, after: CodeCell, ran: bool, suspected: Collection[causes.Suspect]) -> CellVerdict:
     if record.looks_only(before.python):
         return CellVerdict(number, before.source, NOT_COMPARABLE, detail="it looks at the notebook itself")
     if not ran:
         return CellVerdict(number, before.source, NOT_RUN)
     errors = [output for output in after.outputs if output["output_type"] == "error"]
     if errors and not any(output["output_type"] == "error" for output in before.outputs):
-        detail = f"{errors[0]['ename']}: {errors[0]['evalue']}".splitlines()[0]
-        return CellVerdict(number, before.source, FAILED, _cause(before, after, changed), detail)
+        return CellVerdict(number, before.source, FAILED, detail=f"{errors[0]['ename']}: {errors[0]['evalue']}".splitlines()[0])
     found = compare.outputs(before.outputs, after.outputs)
-    if found.verdict == EQUAL and _CLOCK.search(before.source):
+    if found.verdict == EQUAL and causes.Suspect(causes.CLOCK) in suspected:
         found = Comparison(DIFFERENT, "numbers that are nearly the same, beside a clock")  # two moments of one day differ by little
-    cause = _cause(before, after, changed) if found.verdict == DIFFERENT else ""
-    return CellVerdict(number, before.source, found.verdict, cause, found.detail)
+    return CellVerdict(number, before.source, found.verdict, detail=found.detail)
 
 
-def _cause(before: CodeCell, after: CodeCell, changed: str) -> str:
-    if _data_of(before) != _data_of(after):
-        return "data version"
-    if _CHANCE.search(before.source) and "seed" not in before.source:
-        return "randomness"
-    if _CLOCK.search(before.source):
-        return "clock or network"
-    return "environment" if changed else "unknown"
+def _other_data(pairs: Sequence[tuple[CodeCell, CodeCell]]) -> bool:
+    """Whether the last cell read versions that it had not read, of what the notebook has not made itself."""
+    one, other = pairs[-1]
+    now = set(_data_of(other))
+    made = {name for cell, _ in pairs for name in graph.platform_of(cell.python)[1]}
+    return bool(now) and any(ref.split("@")[0] not in made for ref in now ^ set(_data_of(one)))
 
 
-def _data_of(cell: CodeCell) -> list[Any]:
+def _data_of(cell: CodeCell) -> list[str]:
     shown = [output["data"][compare.OURS] for output in cell.outputs if compare.OURS in output.get("data", {})]
-    return [one.get("inputs") or one.get("data") for one in shown]
+    read = [one.get("inputs") or one.get("data") or () for one in shown if isinstance(one, Mapping)]
+    return [str(ref) for refs in read for ref in ([refs] if isinstance(refs, str) else refs if isinstance(refs, list) else ())]

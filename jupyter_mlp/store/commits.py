@@ -21,6 +21,7 @@ from jupyter_mlp.store.catalog_reads import IN_PLACE
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.manifest import DataFile, ManifestEntry, ManifestFile
+    from pyiceberg.schema import Schema
     from pyiceberg.table import Table
     from pyiceberg.table.metadata import TableMetadata
     from pyiceberg.table.snapshots import Snapshot
@@ -122,13 +123,49 @@ def _has_files_in_place(snapshot: Snapshot | None) -> bool:
 
 
 def _data_file(io: Any, metadata: TableMetadata, uri: str) -> DataFile:
-    from pyiceberg.io.pyarrow import parquet_file_to_data_file
+    """Return what a manifest says of a Parquet file."""
+    from pyiceberg.io.pyarrow import compute_statistics_plan
 
+    schema = metadata.schema()
     try:
-        return parquet_file_to_data_file(io, metadata, uri)
+        return _described(io, metadata, uri, compute_statistics_plan(schema, metadata.properties))
     except OverflowError:  # the year 99999 is no date of Python's: that file goes without lowest and highest values
         counted = {**metadata.properties, "write.metadata.metrics.default": "counts"}
-        return parquet_file_to_data_file(io, metadata.model_copy(update={"properties": counted}), uri)
+        return _described(io, metadata, uri, compute_statistics_plan(schema, counted))
+
+
+def _described(io: Any, metadata: TableMetadata, uri: str, plan: Any) -> DataFile:
+    """As pyiceberg's parquet_file_to_data_file, whose check draws both schemas for a terminal even when they are one."""
+    import pyarrow.parquet as pq
+    from pyiceberg.io import pyarrow as bridge
+    from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+
+    schema, file = metadata.schema(), io.new_input(uri)
+    with file.open() as stream:
+        found = pq.read_metadata(stream)
+    held = bridge.pyarrow_to_schema(found.schema.to_arrow_schema(), name_mapping=schema.name_mapping)
+    if not _same(schema, held):
+        bridge._check_pyarrow_schema_compatible(schema, found.schema.to_arrow_schema(), format_version=metadata.format_version)
+    counted = bridge.data_file_statistics_from_parquet_metadata(found, plan, bridge.parquet_path_to_id_mapping(schema))
+    return DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=uri,
+        file_format=FileFormat.PARQUET,
+        partition=counted.partition(metadata.spec(), schema),
+        file_size_in_bytes=len(file),
+        sort_order_id=None,
+        spec_id=metadata.default_spec_id,
+        equality_ids=None,
+        key_metadata=None,
+        **counted.to_serialized_dict(),
+    )
+
+
+def _same(wanted: Schema, held: Schema) -> bool:
+    """Whether a file's columns are the table's; one that holds no NULL may stand where NULL is allowed."""
+    pairs = zip(wanted.fields, held.fields, strict=False)
+    alike = (a.field_id == b.field_id and a.field_type == b.field_type and (b.required or not a.required) for a, b in pairs)
+    return len(wanted.fields) == len(held.fields) and all(alike)
 
 
 class _Pieces:

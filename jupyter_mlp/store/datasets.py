@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jupyter_mlp.core.cards import Card, Shown, size_text
+from jupyter_mlp.core.cards import Card, Shown, count_text, size_text
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import InvalidInputError, StorageError
 from jupyter_mlp.core.identity import digest, plain
@@ -138,7 +138,7 @@ class DatasetVersion(Shown):
         """Return a preview: first rows, types, count, versions read, time taken."""
         how = f"reused, {self.seconds * 1000:,.0f} ms" if self.reused else f"{self.seconds:,.2f} s"
         return Card(
-            title=f"{self.reference.short}  {self.rows:,} rows x {len(self.preview['columns'])} columns",
+            title=f"{self.reference.short}  {count_text(self.rows, 'row')} x {count_text(len(self.preview['columns']), 'column')}",
             facts=[("read", ", ".join(ref.short for ref in self.inputs) or "no tables"), ("took", how), ("size", size_text(self.bytes))],
             tables=[previews.table(self.preview)],
             notes=self.notes,

@@ -28,10 +28,10 @@ def beside(workspace: Workspace, question: Question) -> Iterator[Callable[[], di
 
 
 def _of(workspace: Workspace, question: Question) -> dict[str, Any] | None:
+    if question.through or not question.inputs:
+        return None  # what the session's own views read is not in the text; and where nothing is read there is nothing to find
     from jupyter_mlp.core import column_lineage
 
-    if question.through:
-        return None  # what the session's own views read is not in the text
     try:
         return column_lineage.recorded(question.query, question.pinned, lambda ref: columns_of(workspace, ref))
     except MLPError:

@@ -46,6 +46,7 @@ class Stored:
     Attributes:
         pins: "kind:name" -> version of everything that the notebook read and did not make itself.
         modules: local modules by their relative path.
+        read: files that its cells name -> hash of what each held.
         validity: {"state": "strong" or "weak", "reasons": [...]}.
     """
 
@@ -58,6 +59,7 @@ class Stored:
     made: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     validity: Mapping[str, Any] = field(default_factory=dict)
+    read: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -78,6 +80,7 @@ class Stored:
             "made": list(self.made),
             "parameters": dict(self.parameters),
             "validity": dict(self.validity),
+            "read": dict(self.read),
         }
         return canonical(told).encode()
 
@@ -203,6 +206,9 @@ def _read(manifest: bytes, get: Any) -> Stored:
             raise ValueError(f"its {name} is no {kind.__name__}")
     if told.get("format") != _FORMAT:
         raise InvalidInputError(f"The snapshot has format {told.get('format')}, not {_FORMAT}.", "Upgrade: pip install -U jupyter_mlp")
+    read = told.get("read", {})  # snapshots of before had none
+    if not isinstance(read, dict) or not all(isinstance(one, str) for one in read.values()):
+        raise ValueError("what it read is no object of texts")
     modules = {path: get(digest) for path, digest in told["modules"].items() if _is_inside(path)}
     return Stored(
         told["name"],
@@ -214,6 +220,7 @@ def _read(manifest: bytes, get: Any) -> Stored:
         tuple(told["made"]),
         told["parameters"],
         told["validity"],
+        read,
     )
 
 

@@ -1,4 +1,4 @@
-/** Validity marks: beside each cell whether a clean run, from top to bottom, would give what it shows. The kernel says so. */
+/** Marks: beside each cell whether a clean run, from top to bottom, would give what it shows; below it who uses its dataset. */
 import { Cell } from '@jupyterlab/cells';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { Kernel, KernelMessage } from '@jupyterlab/services';
@@ -9,6 +9,7 @@ import { Choices } from './choices';
 const TARGET = 'jupyter_mlp.marks';
 const WAIT_MS = 300;
 const CLASS = 'jp-mlp-mark';
+const USED = 'jp-mlp-used';
 
 export interface IState {
   state: string;
@@ -53,6 +54,7 @@ class Marks implements IDisposable {
   private timer = 0;
   private asked = '';
   private states: Record<string, IState> = {};
+  private used: Record<string, string> = {};
   isDisposed = false;
 
   constructor(
@@ -101,7 +103,9 @@ class Marks implements IDisposable {
     }
     this.comm = comm;
     comm.onMsg = (message: KernelMessage.ICommMsgMsg) => {
-      this.states = (message.content.data as unknown as { cells: Record<string, IState> }).cells;
+      const told = message.content.data as unknown as { cells: Record<string, IState>; used?: Record<string, string> };
+      this.states = told.cells;
+      this.used = told.used ?? {};
       this.show();
     };
     comm.onClose = () => this.forget();
@@ -121,6 +125,7 @@ class Marks implements IDisposable {
     this.comm = null;
     this.asked = '';
     this.states = {};
+    this.used = {};
     this.show();
   }
 
@@ -159,6 +164,7 @@ class Marks implements IDisposable {
     for (const cell of this.panel.content.widgets) {
       if (cell.model.type === 'code') {
         draw(cell, shown ? sign(this.states[cell.model.id]) : null);
+        tell(cell, shown ? this.used[cell.model.id] : undefined);
       }
     }
     if (shown && Object.keys(this.states).length === 0) {
@@ -180,4 +186,20 @@ function draw(cell: Cell, found: ISign | null): void {
   node.setAttribute('role', 'img');
   node.setAttribute('title', found.says);
   node.setAttribute('aria-label', found.says);
+}
+
+/** A line below the cell's source: what was made from its dataset. */
+function tell(cell: Cell, text: string | undefined): void {
+  const above = cell.node.querySelector(':scope > .jp-Cell-inputWrapper');
+  const old = cell.node.querySelector(`:scope > .${USED}`);
+  if (!above || !text) {
+    old?.remove();
+    return;
+  }
+  const node = old ?? document.createElement('div');
+  node.className = USED;
+  node.textContent = text;
+  if (!old) {
+    above.after(node);
+  }
 }

@@ -115,6 +115,21 @@ def test_every_ending_is_true(workspace: Workspace, tmp_path: Path, capsys: pyte
     assert workspace.activities.names("dataset") == [] and workspace.activities.names("pipeline") == []
 
 
+def test_a_cell_that_is_tagged_to_fail_fails_no_run(workspace: Workspace, tmp_path: Path) -> None:
+    path = write(tmp_path / "shows.ipynb", "x = 1", "1 / 0", "print('after', x)")
+    node = nbformat.read(path, 4)
+    node.cells[1].metadata.tags = ["raises-exception"]
+    nbformat.write(node, path)
+    done = mlp.run_notebook(path)
+    assert done.state == "completed" and "after 1" in shown(done.notebook) and "ZeroDivisionError" in shown(done.notebook)
+    assert [cell.cell_type for cell in nbformat.read(done.notebook, 4).cells] == ["code"] * 3, "papermill's mark of failure is taken away"
+    assert mlp.verify(mlp.snapshot(done.notebook).ref).ok
+    node.cells[2].source = "print(nothing)"
+    nbformat.write(node, path)
+    with pytest.raises(JobError, match="failed at step 3"):
+        mlp.run_notebook(path)
+
+
 def test_papermill_itself_fails_when_a_magic_does(workspace: Workspace, tmp_path: Path) -> None:
     path = write(tmp_path / "bad.ipynb", SETUP, "%%mlp_data bad\nSELECT * FROM lake.nowhere", "open('after', 'w')")
     command = [sys.executable, "-m", "papermill", str(path), str(tmp_path / "out.ipynb"), "--cwd", str(tmp_path)]

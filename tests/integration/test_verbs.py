@@ -88,6 +88,8 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         assert cell(f"%mlp_run {path}").state == "completed"
         assert cell("%mlp_diff snap snap").changes == ()
         assert len(cell(f"%mlp_schedule {path} --cron '0 3 * * *'").next) == 3
+        dags = cell(f"%mlp_schedule {path} --cron '0 3 * * *' --template airflow --output dags")
+        assert [one.name for one in dags.files] == ["small.py"]
         assert cell("%mlp_schedules small --pause").state == "paused" and cell("%mlp_history").ticks == ()
         assert cell(f"%mlp_table lake.t {csv(tmp_path)} --append").rows == 8000
         again = cell("%mlp_retrain lines")  # its query is asked again, of the newest table
@@ -146,6 +148,10 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         assert mlp_("verify", snap["ref"])["ok"] and mlp_("diff", snap["ref"], snap["ref"])["changes"] == []
         assert mlp_("schedule", str(path), "--cron", "@daily", "--tz", "UTC")["cron"] == "0 0 * * *"
         assert [row["state"] for row in mlp_("runs")["rows"]] == ["finished"]
+        assert (
+            mlp_("schedule", str(path), "--cron", "@daily", "--template", "slurm", "--output", str(tmp_path / "jobs"))["template"]
+            == "slurm"
+        )
         assert len(mlp_("schedules")["schedules"]) == 1 and mlp_("history", "small")["ticks"] == []
         assert mlp_("graph", run["model"])["edges"] and mlp_("status")["recent"] and mlp_("doctor")["ok"] and mlp_("clusters")["clusters"]
         assert len(mlp_("impact", "lake.t.letter")["dependants"]) >= 7

@@ -136,6 +136,10 @@ def test_a_browser_needs_the_token_against_forged_requests(caller: Caller) -> No
     assert caller.ask("POST", "verb/status", {}, "token")[0] == 200
 
 
+def test_a_value_that_looks_like_an_option_is_a_value(caller: Caller) -> None:
+    assert caller.ask("POST", "verb/impact", {"what": "--help"}, "token")[0] == 400
+
+
 def test_who_is_known_gets_the_socket(caller: Caller) -> None:
     assert caller.upgrade("token") == 101
 

@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[jupyter.Server]
         mlp.write_table("lake.flights", pd.DataFrame({"dep_delay": [1.5], "carrier": ["UA"]}))
     finally:
         del os.environ["MLP_WORKSPACE"]
-    with jupyter.running(place) as running:
+    with jupyter.running(place, "--ServerApp.base_url=/user/anna/") as running:  # as a hub serves it
         yield running
 
 
@@ -124,8 +124,23 @@ def test_tab_and_help_in_sql(server: jupyter.Server, new_tab: Any) -> None:
     lab.page.keyboard.press("Escape")
     lab.write("%%mlp_data few\nSELECT * FROM lake.flights")
     lab.page.keyboard.press("Shift+Tab")
-    lab.page.locator(".jp-Tooltip").get_by_text("1 rows x 2 columns").wait_for(timeout=15_000)
+    lab.page.locator(".jp-Tooltip").get_by_text("1 row x 2 columns").wait_for(timeout=15_000)
     lab.picture("lab-help")
+    assert lab.wrong == []
+
+
+def test_a_line_says_what_uses_the_dataset_of_a_cell(server: jupyter.Server, new_tab: Any) -> None:
+    lab = new_tab(server)
+    lab.open("marks.ipynb")
+    _run(lab, 0)
+    _run(lab, 1, "%%mlp_data few\nSELECT dep_delay FROM lake.flights")
+    _run(lab, 2, "%%mlp_data fewer\nSELECT max(dep_delay) AS most FROM few")
+    line = _cell(lab, 1).locator(".jp-mlp-used")
+    line.wait_for(timeout=60_000)
+    assert line.inner_text() == "used by 1 dataset"
+    assert _cell(lab, 2).locator(".jp-mlp-used").count() == 0
+    lab.row("data", "fewer").wait_for(timeout=20_000)
+    lab.picture("lab-used-by")
     assert lab.wrong == []
 
 

@@ -32,3 +32,28 @@ def test_marks_follow_what_ran_and_what_stands_there(notebook: Any) -> None:
     assert _states(notebook, ("d", "1 / 0"))["d"] == "unknown: it failed: ZeroDivisionError: division by zero"
     notebook.cell("%mlp_status")
     assert "e" not in _states(notebook, ("e", "%mlp_status"), ("f", ""))
+
+
+def test_a_cell_says_what_was_made_from_its_dataset(notebook: Any) -> None:
+    import pyarrow as pa
+
+    from jupyter_mlp.store import datasets
+    from jupyter_mlp.store.workspace import current
+
+    def publish(name: str, number: int, *used: Any) -> Any:
+        with current().activities.recording("query", name=name, used=used) as draft:
+            return datasets.publish_table(current(), draft, name, pa.table({"n": [number]}))
+
+    def used() -> str | None:
+        asked = {"cells": [{"id": "a", "source": "%%mlp_data trips\nSELECT 1"}, {"id": "b", "source": "x = 'mlp'"}]}
+        return marks.states(notebook.shell, asked)["used"].get("a")
+
+    notebook.shell.run_cell("%load_ext jupyter_mlp")
+    assert used() is None
+    first = publish("trips", 1)
+    assert used() is None
+    publish("late", 2, first)
+    publish("later", 3, first)
+    assert used() == "used by 2 datasets"
+    publish("trips", 2)
+    assert used() == "earlier versions are used by 2 datasets, this one by nothing yet"

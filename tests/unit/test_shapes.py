@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jupyter_mlp.backends import slurm, slurm_gang, templates
+from jupyter_mlp.backends import slurm, slurm_gang
 from jupyter_mlp.core import config
 from jupyter_mlp.core.clusters import Cluster
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.shapes import Node, has, shape
+from jupyter_mlp.store import templates
 
 LAB = [Node(f"n{number}", 8, 8, 16) for number in range(4)]
 

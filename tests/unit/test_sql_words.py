@@ -81,7 +81,7 @@ def test_ipython_offers_it_in_sql_cells_only(filled: Workspace, notebook: Any) -
 
 def test_help_tells_of_tables_and_magics(filled: Workspace, notebook: Any) -> None:
     table = notebook.shell.object_inspect_mime("lake.flights")["text/plain"]
-    assert "1 rows x 3 columns" in table and "dep_delay  double" in table
+    assert "1 row x 3 columns" in table and "dep_delay  double" in table
     assert "month  int64" in notebook.shell.object_inspect_mime("trips")["text/plain"]
     assert "lake.planes" in notebook.shell.object_inspect_mime("lake")["text/plain"]
     magic = notebook.shell.object_inspect_mime("mlp_train")["text/plain"]

@@ -18,16 +18,16 @@ def rendered(name: str, words: Mapping[str, str], instead: str = "") -> str:
     """Return a template with its words filled in.
 
     Args:
-        name: slurm/train.sbatch. `instead`: the path of a site's own.
+        name: of one of ours, slurm/train.sbatch. `instead`: the path of a site's own.
 
     Raises:
         InvalidInputError: the file cannot be read, or names a word that nobody fills in.
     """
-    path = Path(instead).expanduser() if instead else _ours(name)
+    path = Path(instead).expanduser() if instead else ours(name)
     try:
         return string.Template(path.read_text(encoding="utf-8")).substitute(words)
     except OSError as error:
-        raise InvalidInputError(f"The template {path} cannot be read: {error.strerror}.", "Correct [cluster.NAME] template.") from error
+        raise InvalidInputError(f"The template {path} cannot be read: {error.strerror}.", "Correct the path of the template.") from error
     except KeyError as error:
         raise InvalidInputError(
             f"The template {path} names {error.args[0]!r}, which nobody fills in.",
@@ -37,6 +37,7 @@ def rendered(name: str, words: Mapping[str, str], instead: str = "") -> str:
         raise InvalidInputError(f"The template {path} has a dollar that names nothing: {error}.", "Write it twice.") from error
 
 
-def _ours(name: str) -> Path:
+def ours(name: str) -> Path:
+    """Return where a file or folder of ours lies."""
     installed = _PACKAGE / "templates" / name
     return installed if installed.exists() else _PACKAGE.parent / "templates" / name
