@@ -67,7 +67,6 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         assert notebook.shell.user_ns["said"].schema.names[0] == "prediction"
         assert cell("%mlp_monitor lines").metrics["requests"] == 1
         assert cell("%mlp_endpoint lines").state == "ready"
-        assert "kind: InferenceService" in cell("%mlp_endpoint lines --manifest kserve").text
         assert [step.name for step in cell("%mlp_pipeline").steps][-3:] == ["predict run", "monitor lines", "endpoint lines"]
         assert cell("%mlp_graph run").edges and cell("%mlp_status").recent and cell("%mlp_doctor").ok and cell("%mlp_clusters").places
         assert cell("snap = %mlp_snapshot\nsnap").made
@@ -91,6 +90,7 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         dags = cell(f"%mlp_schedule {path} --cron '0 3 * * *' --template airflow --output dags")
         assert [one.name for one in dags.files] == ["small.py"]
         assert cell("%mlp_schedules small --pause").state == "paused" and cell("%mlp_history").ticks == ()
+        assert "kind: InferenceService" in cell("%mlp_endpoint lines --manifest kserve").text
         assert cell(f"%mlp_table lake.t {csv(tmp_path)} --append").rows == 8000
         again = cell("%mlp_retrain lines")  # its query is asked again, of the newest table
         assert again.data != notebook.shell.user_ns["run"].inputs[0] and again.endpoint.variants[1].shadow
@@ -161,10 +161,8 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         assert mlp_("gc")["dry"] and mlp_("gc", "--yes")["freed"] == 0
         assert cli.main(["forget", run["ref"]]) == 1 and "cannot be forgotten" in capsys.readouterr().err
         assert mlp_("table", "lake.t", str(csv(tmp_path)), "--append") and mlp_("deploy", run["model"], "--to", "lines")
-        assert cli.main(["retrain", "lines", "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)["endpoint"]["variants"][1]["shadow"]
-        assert cli.main(["retrain", "lines"]) == 1 and "there is no newer data" in capsys.readouterr().err
-        assert typed | {"forget", "retrain"} == {verb.name for verb in VERBS}
+        assert mlp_("retrain", "lines")["endpoint"]["variants"][1]["shadow"]  # twice: the second takes the first one's training
+        assert typed | {"forget"} == {verb.name for verb in VERBS}
     finally:
         control.stop_all(workspace)
 
