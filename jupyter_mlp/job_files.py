@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jupyter_mlp.core.calendars import calendars
+from jupyter_mlp.core import systemd
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, nearest
 from jupyter_mlp.notebook.document import Document
@@ -20,11 +20,11 @@ from jupyter_mlp.store import templates
 from jupyter_mlp.store.artifacts import publish_bytes
 
 _NEXT = {
-    "cron": "crontab {0}",
+    "cron": "crontab -l | cat - {0} | crontab -    (crontab {0} alone would take the place of all your other jobs)",
     "systemd": "cp {0} {1} ~/.config/systemd/user/ && systemctl --user enable --now {1.name}",
     "airflow": "Put {0} into Airflow's folder of DAGs; try it there: airflow dags test {0.stem}",
     "argo": "Name your image and claim in it, then: kubectl create -f {0}",
-    "slurm": "scrontab {1}",
+    "slurm": "scrontab -e, and add what {1} has",
 }
 _NO_RETRIES, _OWN_ORDER = ("cron", "slurm"), "the scheduler's own settings say whom to tell of failures"
 
@@ -123,22 +123,15 @@ def _cron(spec: Mapping[str, Any], name: str, argv: list[str], folder: Path, wor
 
 def _systemd(spec: Mapping[str, Any], name: str, argv: list[str], folder: Path, workspace: Path) -> dict[str, str]:
     return {
-        "command": " ".join(_unit(word) for word in [*_command(), *argv]),
-        "workspace": _unit(f"MLP_WORKSPACE={workspace}", dollar="$"),
+        "command": systemd.quoted([*_command(), *argv]),
+        "workspace": systemd.quoted([f"MLP_WORKSPACE={workspace}"], variables=False),
         "timeout": "infinity" if spec["timeout_s"] is None else f"{spec['timeout_s']:g}s",
         "restart": "on-failure" if spec["retries"] else "no",
         "backoff": f"{spec['backoff_s']:g}s",
         "starts": str(spec["retries"] + 1),
         "catch_up": "no" if spec["catch_up"] == "skip" else "yes",
-        "calendar": "\n".join(f"OnCalendar={one}" for one in calendars(spec["cron"], spec["tz"])),
+        "calendar": "\n".join(f"OnCalendar={one}" for one in systemd.calendars(spec["cron"], spec["tz"])),
     }
-
-
-def _unit(word: str, dollar: str = "$$") -> str:
-    """A word as systemd reads it: quoted, its specifiers and variables doubled."""
-    _one_line(word, "systemd")
-    quoted = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", dollar)
-    return f'"{quoted}"'
 
 
 def _airflow(spec: Mapping[str, Any], name: str, argv: list[str], folder: Path, workspace: Path) -> dict[str, str]:

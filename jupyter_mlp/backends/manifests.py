@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+from jupyter_mlp.core import systemd as systemd_words
 from jupyter_mlp.store import deployments
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.templates import rendered
@@ -19,7 +19,11 @@ def systemd(workspace: Workspace, folder: EndpointFolder, reference: str) -> str
     """Return a unit that starts the endpoint's host again, with whatever is wanted of the endpoint then."""
     command = [sys.executable, "-m", "jupyter_mlp.serving.host", "--wait", str(folder.path), *_roots(workspace)]
     environment = [f"PYTHONPATH={_PACKAGE}"]  # the host runs the code of this kernel, wherever it was imported from
-    words = {"name": folder.name, "command": _quoted(command), "environment": _quoted(environment)}
+    words = {
+        "name": folder.name,
+        "command": systemd_words.quoted(command),
+        "environment": systemd_words.quoted(environment, variables=False),
+    }
     return rendered("endpoints/endpoint.service", words)
 
 
@@ -39,12 +43,3 @@ def kserve(workspace: Workspace, folder: EndpointFolder, reference: str) -> str:
 
 def _roots(workspace: Workspace) -> list[str]:
     return [str(path) for path in deployments.model_roots(workspace)]
-
-
-def _quoted(words: Sequence[str]) -> str:
-    """Write words as systemd reads them: quoted, with % and $ doubled (systemd.service(5), "Command lines")."""
-    return " ".join(f'"{word}"' for word in (_escaped(word) for word in words))
-
-
-def _escaped(word: str) -> str:
-    return word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")

@@ -69,7 +69,8 @@ def test_systemd_takes_the_unit(serving: Workspace, tmp_path: Path) -> None:
     at = deploy(make_model(serving), to="lines")
     path = tmp_path / "mlp-lines.service"
     path.write_text(at.manifest("systemd").text)
-    done = subprocess.run(["systemd-analyze", "verify", "--user", str(path)], capture_output=True, text=True)
+    told = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}  # without one it verifies nothing
+    done = subprocess.run(["systemd-analyze", "verify", "--user", str(path)], capture_output=True, text=True, env=told)
     assert done.returncode == 0 and "mlp-lines" not in done.stderr, done.stderr
 
 

@@ -18,8 +18,8 @@ import yaml
 
 import jupyter_mlp as mlp
 from jupyter_mlp.core import cron
-from jupyter_mlp.core.calendars import calendars
 from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.systemd import calendars
 from jupyter_mlp.frontends import cli
 from jupyter_mlp.store.workspace import Workspace
 

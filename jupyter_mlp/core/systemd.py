@@ -1,13 +1,32 @@
-"""A cron line as systemd says it: OnCalendar=Mon,Fri *-*-01 03:00:00 Europe/Zurich."""
+"""How systemd writes what we say: the words of a command, and a cron line as OnCalendar=Mon,Fri *-*-01 03:00:00 Europe/Zurich."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 
 from jupyter_mlp.core.errors import InvalidInputError
 
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+def quoted(words: Iterable[str], *, variables: bool = True) -> str:
+    """Return words for a line of a unit, so that none of it is taken for a specifier, a variable or another line.
+
+    Args:
+        variables: whether the line is one where `$` names a variable: a command does, Environment= does not.
+
+    Raises:
+        InvalidInputError: a word has a line break, which no line can hold.
+    """
+    return " ".join(f'"{_escaped(word, "$$" if variables else "$")}"' for word in words)
+
+
+def _escaped(word: str, dollar: str) -> str:
+    if re.search(r"[\r\n\0]", word):
+        raise InvalidInputError(f"A line of systemd cannot hold {word!r:.60}.", "Give a value without line breaks, or another --template.")
+    return word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", dollar)
 
 
 def calendars(line: str, zone: str) -> list[str]:
