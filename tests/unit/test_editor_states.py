@@ -57,3 +57,9 @@ def test_a_cell_says_what_was_made_from_its_dataset(notebook: Any) -> None:
     assert used() == "used by 2 datasets"
     publish("trips", 2)
     assert used() == "earlier versions are used by 2 datasets, this one by nothing yet"
+
+
+def test_a_name_that_is_half_typed_takes_no_marks_away(notebook: Any) -> None:
+    notebook.shell.run_cell("x = 1", store_history=True, cell_id="a")
+    for half in ("%%mlp_data @\nSELECT 1", "%%mlp_data 'tr\nSELECT 1", "%%mlp_data a:b@\nSELECT 1"):
+        assert _states(notebook, ("a", "x = 1"), ("b", half))["a"] == "valid"
