@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core import frontier
-from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.errors import InvalidInputError, MLPError, storage_error
 from jupyter_mlp.core.frontier import Limits, Point
 from jupyter_mlp.serving import candidates, costs
 from jupyter_mlp.store import held_out, registry
@@ -53,10 +53,22 @@ def tune(
 
     Raises:
         InvalidInputError: no way keeps to the limits; the message has the nearest.
+        StorageError: the models of all ways find no room beside one another.
     """
+    try:
+        return _tuned(workspace, model, limits, data, progress or (lambda told: None))
+    except MLPError:
+        raise
+    except OSError as error:
+        raise storage_error(error, "writing the ways to serve the model") from error
+
+
+def _tuned(
+    workspace: Workspace, model: Model, limits: Limits, data: DatasetVersion | None, progress: Callable[[dict[str, Any]], None]
+) -> Tuned:
     measured_on, rows = held_out.rows(workspace, model, _ROWS) if data is None else held_out.all_of(model, data, _ROWS)
     with tempfile.TemporaryDirectory(prefix="mlp-tuning-") as folder:
-        found = _measured(model, rows, Path(folder), progress or (lambda told: None))
+        found = _measured(model, rows, Path(folder), progress)
         proof = {
             "of": model.ref, "data": str(measured_on), "rows": len(rows), "metric": found.metric, "callers": costs.CALLERS,
             "processors": os.cpu_count(), "limits": limits.to_dict(), "points": [point.to_dict() for point in found.points],

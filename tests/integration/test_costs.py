@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from conftest import Notebook
 from models import ODD, make_model, publish, register_module, rows_of
 
-from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
+from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, StorageError
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.deployment import deploy, endpoint
@@ -96,6 +97,16 @@ def test_a_model_from_source_has_one_way(serving: Workspace) -> None:
     data = publish(serving, "rows", rows_of(500))
     at = deploy(make_model(serving, code=ODD), to="odd", max_p99="20s", data=data)
     assert at.proof is not None and [point["name"] for point in at.proof["points"]] == ["float32, 1 thread"]
+
+
+def test_no_room_for_the_ways_is_said(serving: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = publish(serving, "rows", rows_of(500))
+    model = make_model(serving)
+    monkeypatch.setattr(tempfile, "tempdir", "/proc")  # where nobody can write
+    with pytest.raises(StorageError, match="writing the ways to serve the model at /proc"):
+        deploy(model, to="lines", max_p99="2s", data=data)
+    with pytest.raises(NotFoundError):
+        endpoint("lines")
 
 
 def test_limits_are_typed(serving: Workspace, notebook: Notebook, capsys: pytest.CaptureFixture[str]) -> None:
