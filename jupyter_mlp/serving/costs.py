@@ -10,12 +10,13 @@ import asyncio
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from jupyter_mlp.serving.predictor import Predictor
 from jupyter_mlp.store.deployments import EndpointFolder
 
 CALLERS = 4  # as many as keep a small machine busy: sharing calls and threads show only where requests meet
-SECONDS = 1.0  # of measuring each way
+ROUNDS = 3  # of all ways, one after the other: a moment in which the machine is busy decides nothing
+SECONDS = 0.4  # of measuring each way in each round
 _LEAST = 200  # answers, or a 99th percentile says nothing
 _LONGEST_S = 60.0  # for a model so slow that it does not give that many
 _WARM_S = 0.2
@@ -44,6 +46,11 @@ class Times:
     p50_ms: float
     p99_ms: float
     rate: float
+
+    @classmethod
+    def median(cls, rounds: Sequence[Times]) -> Times:
+        """Return what is in the middle of several rounds, each number for itself."""
+        return cls(*(statistics.median(getattr(one, part.name) for one in rounds) for part in fields(cls)))
 
 
 @dataclass(frozen=True)

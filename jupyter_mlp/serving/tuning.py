@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,23 +93,30 @@ class _Measured:
 
 def _measured(model: Model, rows: pa.Table, folder: Path, progress: Callable[[dict[str, Any]], None]) -> _Measured:
     losses = costs.Losses(model.folder, rows)
-    points: list[Point] = []
-    folders: dict[str, Path] = {}
-    known: dict[tuple[str, str], costs.Loss] = {}  # threads and sharing change no answer
+    ways = {candidates.name_of(way): way for way in candidates.ways(model)}
+    folders = {name: candidates.make(model, way, folder / "models") for name, way in ways.items()}
+    lost = _lost(model, ways, folders, losses)
+    took: dict[str, list[costs.Times]] = {name: [] for name in ways}
     trial = costs.Trial(EndpointFolder(folder / "trial"), [folder / "models"], costs.examples(rows, model.recipe.columns))
     try:
-        ways = candidates.ways(model)
-        for number, way in enumerate(ways):
-            name = candidates.name_of(way)
-            progress({"text": name, "share": number / len(ways)})
-            folders[name] = made = candidates.make(model, way, folder / "models")
-            kind = (way["precision"], way["graph"])
-            if kind not in known:
-                known[kind] = losses.of(made) if points else losses.original
-            points.append(Point(name, way, **costs.described(trial.times(made.name), known[kind])))
+        for number, (_, name) in enumerate(product(range(costs.ROUNDS), ways)):
+            progress({"text": name, "share": number / (costs.ROUNDS * len(ways))})
+            took[name].append(trial.times(folders[name].name))
     finally:
         trial.close()
+    points = [Point(name, way, **costs.described(costs.Times.median(took[name]), lost[name])) for name, way in ways.items()]
     return _Measured(losses.name, points, folders)
+
+
+def _lost(model: Model, ways: Mapping[str, Mapping[str, Any]], folders: Mapping[str, Path], losses: costs.Losses) -> dict[str, costs.Loss]:
+    """What each way loses; threads and sharing change no answer, and the model's own way loses nothing."""
+    own = next(iter(ways.values()))
+    known = {(own["precision"], own["graph"]): losses.original}
+    for name, way in ways.items():
+        kind = way["precision"], way["graph"]
+        if kind not in known:
+            known[kind] = losses.of(folders[name])
+    return {name: known[way["precision"], way["graph"]] for name, way in ways.items()}
 
 
 def _registered(workspace: Workspace, folder: Path, proof: Mapping[str, Any]) -> Model:

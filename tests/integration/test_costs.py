@@ -24,12 +24,12 @@ from jupyter_mlp.serving import control, costs
 from jupyter_mlp.store import registry
 from jupyter_mlp.store.workspace import Workspace
 
-WIDE = 1400
+WIDE = 2000
 
 
 @pytest.fixture
 def serving(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
-    monkeypatch.setattr(costs, "SECONDS", 0.2)
+    monkeypatch.setattr(costs, "SECONDS", 0.1)
     yield workspace
     control.stop_all(workspace)
 
