@@ -214,7 +214,7 @@ def write_table(name: str, source: Any, *, append: bool = False, in_place: bool 
     with workspace.lake.leased(staged):
         identity = digest([str(ref) for ref in opened.used]) if opened.lying else content.hexdigest()
         key = digest("table", 1, full, identity, before if append else None)
-        known = _same_table(workspace, key, before, append)
+        known = _same_table(workspace, full, key, before, append)
         if known is not None:
             workspace.lake.discard([] if opened.lying else staged)
             workspace.seen[full] = before or ""
@@ -238,12 +238,12 @@ def _version_of(workspace: Workspace, full: str) -> str | None:
     return workspace.activities.pins.get(f"table:{full}") or workspace.lake.current(full)
 
 
-def _same_table(workspace: Workspace, key: str, before: str | None, append: bool) -> Activity | None:
-    """The activity that wrote exactly this already, if its version is what the table's name means, or would mean here."""
+def _same_table(workspace: Workspace, full: str, key: str, before: str | None, append: bool) -> Activity | None:
+    """The activity that wrote exactly this already, if its version is what the table's name means, or would here, and is all there."""
     known = workspace.activities.find(key)
     if known is None or (append and modes.reuses()):  # appending twice adds twice
         return None
-    same = any(ref.version == before for ref in known.made)
+    same = any(ref.version == before and workspace.lake.is_whole(full, str(before)) for ref in known.made)
     return known if same or not modes.reuses() else None
 
 

@@ -151,6 +151,13 @@ class Lake:
         found: pa.Schema = schema_to_pyarrow(self._snapshot(name, snapshot).projection(), include_field_ids=False)
         return found
 
+    def is_whole(self, name: str, snapshot: str) -> bool:
+        """Whether nobody took files of a snapshot away; what lies on another machine is not looked for."""
+        try:
+            return all(Path(path).exists() for path in self.files(name, snapshot) if Path(path).is_absolute())
+        except OSError:  # the lists of its files are gone
+            return False
+
     def newest_files(self, name: str, snapshot: str) -> list[str]:
         """Return the files that were added last, enough to show some rows; how many there are does not matter."""
         scan = self._snapshot(name, snapshot)

@@ -10,7 +10,7 @@ import pytest
 from proof_writers import prove
 
 import jupyter_mlp as mlp
-from jupyter_mlp.core.errors import ConflictError, MLPError
+from jupyter_mlp.core.errors import ConflictError, MLPError, StorageError
 from jupyter_mlp.store import commits, datasets
 from jupyter_mlp.store.workspace import Workspace
 
@@ -191,3 +191,20 @@ def test_no_lease_outlives_a_write_that_fails(workspace: Workspace, monkeypatch:
     with pytest.raises(ZeroDivisionError):
         mlp.write_table("lake.t", pa.table({"a": [3]}))
     assert workspace.lake._leases == {}
+
+
+def test_the_same_rows_bring_back_a_version_whose_files_were_lost(workspace: Workspace) -> None:
+    before = mlp.write_table("lake.t", pa.table({"a": [1]}))
+    assert mlp.write_table("lake.t", pa.table({"a": [1]})).reused
+    for path in (workspace.root / "lake" / "lake" / "t" / "data").iterdir():
+        path.unlink()
+    again = mlp.write_table("lake.t", pa.table({"a": [1]}))
+    assert again.ref != before.ref and not again.reused and rows(workspace) == [1]
+
+
+def test_a_lost_list_of_files_is_said(workspace: Workspace) -> None:
+    mlp.write_table("lake.t", pa.table({"a": [1]}))
+    for path in (workspace.root / "lake" / "lake" / "t" / "metadata").glob("*-m0.avro"):
+        path.unlink()
+    with pytest.raises(StorageError, match=re.escape("committing lake.t")):
+        mlp.write_table("lake.t", pa.table({"a": [1]}))
