@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,11 +12,11 @@ from typing import Any
 from jupyter_mlp.core import plugins, ramps
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
-from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError, StorageError
+from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
 from jupyter_mlp.core.frontier import Limits, limits
 from jupyter_mlp.core.manifests import Manifest
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.serving import control, lookups, routing
+from jupyter_mlp.serving import control, lookups, names, routing
 from jupyter_mlp.serving.routing import Variant
 from jupyter_mlp.store import datasets, deployments, modes, registry
 from jupyter_mlp.store.activities import Draft
@@ -25,8 +24,6 @@ from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.registry import Model
 from jupyter_mlp.store.workspace import Workspace, current
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
@@ -196,7 +193,7 @@ def deploy(
     parameters |= {"serve_from": serve_from, "data": str(data) if data is not None else None, "key": key} if serve_from else {}
     within = limits(max_p99, max_loss)
     if within is None:
-        _asked_of_store(serve_from, data, key)
+        lookups.check_asked(serve_from, data, key)
     elif serve_from is not None or key is not None:
         raise InvalidInputError(
             "Predictions by key take no time of the model.", "Deploy with the limits first, then with --serve-from store."
@@ -207,14 +204,14 @@ def deploy(
         raise InvalidInputError("A ramp says itself how much traffic the model gets.", "Leave out --traffic and --shadow.")
     steps, every_s = ramps.steps(ramp) if ramp is not None else (), ramps.seconds(every)
     with _recording(workspace, folder, [found.uuid], parameters) as draft:
-        _free_to_use(workspace, folder, found)
+        names.check_free(workspace, folder, found)
         if within is not None:
             found = _tuned(workspace, found, within, data, draft, progress)
-        before = _current_variants(folder)
+        before = names.served(folder)
         variants = routing.with_model(before, found.uuid, steps[0] if steps else traffic, shadow)
         plan = _ramp(found.uuid, before, steps, every_s)
         port = None if modes.verifying() else port  # the endpoint that is verified may hold it
-        store = _kept(folder.wanted().get("store"), variants)
+        store = lookups.kept(folder.wanted().get("store"), variants)
         if data is not None and key is not None:
             predictions = _dataset(workspace, data)
             draft.used.append(predictions.reference)
@@ -222,7 +219,7 @@ def deploy(
         try:
             return _bring(workspace, folder, draft, variants, port, _newest_deploy(workspace, to), plan, store)
         except BaseException:
-            _forget_keys(workspace, store, folder.wanted().get("store"))
+            lookups.forget(workspace.root, store, folder.wanted().get("store"))
             raise
 
 
@@ -302,36 +299,13 @@ def _bring(
         control.undo(folder, old, state, fresh)
         kept = "Nothing is served." if fresh else "What was served before still is."
         raise JobError(f"The endpoint {folder.name} refuses this deploy: {error}", f"{kept} Details: {folder.log}")
-    _forget_keys(workspace, old.get("store"), store)
+    lookups.forget(workspace.root, old.get("store"), store)
     ref = Ref("endpoint", folder.name, draft.activity.id)
     draft.made.append(ref)
     facts = {"variants": state["variants"], "port": folder.port, "generation": generation, "before": before.id if before else None}
     draft.facts.update(facts, **({"store": store} if store else {}))
     assert folder.port is not None
     return Deployment(folder.name, ref, variants, folder.port, workspace, time.perf_counter() - begun, proof=draft.facts.get("proof"))
-
-
-def _forget_keys(workspace: Workspace, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
-    """Take out of the store what this endpoint does not serve any more; a rollback publishes it again from its dataset."""
-    if old and (not new or new["space"] != old["space"]):
-        try:
-            lookups.drop(workspace.root, old)
-        except StorageError as error:
-            _log.warning("what was published before stays in the store: %s", error.message)
-
-
-def _asked_of_store(serve_from: str | None, data: Any, key: str | None) -> None:
-    if serve_from is None and data is None and key is None:
-        return
-    if serve_from != "store":
-        raise InvalidInputError(f"serve_from is {serve_from!r}; an endpoint can serve from a store.", "Write --serve-from store.")
-    if data is None or key is None:
-        raise InvalidInputError("Which predictions, and by which column?", "Write --serve-from store --data PREDICTIONS --key COLUMN.")
-
-
-def _kept(store: Mapping[str, Any] | None, variants: Sequence[Variant]) -> Mapping[str, Any] | None:
-    """What is published by key stays as long as the model that predicted it is served."""
-    return store if store and any(variant.model == store["model"] for variant in variants) else None
 
 
 def _open_pages(workspace: Workspace) -> list[str]:
@@ -360,7 +334,7 @@ def _rollback(workspace: Workspace, name: str) -> Deployment:
     variants = routing.read(before.facts["variants"])
     with _recording(workspace, folder, [variant.model for variant in variants], {"to": name, "rollback": made.id}) as draft:
         earlier = workspace.activities.get(before.facts["before"]) if before.facts.get("before") else None
-        store = _kept(before.facts.get("store"), variants)
+        store = lookups.kept(before.facts.get("store"), variants)
         if store:  # it may be gone from the store since
             predictions = datasets.load(workspace, store["data"])
             store = lookups.publish(workspace.root, name, predictions, store["key"], store["model"])
@@ -378,41 +352,6 @@ def _recording(workspace: Workspace, folder: EndpointFolder, models: list[str], 
         if not mine:
             raise ConflictError(f"Another deploy to {folder.name} is under way.", "Run it again when that one is done.")
         yield draft
-
-
-def _free_to_use(workspace: Workspace, folder: EndpointFolder, model: Any) -> None:
-    """Refuse a name that serves other questions, or belongs to somebody else."""
-    wanted = folder.wanted()
-    if not wanted or wanted.get("stopped"):
-        return
-    served = routing.champion(_current_variants(folder))
-    other = f"Choose another name: %mlp_deploy {model.name} --to {folder.name}_2"
-    if wanted.get("user") != getpass.getuser() or wanted.get("workspace") != str(workspace.root):
-        raise ConflictError(
-            f"The endpoint name {folder.name} is taken: it serves {served.model if served else 'nothing'} "
-            f"of {wanted.get('user')} in {wanted.get('workspace')}.",
-            other,
-        )
-    if served is None or served.model == model.uuid:
-        return
-    champion = registry.load(workspace, f"model:{served.model}")
-    if _question(champion) != _question(model):
-        raise ConflictError(
-            f"The endpoint name {folder.name} is taken: it serves {champion.name} ({served.model[:8]}), which answers "
-            f"{', '.join(_question(champion)[1])}; {model.name} answers {', '.join(_question(model)[1])}.",
-            other,
-        )
-
-
-def _question(model: Any) -> tuple[Any, list[str]]:
-    """What callers of an endpoint rely on: the task and the names of the input columns."""
-    return model.task, sorted(model.inputs)
-
-
-def _current_variants(folder: EndpointFolder) -> tuple[Variant, ...]:
-    """What the endpoint serves, or would if its host had not been lost with the machine; nothing when it is stopped."""
-    wanted = folder.wanted()
-    return routing.read(wanted["variants"]) if wanted and not wanted.get("stopped") else ()
 
 
 def _newest_deploy(workspace: Workspace, name: str) -> Activity | None:

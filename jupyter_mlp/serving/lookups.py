@@ -9,6 +9,7 @@ over to it as it swaps models. Which store it is, the settings say: SQLite in th
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jupyter_mlp.core import config, plugins
-from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
+from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, StorageError, nearest
 from jupyter_mlp.core.protocols import OnlineStore
+from jupyter_mlp.serving.routing import Variant
 from jupyter_mlp.serving.scoring import PREDICTION, PROBABILITY
 
 if TYPE_CHECKING:
     from jupyter_mlp.store.datasets import DatasetVersion
+
+_log = logging.getLogger(__name__)
 
 
 class _Kept(msgspec.Struct, array_like=True):
@@ -118,6 +122,34 @@ def drop(root: Path, described: Mapping[str, Any] | None) -> None:
             store.drop(described["space"])
         finally:
             store.close()
+
+
+def forget(root: Path, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
+    """Take out of the store what this endpoint does not serve any more; a rollback publishes it again from its dataset."""
+    if old and (not new or new["space"] != old["space"]):
+        try:
+            drop(root, old)
+        except StorageError as error:
+            _log.warning("what was published before stays in the store: %s", error.message)
+
+
+def check_asked(serve_from: str | None, data: Any, key: str | None) -> None:
+    """Refuse half of what predictions by key take.
+
+    Raises:
+        InvalidInputError: something is missing, or is too much.
+    """
+    if serve_from is None and data is None and key is None:
+        return
+    if serve_from != "store":
+        raise InvalidInputError(f"serve_from is {serve_from!r}; an endpoint can serve from a store.", "Write --serve-from store.")
+    if data is None or key is None:
+        raise InvalidInputError("Which predictions, and by which column?", "Write --serve-from store --data PREDICTIONS --key COLUMN.")
+
+
+def kept(store: Mapping[str, Any] | None, variants: Sequence[Variant]) -> Mapping[str, Any] | None:
+    """What is published by key stays as long as the model that predicted it is served."""
+    return store if store and any(variant.model == store["model"] for variant in variants) else None
 
 
 def _fits(dataset: DatasetVersion, key: str, model: str) -> None:
