@@ -81,9 +81,11 @@ def test_the_units_command_takes_over_when_the_host_is_lost(serving: Workspace, 
     environment = dict(word.split("=", 1) for word in unit_words(unit, "Environment"))
     started = subprocess.Popen(unit_words(unit, "ExecStart"), env={"PATH": os.environ["PATH"], **environment}, cwd=tmp_path)
     try:
+        with pytest.raises(subprocess.TimeoutExpired):  # another host serves: it waits
+            started.wait(6)
         deploy(second, to="lines")  # the unit serves what was deployed last, not what was there when it was written
         host = deployments.folder(serving, "lines").process()
-        assert host is not None and host.pid != started.pid and started.poll() is None, "it waits while another host serves"
+        assert host is not None and host.pid != started.pid
         for process in [psutil.Process(host.pid), *psutil.Process(host.pid).children(recursive=True)]:
             process.send_signal(signal.SIGKILL)
         until(lambda: at.state == "ready" and deployments.folder(serving, "lines").process().pid == started.pid)  # type: ignore[union-attr]
