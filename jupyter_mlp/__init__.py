@@ -39,7 +39,7 @@ _WHERE = {
     "monitor": "monitoring",
     "retrain": "retraining",
     "snapshot": "snapshots",
-    "verify": "snapshots",
+    "verify": "verification",
     "diff": "differences",
     "to_pipeline": "pipelines",
     "run_notebook": "pipelines",
@@ -94,9 +94,9 @@ if TYPE_CHECKING:
     from jupyter_mlp.scheduling import schedule as schedule
     from jupyter_mlp.scheduling import schedules as schedules
     from jupyter_mlp.snapshots import snapshot as snapshot
-    from jupyter_mlp.snapshots import verify as verify
     from jupyter_mlp.training import run as run
     from jupyter_mlp.training import train as train
+    from jupyter_mlp.verification import verify as verify
 
 
 def __getattr__(name: str) -> Any:

@@ -178,6 +178,7 @@ def dataset(ref: str) -> DatasetVersion:
     begun = time.perf_counter()
     workspace = current()
     found = datasets.load(workspace, ref, lambda: workspace.engine)
+    workspace.activities.taken.append(found.reference)
     return replace(found, reused=True, seconds=time.perf_counter() - begun)
 
 

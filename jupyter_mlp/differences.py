@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from jupyter_mlp import snapshot_files
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import MissingPackageError, MLPError
 from jupyter_mlp.core.references import Ref
@@ -67,7 +67,7 @@ def diff(before: str, after: str) -> Difference:
         >>> mlp.diff("snapshot:1f3c", "snapshot:9ab2").changes
     """
     workspace = current()
-    one, other = _open(workspace, str(before)), _open(workspace, str(after))
+    (one, _), (other, _) = (snapshot_files.opened(workspace, str(snapshot)) for snapshot in (before, after))
     changes = [
         *_cells(one, other),
         *_named("parameter", one.parameters, other.parameters),
@@ -79,12 +79,6 @@ def diff(before: str, after: str) -> Difference:
         *_named("metric", _metrics(one), _metrics(other)),
     ]
     return Difference(one.ref, other.ref, tuple(changes))
-
-
-def _open(workspace: Workspace, text: str) -> Stored:
-    if not text.startswith("snapshot:") and ("/" in text or "." in text):
-        return stored.open_file(Path(text).expanduser())
-    return stored.load(workspace, Ref.parse(text, kind="snapshot"))
 
 
 def _cells(one: Stored, other: Stored) -> Iterator[Change]:

@@ -126,6 +126,7 @@ def pages(folder: Path, planted: Planted) -> Iterator[tuple[str, str]]:
     from jupyter_mlp.core.references import Ref
     from jupyter_mlp.frontends import listings
     from jupyter_mlp.frontends.display import as_html
+    from jupyter_mlp.store import archives
     from jupyter_mlp.store import snapshots as stored
     from jupyter_mlp.store.workspace import current
 
@@ -137,9 +138,9 @@ def pages(folder: Path, planted: Planted) -> Iterator[tuple[str, str]]:
     nbformat.write(node, path)
     taken = mlp.snapshot(path, weak=True)
     honest = stored.load(current(), Ref.parse(taken.ref))
-    forged = stored.export(_forged(honest, planted.forged), folder / "forged.mlp")
+    forged = archives.export(_forged(honest, planted.forged), folder / "forged.mlp")
     other = replace(_forged(honest, planted.forged[::-1]), pins={f"table:{text}": text for text in planted.forged})
-    pinned = stored.export(other, folder / "pinned.mlp")
+    pinned = archives.export(other, folder / "pinned.mlp")
     found = mlp.verify(str(forged))
     assert found.report is not None
     yield "report", found.report.read_text("utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.frontends.arguments import Context, Verb, assignments, option
 from jupyter_mlp.frontends.naming import PARAMS, reference_of
 
@@ -12,7 +13,12 @@ from jupyter_mlp.frontends.naming import PARAMS, reference_of
 def _snapshot(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
-    return mlp.snapshot(given.notebook, weak=given.weak)
+    if given.with_data and not given.export:
+        raise InvalidInputError(
+            "--with-data says what goes into an exported file.", "Name it: %mlp_snapshot --export study.mlp --with-data"
+        )
+    taken = mlp.snapshot(given.notebook, weak=given.weak)
+    return taken.export(given.export, with_data=given.with_data) if given.export else taken
 
 
 def _verify(given: Namespace, context: Context) -> Any:
@@ -46,11 +52,18 @@ REPEAT_VERBS: tuple[Verb, ...] = (
         "snapshot",
         "Tie this notebook, its data versions and its environment to one id that can be verified.",
         (
-            option("notebook", nargs="?", help="a notebook file; left out: the cells run in this kernel", completes="file"),
+            option(
+                "notebook",
+                nargs="?",
+                help="a notebook file, or snapshot:ID of one taken before; left out: the cells run in this kernel",
+                completes="file",
+            ),
             option("--weak", action="store_true", help="take it even where a clean run would not give what is shown"),
+            option("--export", metavar="FILE", help="write it as one file that others verify"),
+            option("--with-data", action="store_true", help="put the data that it read into that file: it is verified from the file alone"),
         ),
         _snapshot,
-        example="%mlp_snapshot",
+        example="%mlp_snapshot --export study.mlp --with-data",
     ),
     Verb(
         "verify",

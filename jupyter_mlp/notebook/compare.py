@@ -41,6 +41,7 @@ _ESSENCE: dict[str, tuple[str, ...] | None] = {
     "diagnosis": None,
     "pipeline run": ("state", "parameters"),
 }
+_MADE = ("table", "dataset", "recipe")
 _JSON = re.compile(r"application/(?:geo\+)?json|application/vnd\.(?:vega|vegalite|plotly)\.v[\d.]+\+json")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -65,6 +66,15 @@ def outputs(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, An
         return Comparison(DIFFERENT, f"{len(one)} outputs before, {len(other)} now")
     found = [_pair(a, b) for a, b in zip(one, other, strict=True)]
     return max(found, key=lambda comparison: _WORSE.index(comparison.verdict))
+
+
+def same_things(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the exact references of things that were made again and are the same, each with the one it had before."""
+    pairs = zip(_shown(before), _shown(after), strict=False)
+    shown = [(a["data"][OURS], b["data"][OURS]) for a, b in pairs if OURS in a.get("data", {}) and OURS in b.get("data", {})]
+    told = [(a, b) for a, b in shown if a.get("kind") in _MADE and a.get("content", a.get("text"))]  # of too large ones it is not known
+    same = [(a, b) for a, b in told if _ours(a, b).verdict in (IDENTICAL, EQUAL)]
+    return {str(b["ref"]): str(a["ref"]) for a, b in same if a.get("ref") and b.get("ref") and a["ref"] != b["ref"]}
 
 
 def _shown(given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -122,6 +122,13 @@ def read(path: Path | str) -> Document:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}.", "Give the path of an .ipynb file.") from error
 
 
+def of_bytes(data: bytes) -> Document:
+    """Return the notebook that a snapshot holds."""
+    import nbformat
+
+    return Document(nbformat.reads(data.decode("utf-8"), as_version=4))
+
+
 def new(cells: Sequence[Any], metadata: Mapping[str, Any] | None = None) -> Document:
     """Return a notebook of these nbformat cells."""
     import nbformat

@@ -20,6 +20,7 @@ from jupyter_mlp.notebook.document import CodeCell
 _MOST = 1_000  # files of a folder that is named
 _HASHED = 2 * 2**30  # bytes of a notebook's files that are read; of what is left only the size is noted
 _SIZE = " bytes"
+_MAGICS = ("run_line_magic", "run_cell_magic")
 _LONGEST = 1_000  # characters of what can be a path
 _SECRET = re.compile(r"(?i)pass(?:w|$)|passphrase|secret|token|credential|\.(?:env|pem|key|netrc|pgpass)$|id_(?:rsa|ed25519)|_key\b")
 
@@ -93,7 +94,7 @@ def _state(path: Path, *, hashed: bool) -> str | None:
 
 
 def texts_in(python: str) -> Iterator[str]:
-    """Yield the texts in a cell; of one that is put together, `*` stands for what is put in."""
+    """Yield the texts in a cell and the words of its magics' lines; of a text that is put together, `*` stands for what is put in."""
     try:
         tree = ast.parse(python)
     except SyntaxError:
@@ -104,3 +105,5 @@ def texts_in(python: str) -> Iterator[str]:
         elif isinstance(node, ast.JoinedStr):
             parts = [str(one.value) if isinstance(one, ast.Constant) else "*" for one in node.values]
             yield "".join(parts)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _MAGICS:
+            yield from (word for one in node.args[1:2] if isinstance(one, ast.Constant) for word in str(one.value).split())

@@ -145,6 +145,14 @@ def before(workspace: Workspace, run: Run) -> list[Path]:
     return []
 
 
+def cut_of(workspace: Workspace, output: Path | None) -> Mapping[str, str]:
+    """Return what names meant in the run that wrote a notebook; nothing where none of the last ones did."""
+    for activity in workspace.activities.recent(["pipeline"], limit=_LOOK_BACK):
+        if output is not None and activity.parameters.get("output") == str(output):
+            return dict(activity.parameters.get("cut", {}))
+    return {}
+
+
 def forget_states(workspace: Workspace, run: Run) -> None:
     """Remove what the kernels of older complete runs of this notebook held: the next run begins with what this one knows.
 

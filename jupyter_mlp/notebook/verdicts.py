@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,7 +51,10 @@ def verdicts(
     pairs = list(zip(before.cells, again, strict=True))
     other_data = [place for place in range(len(pairs)) if _other_data(pairs[: place + 1])]
     possible = causes.suspects(before.cells, other_data, unsound, changed_files)
-    for number, ((one, other), suspected) in enumerate(zip(pairs, possible, strict=True), 1):
+    names: dict[str, str] = {}  # exact references of what was made again, and what they are of before
+    for number, ((one, newer), suspected) in enumerate(zip(pairs, possible, strict=True), 1):
+        other = replace(newer, outputs=_called(newer.outputs, names))
+        names |= compare.same_things(one.outputs, other.outputs)
         found = _verdict(number, one, other, after.node.cells[other.index].execution_count is not None, suspected)
         if found.verdict not in (DIFFERENT, FAILED):
             yield found
@@ -73,6 +77,15 @@ def _verdict(number: int, before: CodeCell, after: CodeCell, ran: bool, suspecte
     if found.verdict == EQUAL and causes.Suspect(causes.CLOCK) in suspected:
         found = Comparison(DIFFERENT, "numbers that are nearly the same, beside a clock")  # two moments of one day differ by little
     return CellVerdict(number, before.source, found.verdict, detail=found.detail)
+
+
+def _called(outputs: Sequence[Any], names: Mapping[str, str]) -> list[Any]:
+    """Outputs that call what was made again by its names of before: elsewhere the same table gets another version."""
+    text = json.dumps(outputs, ensure_ascii=False)
+    for now, before in names.items():
+        text = text.replace(now, before)
+    found: list[Any] = json.loads(text)
+    return found
 
 
 def _other_data(pairs: Sequence[tuple[CodeCell, CodeCell]]) -> bool:

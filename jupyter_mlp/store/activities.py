@@ -50,6 +50,7 @@ class Activities:
         self._pinned = pins is not None
         self.pins = dict(pins or {})
         self.session: list[str] = []  # ids of what this process did or reused, in order: what a snapshot ties together
+        self.taken: list[Ref] = []  # exact versions that it took by name, without doing anything
 
     # -- writing
 

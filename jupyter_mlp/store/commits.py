@@ -43,6 +43,14 @@ class MovedError(ConflictError):
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """What a version is called in the lake that it comes from, and when it was made there, in milliseconds."""
+
+    snapshot: int
+    at_ms: int
+
+
+@dataclass(frozen=True)
 class Commit:
     """A version and the one it came after (the same where nothing had to be written), its rows and its columns."""
 
@@ -53,9 +61,20 @@ class Commit:
 
 
 def commit(
-    catalog: Catalog, table: Table, schema: pa.Schema, uris: Sequence[str], *, append: bool, replaces: str | None, lying: bool = False
+    catalog: Catalog,
+    table: Table,
+    schema: pa.Schema,
+    uris: Sequence[str],
+    *,
+    append: bool,
+    replaces: str | None,
+    lying: bool = False,
+    known: Elsewhere | None = None,
 ) -> Commit:
     """Make the files the table's next version, or add them to its newest.
+
+    Args:
+        known: the version is one of another lake, and keeps its name and time.
 
     Raises:
         MovedError: the newest version is not `replaces`.
@@ -71,7 +90,7 @@ def commit(
     metadata = evolution.evolved(table, schema, append)
     if append and parent and not uris and metadata.schema() == table.schema():
         return _told(parent, before, metadata)
-    pieces = _Pieces(table, metadata)
+    pieces = _Pieces(table, metadata, known)
     try:
         made = pieces.snapshot(uris, append, lying)
         catalog.swap(table, _with_version(metadata, made, table))
@@ -171,8 +190,9 @@ def _same(wanted: Schema, held: Schema) -> bool:
 class _Pieces:
     """The files that make up a snapshot, written before the swap."""
 
-    def __init__(self, table: Table, metadata: TableMetadata) -> None:
-        self.number = metadata.new_snapshot_id()
+    def __init__(self, table: Table, metadata: TableMetadata, known: Elsewhere | None = None) -> None:
+        self.number = known.snapshot if known else metadata.new_snapshot_id()
+        self._time = {"timestamp-ms": known.at_ms} if known else {}
         self._table = table
         self._metadata = metadata
         self._sequence = metadata.next_sequence_number()
@@ -213,6 +233,7 @@ class _Pieces:
             "sequence-number": self._sequence,
             "summary": update_snapshot_summaries(Summary(operation, **summary.build(), **noted), parent.summary if parent else None),
             "schema-id": metadata.current_schema_id,
+            **self._time,
         }
         return Snapshot(**written)
 

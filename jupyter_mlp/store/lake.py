@@ -17,7 +17,7 @@ from jupyter_mlp.core.errors import ConflictError, InvalidInputError, MLPError, 
 from jupyter_mlp.store import catalog_guard, catalog_reads, commits, writers
 from jupyter_mlp.store.catalog import Catalog
 from jupyter_mlp.store.catalog_reads import local_path, local_uri
-from jupyter_mlp.store.commits import Commit
+from jupyter_mlp.store.commits import Commit, Elsewhere
 from jupyter_mlp.store.storable import storable
 
 if TYPE_CHECKING:
@@ -144,6 +144,10 @@ class Lake:
             yield str(at)
             at = known[at]
 
+    def made_at_ms(self, name: str, snapshot: str) -> int:
+        """Return when a snapshot was committed, in milliseconds since 1970."""
+        return int(self._snapshot(name, snapshot).snapshot().timestamp_ms)
+
     def schema(self, name: str, snapshot: str) -> pa.Schema:
         """Return the columns of a snapshot as an Arrow schema."""
         from pyiceberg.io.pyarrow import schema_to_pyarrow
@@ -228,6 +232,7 @@ class Lake:
         base: str | None = None,
         replaces: str | None = None,
         lying: bool = False,
+        known: Elsewhere | None = None,
     ) -> Commit:
         """Commit Parquet files as the table's new version, behind whoever came first; return what became of it.
 
@@ -236,6 +241,7 @@ class Lake:
             append: add them to what is there then. `base`: the version to add to where only the parent's lake has the table.
             replaces: the only version that these files may replace ("" for none); None replaces whatever is there.
             lying: the files stay where they are, outside the lake.
+            known: the version's name and time, where it comes from another lake.
 
         Raises:
             InvalidInputError: the columns do not fit the table's.
@@ -253,7 +259,7 @@ class Lake:
                 try:
                     with _plain_errors(name):
                         catalog_guard.hold(self._catalog, *split(name))
-                        made = commits.commit(self._book, table, schema, uris, append=append, replaces=replaces, lying=lying)
+                        made = commits.commit(self._book, table, schema, uris, append=append, replaces=replaces, lying=lying, known=known)
                     self._end_lease(*paths)
                     return made
                 except CommitFailedException:

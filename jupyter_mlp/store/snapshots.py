@@ -1,11 +1,9 @@
 """Snapshots as stored: a manifest that names everything by its hash, so that the snapshot's own name is its content.
 
-    snapshot:<first 32 characters of the sha256 of the manifest>
+snapshot:<first 32 characters of the sha256 of the manifest>
 
-    manifest    name, pins, inputs, made, parameters, validity, and the hashes of the files below
-    files       the notebook with its outputs, the environment, the local modules
-
-An exported snapshot is one zip of the same: manifest.json, and every file under its hash.
+manifest    name, pins, inputs, made, parameters, validity, and the hashes of the files below
+files       the notebook with its outputs, the environment, the local modules
 """
 
 from __future__ import annotations
@@ -13,30 +11,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
 from jupyter_mlp.core.identity import canonical
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store.artifacts import publish_file
 from jupyter_mlp.store.workspace import Workspace
 
 _FORMAT = 1
-_LARGEST = 512 * 2**20  # bytes of one file of a snapshot, unpacked
-_LARGEST_MANIFEST = 16 * 2**20
-_MOST_RATIO, _SMALL = 200, 64 * 2**20  # what packs better than to a two-hundredth is no notebook, where it is large
-_MOST_FILES = 2_000
 _FIELDS = {"name": str, "notebook": str, "environment": str, "modules": dict, "pins": dict, "inputs": list, "made": list, "validity": dict}
 _HASH = re.compile(r"[0-9a-f]{64}")
-_NO_SNAPSHOT = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, RecursionError),
-    *(KeyError, ValueError, TypeError, AttributeError, IndexError),
-)
 
 
 @dataclass(frozen=True)
@@ -111,93 +98,16 @@ def load(workspace: Workspace, ref: Ref) -> Stored:
     maker = workspace.activities.maker(exact)
     if maker is None:
         raise NotFoundError(f"There is no {ref} in this workspace.", "mlp status lists the newest.")
-    return _read(workspace.artifacts.get(maker.facts["manifest"]), workspace.artifacts.get)
+    return read(workspace.artifacts.get(maker.facts["manifest"]), workspace.artifacts.get)
 
 
-def export(snapshot: Stored, path: Path) -> Path:
-    """Write a snapshot as one file and return its path."""
-
-    def write(temporary: Path) -> None:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("manifest.json", snapshot.manifest)
-            for name, data in sorted(snapshot.files.items()):
-                archive.writestr(name, data)
-
-    publish_file(path, write)
-    return path
-
-
-def open_file(path: Path) -> Stored:
-    """Return the snapshot in an exported file; nothing is unpacked to disk, and every byte is checked against its hash.
+def read(manifest: bytes, get: Callable[[str], bytes]) -> Stored:
+    """Return the snapshot of a manifest; `get` gives the bytes of a hash.
 
     Raises:
-        NotFoundError: there is no such file. InvalidInputError: it is no snapshot, or was changed.
+        InvalidInputError: its format is another, or it names a module that no snapshot can have.
+        KeyError, TypeError, ValueError: it is no manifest.
     """
-    try:
-        with path.open("rb") as handle:
-            _bounded(handle, path)
-            with zipfile.ZipFile(handle) as archive:
-                members = _members(archive, path)
-
-                def checked(digest: str) -> bytes:
-                    data = archive.read(members[digest])
-                    if hash_of(data) != digest:
-                        raise InvalidInputError(f"{path} was changed: {digest[:12]} does not hold what its name says.", "Ask for it again.")
-                    return data
-
-                read = _read(archive.read(members["manifest.json"]), checked)
-                if {"manifest.json", *read.files} != members.keys():
-                    raise InvalidInputError(
-                        f"{path} holds files that its manifest does not name.", "Do not use this file; ask for it again."
-                    )
-                return read
-    except FileNotFoundError:
-        raise NotFoundError(f"There is no file {path}.", "Give snapshot:ID, or the path of an exported snapshot.") from None
-    except (InvalidInputError, MemoryError):
-        raise
-    except _NO_SNAPSHOT as error:
-        raise InvalidInputError(f"{path} is not a snapshot: {str(error)[:80]}", "Give a file that Snapshot.export() wrote.") from error
-
-
-def _bounded(handle: Any, path: Path) -> None:
-    """Refuse a file whose list of members alone would take long to read: the list's size stands at the file's end."""
-    size = handle.seek(0, 2)
-    handle.seek(max(0, size - 65_557))
-    tail = handle.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) < at + 22:
-        raise InvalidInputError(f"{path} is not a snapshot: it has no list of members.", "Give a file that Snapshot.export() wrote.")
-    count, listed = int.from_bytes(tail[at + 10 : at + 12], "little"), int.from_bytes(tail[at + 12 : at + 16], "little")
-    if count > _MOST_FILES or listed > _MOST_FILES * 256:
-        raise _too_large(path)
-    handle.seek(0)
-
-
-def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The members by name: plain files named by their hash, each once, of a size that somebody meant."""
-    found: dict[str, zipfile.ZipInfo] = {}
-    for one in archive.infolist():
-        kind = one.external_attr >> 28
-        plain = kind in (0, 0o10) and not one.is_dir() and not one.flag_bits & 1
-        if not plain or one.filename in found or not (one.filename == "manifest.json" or _HASH.fullmatch(one.filename)):
-            hint = "Do not use this file; a snapshot has plain files that are named by their hashes."
-            raise InvalidInputError(f"{path} is not a snapshot: it has a member {one.filename[:60]!r}.", hint)
-        if one.file_size > _LARGEST or one.file_size > _MOST_RATIO * max(one.compress_size, _SMALL):
-            raise _too_large(path)
-        found[one.filename] = one
-    if (
-        sum(one.file_size for one in found.values()) > _LARGEST
-        or found.get("manifest.json", archive.infolist()[0]).file_size > _LARGEST_MANIFEST
-    ):
-        raise _too_large(path)
-    return found
-
-
-def _too_large(path: Path) -> InvalidInputError:
-    return InvalidInputError(f"{path} is too large for a snapshot.", "Ask for it to be exported again.")
-
-
-def _read(manifest: bytes, get: Any) -> Stored:
     told = json.loads(manifest)
     if not isinstance(told, dict):
         raise ValueError("its manifest is no object")
@@ -241,3 +151,8 @@ def _complete(workspace: Workspace, ref: Ref) -> Ref:
 def hash_of(data: bytes) -> str:
     """Return the name that bytes have in a snapshot."""
     return hashlib.sha256(data).hexdigest()
+
+
+def is_hash(text: str) -> bool:
+    """Whether a text can be such a name."""
+    return bool(_HASH.fullmatch(text))

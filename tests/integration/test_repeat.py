@@ -182,9 +182,9 @@ def test_a_saved_notebook_is_verified_from_its_exported_file(
     assert told["inputs"] == [f"table:lake.t@{version}"] and told["validity"] == "strong"
     mlp.write_table("lake.t", ROWS.head(1))
     (tmp_path / "helper.py").write_text("def double(x):\n    return 0\n")
-    from jupyter_mlp.snapshots import _open, _snapshot
-
-    exported = _snapshot(workspace, _open(workspace, told["ref"])).export(tmp_path / "study.mlp")
+    exported = tmp_path / "study.mlp"
+    assert cli.main(["snapshot", told["ref"], "--export", str(exported)]) == 0
+    assert "not inside" in capsys.readouterr().out
     found = mlp.verify(str(exported))
     assert found.ok, found
     assert cli.main(["verify", str(exported)]) == 0

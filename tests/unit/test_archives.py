@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from jupyter_mlp.core.errors import InvalidInputError
-from jupyter_mlp.store.snapshots import Stored, export, open_file
+from jupyter_mlp.store.archives import export, open_file
+from jupyter_mlp.store.snapshots import Stored
 
 GOOD = Stored("study", b"{}", {"python": "3.11", "packages": {}}, {"helper.py": b"x = 1\n"}, {"table:lake.t": "1"})
 NAMES = (
@@ -95,7 +96,7 @@ def test_300_hostile_archives_are_refused_at_once_and_write_nothing(tmp_path: Pa
         before = tree(tmp_path)
         begun = time.perf_counter()
         try:
-            opened = open_file(path)
+            opened = open_file(path).snapshot
         except InvalidInputError as error:
             hints.append(error.hint)
         else:
@@ -108,4 +109,4 @@ def test_300_hostile_archives_are_refused_at_once_and_write_nothing(tmp_path: Pa
 
 
 def test_what_was_exported_is_opened(tmp_path: Path) -> None:
-    assert open_file(export(GOOD, tmp_path / "study.mlp")).ref == GOOD.ref
+    assert open_file(export(GOOD, tmp_path / "study.mlp")).snapshot.ref == GOOD.ref

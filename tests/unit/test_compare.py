@@ -95,3 +95,13 @@ def test_more_or_other_outputs_are_a_difference() -> None:
 
 def test_the_worst_output_counts() -> None:
     assert compare.outputs([text("a"), shown(text_plain="1.0")], [text("a"), shown(text_plain="2.0")]).verdict == DIFFERENT
+
+
+def test_what_was_made_again_and_is_the_same_keeps_its_name_of_before() -> None:
+    def shown(ref: str, content: str) -> list[dict[str, object]]:
+        told = {"kind": "table", "ref": ref, "rows": 2, "columns": ["a"], "content": content}
+        return [{"output_type": "execute_result", "data": {compare.OURS: told}}]
+
+    assert compare.same_things(shown("table:lake.t@1", "c"), shown("table:lake.t@2", "c")) == {"table:lake.t@2": "table:lake.t@1"}
+    assert compare.same_things(shown("table:lake.t@1", "c"), shown("table:lake.t@2", "d")) == {}
+    assert compare.same_things(shown("table:lake.t@1", ""), shown("table:lake.t@2", "")) == {}, "too large to know"

@@ -1,0 +1,115 @@
+"""Snapshots that leave the workspace: written as one file, with the data they read where that is asked for, and opened from one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from jupyter_mlp.core.cards import Card, Shown, size_text
+from jupyter_mlp.core.errors import NotFoundError, StorageError
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.notebook import files
+from jupyter_mlp.store import archives, carried, datasets, fingerprints
+from jupyter_mlp.store import snapshots as stored
+from jupyter_mlp.store.archives import Archive
+from jupyter_mlp.store.snapshots import Stored
+from jupyter_mlp.store.workspace import Workspace
+
+
+@dataclass(frozen=True, repr=False)
+class Export(Shown):
+    """A snapshot in a file of its own.
+
+    Attributes:
+        inside: exact references of the data in the file, and the names of plain files.
+        outside: what the notebook read that is not in the file: who verifies it needs them.
+    """
+
+    reference: Ref
+    path: Path
+    bytes: int
+    inside: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """The snapshot's exact reference, as text."""
+        return str(self.reference)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON types."""
+        told = {"ref": self.ref, "kind": "export", "file": str(self.path), "bytes": self.bytes}
+        return {**told, "inside": list(self.inside), "outside": list(self.outside)}
+
+    def card(self) -> Card:
+        """Return where it is and what is in it."""
+        facts = [
+            ("file", f"{self.path} ({size_text(self.bytes)})"),
+            ("data inside", ", ".join(map(_short, self.inside)) or "none"),
+            ("not inside", ", ".join(map(_short, self.outside)) or "nothing: it can be verified from this file alone"),
+        ]
+        notes = [f"Check it on any machine: mlp verify {self.path.name}"]
+        return Card(f"export of {self.reference.kind}:{self.reference.name[:12]}", facts, notes=notes)
+
+
+def export(workspace: Workspace, snapshot: Ref, path: Path, with_data: bool) -> Export:
+    """Write a recorded snapshot as one file.
+
+    Raises:
+        StorageError: data that it read is gone or changed, or the disk is full. InvalidInputError: the data is in too many files.
+    """
+    packed = stored.load(workspace, snapshot)
+    read = [Ref.parse(one) for one in packed.inputs]
+    data, sources = carried.NOTHING, dict[str, Path]()
+    if with_data:
+        all_there(workspace, read, "Restore it from a backup, or export without --with-data; nothing was written.")
+        folder = Path(str(packed.environment.get("folder", "")))
+        moved = files.changed(packed.read, folder)
+        if moved:
+            told = next(iter(moved.values()))
+            raise StorageError(f"{told}, and this snapshot read it.", "Put it back, or take the snapshot again and export that one.")
+        data, sources = carried.gather(workspace, read, packed.read, folder)
+    archives.export(packed, path, data, sources)
+    by_name = {str(Path(str(packed.environment.get("folder", "")), name)) for name in packed.read}
+    named = dict.fromkeys([*(str(ref) for ref in read if unquote(ref.name) not in by_name), *packed.read])
+    held = {*data.refs, *data.files}
+    return Export(
+        snapshot, path, path.stat().st_size, tuple(one for one in named if one in held), tuple(one for one in named if one not in held)
+    )
+
+
+def opened(workspace: Workspace, text: str) -> tuple[Stored, Archive | None]:
+    """Return the snapshot that `snapshot:<id>` or the path of an exported file means, and that file."""
+    if not text.startswith("snapshot:") and ("/" in text or "." in text):
+        archive = archives.open_file(Path(text).expanduser())
+        return archive.snapshot, archive
+    return stored.load(workspace, Ref.parse(text, kind="snapshot")), None
+
+
+def all_there(workspace: Workspace, refs: Iterable[Ref], hint: str) -> None:
+    """Stop when a version is gone, and name it.
+
+    Raises:
+        StorageError: one is gone; the hint says what to do.
+    """
+    for ref in refs:
+        if ref.kind not in ("table", "dataset") or ref.version is None:
+            continue
+        try:
+            if ref.kind == "table":
+                fingerprints.check(workspace, ref.name, ref.version)
+            held = workspace.lake.files(ref.name, ref.version) if ref.kind == "table" else datasets.load(workspace, ref).files
+        except (NotFoundError, StorageError) as error:
+            raise StorageError(f"{ref} is gone, which this snapshot read: {error.message}", hint) from error
+        except OSError as error:  # the table's own description is gone, or cannot be read
+            raise StorageError(f"{ref} is gone, which this snapshot read: {error}.", hint) from error
+        missing = [path for path in held if not Path(path).exists()]
+        if missing:
+            raise StorageError(f"{ref} is gone, which this snapshot read: {missing[0]} is missing.", hint)
+
+
+def _short(text: str) -> str:
+    return Ref.parse(text).short if text.startswith(("table:", "dataset:", "model:", "file:")) else text

@@ -1,0 +1,154 @@
+"""Snapshots as files with the data inside: another machine, with nothing of ours, verifies them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from conftest import Notebook
+from test_repeat import SETUP, shown, write
+
+import jupyter_mlp as mlp
+from jupyter_mlp.core.errors import InvalidInputError, StorageError
+from jupyter_mlp.frontends import cli
+from jupyter_mlp.notebook.compare import IDENTICAL
+from jupyter_mlp.store.workspace import Workspace, current
+
+ROWS = pd.DataFrame({"month": [1, 2, 3], "value": [1.0, 2.0, 4.0], "day": pd.date_range("2026-01-01", periods=3, tz="UTC").as_unit("us")})
+
+
+@pytest.fixture
+def study(workspace: Workspace, tmp_path: Path) -> Path:
+    """A notebook that read a table in two versions, one in place, a dataset of another notebook and a plain file."""
+    folder = tmp_path / "here"
+    (folder / "files").mkdir(parents=True)
+    mlp.write_table("lake.t", ROWS)
+    first = workspace.lake.current("lake.t")
+    mlp.write_table("lake.t", ROWS.assign(value=ROWS.value * 10), append=True)
+    ROWS.to_parquet(folder / "place.parquet")
+    mlp.write_table("2026_lake.placed", folder / "place.parquet", in_place=True)
+    mlp.query("SELECT month, value FROM lake.t WHERE month > :least", name="older", params={"least": 1})
+    (folder / "files" / "names.csv").write_text("month,name\n1,January\n2,February\n")
+    path = write(
+        folder / "study.ipynb",
+        SETUP,
+        "%%mlp_data part\nSELECT t.month, t.value, p.day FROM lake.t JOIN 2026_lake.placed p ON t.month = p.month",
+        f"%%mlp_data before\nSELECT count(*) AS n, sum(value) AS total FROM lake.t VERSION AS OF {first}",
+        "import jupyter_mlp as mlp\nprint(mlp.dataset('older').ref)\nmlp.dataset('older').to_pandas()",
+        "names = pd.read_csv('files/names.csv')\npart.to_pandas().merge(names, on='month').sort_values(['month', 'value'])",
+        "print(before.to_pandas().n[0])",
+        "%mlp_table lake.named files/names.csv",
+        "%%mlp_data joined\nSELECT * FROM lake.t JOIN lake.named USING (month)",
+        "print(joined.ref)",
+    )
+    return mlp.run_notebook(path, output=folder / "done.ipynb").notebook
+
+
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Another machine: an empty workspace, and neither the old one nor the notebook's folder."""
+    (tmp_path / "workspace").rename(tmp_path / "gone")
+    (tmp_path / "here").rename(tmp_path / "gone" / "here")
+    monkeypatch.setenv("MLP_WORKSPACE", str(tmp_path / "there"))
+    return current()
+
+
+def test_a_file_with_its_data_is_verified_where_nothing_of_ours_is(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.mlp"
+    assert cli.main(["snapshot", str(study), "--export", str(file), "--with-data", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    kinds = sorted(one.split(":")[0] for one in told["inside"])
+    assert kinds == ["dataset", "files/names.csv", "table", "table", "table"] and told["outside"] == []
+    assert "January" in shown(study)
+    there = elsewhere(tmp_path, monkeypatch)
+    found = mlp.verify(str(file))
+    assert [cell.verdict for cell in found.cells] == [IDENTICAL] * 9, found
+    assert there.lake.names() == [] and not list((there.root / "scratch").glob("*")), "nothing of it stays"
+    shutil.rmtree(tmp_path / "gone")
+    assert cli.main(["verify", str(file)]) == 0
+
+
+def test_data_that_is_gone_or_changed_is_said(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = mlp.snapshot(study)
+    bare = taken.export(tmp_path / "bare.mlp")
+    assert bare.inside == () and len(bare.outside) == 5
+    names = tmp_path / "here" / "files" / "names.csv"
+    kept = names.read_text()
+    names.write_text("month,name\n")
+    with pytest.raises(StorageError, match=r"files/names\.csv is not what it was, and this snapshot read it"):
+        taken.export(tmp_path / "study.mlp", with_data=True)
+    names.write_text(kept)
+    placed = tmp_path / "here" / "place.parquet"
+    ROWS.head(1).to_parquet(placed)
+    with pytest.raises(StorageError, match=r"place\.parquet changed since"):
+        taken.export(tmp_path / "study.mlp", with_data=True)
+    assert not (tmp_path / "study.mlp").exists()
+    assert cli.main(["snapshot", str(study), "--with-data"]) == 1
+    assert "--with-data says what goes into an exported file" in capsys.readouterr().err
+    elsewhere(tmp_path, monkeypatch)
+    with pytest.raises(StorageError, match="is gone, which this snapshot read") as refused:
+        mlp.verify(str(bare.path))
+    assert f"mlp snapshot {bare.ref} --export FILE --with-data" in refused.value.hint
+
+
+def test_data_that_was_changed_or_lies_is_refused(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = mlp.snapshot(study).export(tmp_path / "study.mlp", with_data=True).path
+    elsewhere(tmp_path, monkeypatch)
+    with zipfile.ZipFile(file) as source:
+        members = {one.filename: (source.read(one), one.compress_type) for one in source.infolist()}
+    data = json.loads(members["data.json"][0])
+
+    def forged(name: str, held: bytes) -> Path:
+        made = tmp_path / "forged.mlp"
+        with zipfile.ZipFile(made, "w") as target:
+            for member, (kept, how) in members.items():
+                target.writestr(member, held if member == name else kept, how)
+        return made
+
+    table = next(one for one in data["versions"] if one["ref"].startswith("table:"))
+    kept = members[table["files"][0]][0]
+    with pytest.raises(InvalidInputError, match=r"The data .* was changed"):
+        mlp.verify(str(forged(table["files"][0], kept[:-40] + bytes(36) + kept[-4:])))
+    lies = [
+        {"files": {"../evil.csv": table["files"][0]}},
+        {"files": {"/root/evil.csv": table["files"][0]}},
+        {"files": {"a/../../evil.csv": table["files"][0]}},
+        {"versions": [{**table, "ref": "table:lake.t@../../evil"}]},
+        {"versions": [{**table, "ref": "table:../evil@1"}]},
+        {"versions": [{**table, "ref": "dataset:../../evil@abcdef0123"}]},
+        {"versions": [{**table, "files": ["../../evil"]}]},
+        {"versions": [{**table, "files": ["0" * 64]}]},
+        {"versions": 7},
+        {"versions": [{"ref": 7}]},
+    ]
+    for lie in lies:
+        with pytest.raises(InvalidInputError):
+            mlp.verify(str(forged("data.json", json.dumps({**data, **lie}).encode())))
+    assert not list(tmp_path.rglob("evil*")) and not list((current().root / "scratch").glob("*"))
+    assert nbformat.read(tmp_path / "gone" / "here" / "done.ipynb", 4).cells
+
+
+def test_a_dataset_taken_by_name_is_pinned_as_it_was(workspace: Workspace, tmp_path: Path, notebook: Notebook) -> None:
+    def make(rows: int) -> str:
+        made = mlp.query(f"SELECT id FROM range({rows})", name="older").ref
+        workspace.activities.session.clear()  # another kernel made it
+        return made
+
+    first = make(3)
+    path = write(tmp_path / "study.ipynb", SETUP, "import jupyter_mlp as mlp\nolder = mlp.dataset('older')\nolder.rows")
+    done = mlp.run_notebook(path, output=tmp_path / "done.ipynb").notebook
+    notebook.cell("import jupyter_mlp as mlp\nolder = mlp.dataset('older')\nolder.rows")
+    again = make(4)
+    in_kernel, in_file = notebook.cell("%mlp_snapshot"), mlp.snapshot(done)
+    for snap in (in_kernel, in_file):
+        assert [str(ref) for ref in snap.inputs] == [first] != [again]
+        assert mlp.verify(snap.ref).ok
+    assert "4" in shown(mlp.run_notebook(path).notebook), "a run notices the new version"
