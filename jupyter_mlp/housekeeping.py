@@ -306,4 +306,4 @@ def _drop_table(workspace: Workspace, name: str) -> None:
     table = workspace.lake.open(name)
     workspace.seen.pop(name, None)  # what is written under that name next replaces nothing
     if table is not None:
-        catalog_guard.drop(workspace.lake.catalog, *lake.split(name), table.metadata_location)
+        catalog_guard.drop(workspace.lake.place, *lake.split(name), table.metadata_location)

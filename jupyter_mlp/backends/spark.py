@@ -22,6 +22,7 @@ from jupyter_mlp.backends.spark_server import runtime_folder, start_local, touch
 from jupyter_mlp.backends.spark_types import storable
 from jupyter_mlp.core.config import Settings
 from jupyter_mlp.core.errors import InvalidInputError, JobError, MissingPackageError
+from jupyter_mlp.core.imports import importing
 from jupyter_mlp.core.zone import local_zone
 
 if TYPE_CHECKING:
@@ -267,7 +268,8 @@ class SparkEngine:
 
     def _connect(self) -> Any:
         try:
-            from pyspark.sql.connect.session import SparkSession
+            with importing():
+                from pyspark.sql.connect.session import SparkSession
         except ImportError as error:
             raise MissingPackageError("Spark is not installed.", "pip install 'jupyter_mlp[spark]'") from error
         # Refusals reach the user as two lines; Spark's own logger would print the JVM's stack beside them.

@@ -13,8 +13,8 @@ import fcntl
 import os
 import random
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,26 @@ from urllib.parse import quote
 
 from jupyter_mlp.core.errors import ConflictError, StorageError, storage_error
 from jupyter_mlp.core.identity import digest
-from jupyter_mlp.store import catalog_reads, servers
+from jupyter_mlp.core.imports import importing
+from jupyter_mlp.store import catalog_reads, catalog_sql, servers
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyiceberg.table import Table
     from pyiceberg.table.metadata import TableMetadata
 
+_SWAP = (
+    "UPDATE iceberg_tables SET metadata_location = :new, previous_metadata_location = :old WHERE catalog_name = :catalog"
+    " AND table_namespace = :space AND table_name = :name AND metadata_location = :old"
+)
+_NEW_SPACE = (
+    "INSERT INTO iceberg_namespace_properties (catalog_name, namespace, property_key, property_value)"
+    " VALUES (:catalog, :space, 'exists', 'true') ON CONFLICT DO NOTHING"
+)
+_NEW_TABLE = (
+    "INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location)"
+    " VALUES (:catalog, :space, :name, :location) ON CONFLICT DO NOTHING"
+)
 _LOOKS = 20
 _PATIENCE_S = 300.0  # 16 writers that each commit in a second wait 15 s; whoever waits this long waits for a stuck one
 
@@ -52,25 +66,29 @@ class Catalog:
     @property
     def made(self) -> bool:
         """Whether there is one; a server's is made when it is first looked at."""
-        return bool(self._url) or (self._root / "catalog.db").exists()
+        return bool(self._url) or (self._root / catalog_sql.FILE).exists()
+
+    @property
+    def _properties(self) -> dict[str, str]:
+        return {"warehouse": catalog_reads.local_uri(self._root)}
 
     @cached_property
     def iceberg(self) -> Any:
-        """Pyiceberg's own object."""
+        """Pyiceberg's own object, for what it does beside reading and swapping pointers."""
         from pyiceberg.catalog.sql import SqlCatalog
 
         try:
             self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise storage_error(error, "making the lake") from error
-        options = {"warehouse": catalog_reads.local_uri(self._root), "pool_pre_ping": "true"}
+        options = {**self._properties, "pool_pre_ping": "true"}
         if self._url:
             with self.queue("the catalog itself"), servers.plain_errors():
-                return SqlCatalog("mlp", uri=servers.normal(self._url), **options)
+                return SqlCatalog(catalog_sql.NAME, uri=servers.normal(self._url), **options)
         # Two kernels may open a new lake at once: the loser's CREATE TABLE fails, and its next look finds the tables.
         for attempt in range(3):
             try:
-                return SqlCatalog("mlp", uri=f"sqlite:///{quote(str(self._root))}/catalog.db?timeout=30", **options)
+                return SqlCatalog(catalog_sql.NAME, uri=f"sqlite:///{quote(str(self._root))}/{catalog_sql.FILE}?timeout=30", **options)
             except Exception as error:
                 if attempt == 2 or "already exists" not in str(error):
                     raise
@@ -78,22 +96,64 @@ class Catalog:
 
     def load(self, space: str, name: str) -> Table | None:
         """Return a table as it is now; None when there is none. Its list of versions is read again only when it changed."""
-        from pyiceberg.exceptions import NoSuchTableError
-
         for attempt in range(_LOOKS):
-            try:
-                with self._plain_errors():
-                    known = self._tables.get((space, name))
-                    if known is None or known.metadata_location != catalog_reads.pointer(self.place, space, name):
-                        known = self._tables[space, name] = self.iceberg.load_table((space, name))
-                return known
-            except NoSuchTableError:
+            location = catalog_reads.pointer(self.place, space, name)
+            if location is None:
                 self._tables.pop((space, name), None)
                 return None
+            known = self._tables.get((space, name))
+            if known is not None and known.metadata_location == location:
+                return known
+            try:
+                self._tables[space, name] = self._read(space, name, location)
             except FileNotFoundError:  # between the pointer and its file a slow reader may be overtaken by many commits
                 if attempt == _LOOKS - 1:
                     raise
-        return None
+        return self._tables.get((space, name))
+
+    def _read(self, space: str, name: str, location: str) -> Table:
+        with importing():
+            from pyiceberg.io import load_file_io
+            from pyiceberg.serializers import FromInputFile
+            from pyiceberg.table import Table
+
+        metadata = FromInputFile.table_metadata(load_file_io(self._properties, location).new_input(location))
+        io = load_file_io({**self._properties, **metadata.properties}, location)
+        return Table((space, name), metadata, location, io, _Later(self))  # type: ignore[arg-type]
+
+    def create(self, space: str, name: str, schema: pa.Schema, properties: Mapping[str, str]) -> Table:
+        """Make a table without a version, or return the one that another made first."""
+        with importing():
+            from pyiceberg.io import load_file_io
+            from pyiceberg.io.pyarrow import _pyarrow_to_schema_without_ids
+            from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
+            from pyiceberg.serializers import ToOutputFile
+            from pyiceberg.table.locations import load_location_provider
+            from pyiceberg.table.metadata import new_table_metadata
+            from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
+
+        self._make()
+        place = f"{catalog_reads.local_uri(self._root)}/{space}/{name}"
+        columns = _pyarrow_to_schema_without_ids(schema)  # they get their ids with the table
+        metadata = new_table_metadata(columns, UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER, place, dict(properties))
+        location = load_location_provider(place, dict(properties)).new_table_metadata_file_location()
+        output = load_file_io(self._properties, location).new_output(location)
+        ToOutputFile.table_metadata(metadata, output)
+        row = {"catalog": catalog_sql.NAME, "space": space, "name": name, "location": location}
+        with catalog_sql.transaction(self.place) as execute:
+            execute(_NEW_SPACE, row)
+            is_ours = execute(_NEW_TABLE, row).rowcount == 1
+        if not is_ours:
+            Path(catalog_reads.local_path(location)).unlink(missing_ok=True)
+        found = self.load(space, name)
+        if found is None:
+            raise ConflictError(f"{space}.{name} was dropped while it was made.", "Run it again.")
+        return found
+
+    def _make(self) -> None:
+        """Let pyiceberg make its tables where there are none."""
+        if not catalog_sql.rows(self.place, "iceberg_namespace_properties", "SELECT count(*) FROM iceberg_namespace_properties", {}):
+            self.iceberg  # noqa: B018  # opening makes them
 
     def swap(self, table: Table, metadata: TableMetadata) -> None:
         """Let the catalog point to new metadata, if it still points to those that `table` was loaded with.
@@ -103,18 +163,16 @@ class Catalog:
         """
         from pyiceberg.exceptions import CommitFailedException
         from pyiceberg.serializers import ToOutputFile
-        from sqlalchemy import update
 
         old = table.metadata_location
         version = int(old.rsplit("/", 1)[-1].split("-", 1)[0]) + 1
         new = table.location_provider().new_table_metadata_file_location(version)
         ToOutputFile.table_metadata(metadata, table.io.new_output(new))
         space, name = table.name()
-        rows, which = self._rows(space, name)
-        values = {"metadata_location": new, "previous_metadata_location": old}
         try:
-            with self._plain_errors(), self.iceberg.engine.begin() as connection:
-                moved = connection.execute(update(rows).where(*which, rows.metadata_location == old).values(values)).rowcount == 1
+            with catalog_sql.transaction(self.place) as execute:
+                row = {"catalog": catalog_sql.NAME, "space": space, "name": name, "old": old, "new": new}
+                moved = execute(_SWAP, row).rowcount == 1
         except StorageError:
             if catalog_reads.pointer(self.place, space, name) != new:  # a server may have swapped although its answer was lost
                 raise
@@ -128,15 +186,6 @@ class Catalog:
                 if entry.metadata_file not in kept:
                     with suppress(OSError):
                         table.io.delete(entry.metadata_file)
-
-    def _rows(self, space: str, name: str) -> tuple[Any, tuple[Any, ...]]:
-        """The catalog's table of pointers, and what selects one of them."""
-        from pyiceberg.catalog.sql import IcebergTables as Rows
-
-        return Rows, (Rows.catalog_name == self.iceberg.name, Rows.table_namespace == space, Rows.table_name == name)
-
-    def _plain_errors(self) -> AbstractContextManager[None]:
-        return servers.plain_errors() if self._url else nullcontext()
 
     @contextmanager
     def queue(self, name: str) -> Iterator[None]:
@@ -183,6 +232,16 @@ class Catalog:
         finally:
             with suppress(Exception):  # a connection that broke has let go already, and what was committed is committed
                 connection.close()
+
+
+class _Later:
+    """Pyiceberg's catalog for a table that was loaded without it: opened when something of it is asked for."""
+
+    def __init__(self, book: Catalog) -> None:
+        self._book = book
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._book.iceberg, name)
 
 
 def _take(handle: int, name: str) -> None:

@@ -7,8 +7,8 @@ refer to, and a trigger on the catalog's own table looks there. It holds for eve
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
+from jupyter_mlp.store import catalog_sql
+from jupyter_mlp.store.catalog_sql import NAME, Place
 
 _SAID = "this table holds versions that records refer to; mlp forget NAME --all shows which, and drops it"
 _TABLE = """
@@ -41,54 +41,31 @@ _POSTGRES = (
 _WHERE = "catalog_name = :catalog AND table_namespace = :space AND table_name = :name"
 
 
-def hold(catalog: Any, space: str, name: str) -> None:
+def hold(place: Place, space: str, name: str) -> None:
     """Let the catalog refuse to drop or rename a table; twice is as good as once."""
-    from sqlalchemy import text
-
-    engine = catalog.engine
-    row = {"catalog": catalog.name, "space": space, "name": name}
-    if not _installed(engine):
-        with engine.begin() as connection:
-            for statement in _POSTGRES if engine.dialect.name == "postgresql" else _SQLITE:
-                connection.execute(text(statement))
-        _installed.cache_clear()
-    with engine.connect() as connection:
-        known = connection.execute(text(f"SELECT 1 FROM mlp_held WHERE {_WHERE}"), row).first()
-    if known is None:
-        with engine.begin() as connection:
-            connection.execute(text("INSERT INTO mlp_held VALUES (:catalog, :space, :name) ON CONFLICT DO NOTHING"), row)
+    row = {"catalog": NAME, "space": space, "name": name}
+    if catalog_sql.rows(place, "mlp_held", f"SELECT 1 FROM mlp_held WHERE {_WHERE}", row):
+        return
+    with catalog_sql.transaction(place) as execute:
+        for statement in _POSTGRES if isinstance(place, str) else _SQLITE:
+            execute(statement, {})
+        execute("INSERT INTO mlp_held VALUES (:catalog, :space, :name) ON CONFLICT DO NOTHING", row)
 
 
-def release(catalog: Any, space: str, name: str) -> None:
+def release(place: Place, space: str, name: str) -> None:
     """Let a table be dropped by whoever wants to: no record refers to it any more."""
-    from sqlalchemy import text
+    row = {"catalog": NAME, "space": space, "name": name}
+    if catalog_sql.rows(place, "mlp_held", f"SELECT 1 FROM mlp_held WHERE {_WHERE}", row):
+        with catalog_sql.transaction(place) as execute:
+            execute(f"DELETE FROM mlp_held WHERE {_WHERE}", row)
 
-    if _installed(catalog.engine):
-        with catalog.engine.begin() as connection:
-            connection.execute(text(f"DELETE FROM mlp_held WHERE {_WHERE}"), {"catalog": catalog.name, "space": space, "name": name})
 
-
-def drop(catalog: Any, space: str, name: str, metadata_location: str) -> bool:
+def drop(place: Place, space: str, name: str, metadata_location: str) -> bool:
     """Drop a table from the catalog, held or not, unless somebody has committed to it since; return whether it went."""
-    from sqlalchemy import text
-
-    row = {"catalog": catalog.name, "space": space, "name": name, "location": metadata_location}
-    is_guarded = _installed(catalog.engine)
-    with catalog.engine.begin() as connection:
-        same = connection.execute(text(f"SELECT 1 FROM iceberg_tables WHERE {_WHERE} AND metadata_location = :location"), row).first()
-        if same is None:
-            return False
-        if is_guarded:
-            connection.execute(text(f"DELETE FROM mlp_held WHERE {_WHERE}"), row)
-        gone = connection.execute(text(f"DELETE FROM iceberg_tables WHERE {_WHERE} AND metadata_location = :location"), row)
-        if gone.rowcount < 1:
-            connection.rollback()
-            return False
-    return True
-
-
-@cache
-def _installed(engine: Any) -> bool:
-    from sqlalchemy import inspect
-
-    return bool(inspect(engine).has_table("mlp_held"))
+    row = {"catalog": NAME, "space": space, "name": name, "location": metadata_location}
+    same = f"{_WHERE} AND metadata_location = :location"
+    is_held = catalog_sql.rows(place, "mlp_held", f"SELECT 1 FROM mlp_held WHERE {_WHERE}", row)
+    with catalog_sql.transaction(place) as execute:
+        if is_held:  # only with the table: the statement asks for it, too
+            execute(f"DELETE FROM mlp_held WHERE {_WHERE} AND EXISTS (SELECT 1 FROM iceberg_tables WHERE {same})", row)
+        return bool(execute(f"DELETE FROM iceberg_tables WHERE {same}", row).rowcount == 1)

@@ -7,14 +7,18 @@ a metadata file never changes, so what it says is kept.
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from jupyter_mlp.store import catalog_sql
+from jupyter_mlp.store.catalog_sql import NAME, Place
+
 IN_PLACE = "mlp.files-in-place"  # in a version's summary: some of its files lie outside the lake
-_LOCATION = "SELECT metadata_location FROM iceberg_tables WHERE catalog_name = 'mlp' AND table_namespace = :space AND table_name = :table"
+_LOCATION = (
+    "SELECT metadata_location FROM iceberg_tables WHERE catalog_name = :catalog AND table_namespace = :space AND table_name = :table"
+)
+_NAMES = "SELECT table_namespace, table_name FROM iceberg_tables WHERE catalog_name = :catalog"
 _LOOKS = 20
 
 
@@ -27,31 +31,18 @@ class Facts:
     in_place: frozenset[str] = frozenset()
 
 
-def pointer(place: Path | str, space: str, table: str) -> str | None:
-    """Return where the metadata of a table are now; None when there is no such table.
-
-    Args:
-        place: the lake's folder, or the URL of the Postgres that holds the catalog.
-    """
-    wanted = {"space": space, "table": table}
-    if isinstance(place, str):
-        from jupyter_mlp.store import servers
-
-        rows = servers.rows_if_made(place, "iceberg_tables", _LOCATION, wanted)
-        return str(rows[0][0]) if rows else None
-    if not (place / "catalog.db").exists():
-        return None
-    try:
-        with closing(sqlite3.connect(f"{(place / 'catalog.db').as_uri()}?mode=ro", timeout=30, uri=True)) as catalog:
-            found = catalog.execute(_LOCATION, wanted).fetchall()
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
-            return None
-        raise
+def pointer(place: Place, space: str, table: str) -> str | None:
+    """Return where the metadata of a table are now; None when there is no such table."""
+    found = catalog_sql.rows(place, "iceberg_tables", _LOCATION, {"catalog": NAME, "space": space, "table": table})
     return str(found[0][0]) if found else None
 
 
-def facts(place: Path | str, space: str, table: str) -> Facts:
+def names(place: Place) -> list[tuple[str, str]]:
+    """Return (namespace, name) of every table."""
+    return [(str(space), str(table)) for space, table in catalog_sql.rows(place, "iceberg_tables", _NAMES, {"catalog": NAME})]
+
+
+def facts(place: Place, space: str, table: str) -> Facts:
     """Return what the metadata of a table say now."""
     for attempt in range(_LOOKS):
         location = pointer(place, space, table)

@@ -107,7 +107,7 @@ def commit(workspace: Workspace, planned: list[tuple[TableVersions, Change]], re
     for table, change in planned:
         table.apply(workspace.lake, change)
         if not change.drop and not held.get(table.name):
-            catalog_guard.release(workspace.lake.catalog, *split(table.name))
+            catalog_guard.release(workspace.lake.place, *split(table.name))
 
 
 def reach(workspace: Workspace, records: Records, planned: list[tuple[TableVersions, Change]]) -> Reach:

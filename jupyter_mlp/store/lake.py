@@ -9,7 +9,7 @@ import datetime
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,13 +49,14 @@ class Lake:
         self._leases: dict[str, ExitStack] = {}  # the first staged file of each write -> what keeps a clean-up away
 
     @property
-    def _catalog(self) -> Any:
+    def catalog(self) -> Any:
+        """The catalog as pyiceberg sees it."""
         return self._book.iceberg
 
     @property
-    def catalog(self) -> Any:
-        """The catalog itself, as pyiceberg sees it."""
-        return self._catalog
+    def place(self) -> Path | str:
+        """Where the catalog is: the folder of its file, or the URL of its server."""
+        return self._book.place
 
     def queue(self, name: str) -> AbstractContextManager[None]:
         """Wait for the turn to write a table; whoever commits by other ways than `add` takes it too."""
@@ -65,19 +66,14 @@ class Lake:
         """Return the names of the users' tables, sorted, each with its namespace."""
         if not self._book.made:
             return self._parent.names() if self._parent else []
-        mine = {
-            ".".join(table)
-            for space in self._catalog.list_namespaces()
-            if space[0] != DATASETS
-            for table in self._catalog.list_tables(space)
-        }
+        mine = {f"{space}.{table}" for space, table in catalog_reads.names(self._book.place) if space != DATASETS}
         return sorted(mine | set(self._parent.names() if self._parent else ()))
 
     def all_names(self) -> list[str]:
         """Return the names of all tables of this lake alone, those of dataset versions too."""
         if not self._book.made:
             return []
-        return sorted(".".join(table) for space in self._catalog.list_namespaces() for table in self._catalog.list_tables(space))
+        return sorted(f"{space}.{table}" for space, table in catalog_reads.names(self._book.place))
 
     def open(self, name: str) -> Table | None:
         """Return a table of this lake alone, None where it has none of that name."""
@@ -258,7 +254,7 @@ class Lake:
                 table = self._create_or_load(name, schema)
                 try:
                     with _plain_errors(name):
-                        catalog_guard.hold(self._catalog, *split(name))
+                        catalog_guard.hold(self._book.place, *split(name))
                         made = commits.commit(self._book, table, schema, uris, append=append, replaces=replaces, lying=lying, known=known)
                     self._end_lease(*paths)
                     return made
@@ -294,21 +290,12 @@ class Lake:
         raise ConflictError("The version could not be tagged: others write the table all the time.", "Run it again.")
 
     def _create_or_load(self, name: str, schema: pa.Schema) -> Table:
-        from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
-        from sqlalchemy.exc import IntegrityError
-
         space, table_name = split(name)
         found = self._book.load(space, table_name)
         if found is not None:
             return found
-        with suppress(NamespaceAlreadyExistsError, IntegrityError):  # IntegrityError: another made it after pyiceberg had looked
-            self._catalog.create_namespace(space)
-        try:
-            with _plain_errors(name):
-                made: Table = self._catalog.create_table((space, table_name), storable(schema), properties=_PROPERTIES)
-        except TableAlreadyExistsError:
-            made = self._catalog.load_table((space, table_name))
-        return made
+        with _plain_errors(name):
+            return self._book.create(space, table_name, storable(schema), _PROPERTIES)
 
     def _write_files(self, folder: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> list[str]:
         import pyarrow.dataset as ds

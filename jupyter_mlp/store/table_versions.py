@@ -107,9 +107,9 @@ class TableVersions:
 
         space, table_name = split(self.name)
         if change.drop:
-            return catalog_guard.drop(lake.catalog, space, table_name, self.table.metadata_location)
+            return catalog_guard.drop(lake.place, space, table_name, self.table.metadata_location)
         if change.tag:
-            catalog_guard.hold(lake.catalog, space, table_name)
+            catalog_guard.hold(lake.place, space, table_name)
         if not change.changes:
             return True
         try:
@@ -181,4 +181,4 @@ def protect(lake: Lake, ref: Ref) -> None:
         return
     if tag_of(int(str(ref.version))) not in table.metadata.refs:
         lake.tag(table, int(str(ref.version)))
-    catalog_guard.hold(lake.catalog, *split(ref.name))
+    catalog_guard.hold(lake.place, *split(ref.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -73,20 +74,22 @@ def test_a_table_that_was_made_meanwhile_is_not_replaced(workspace: Workspace, m
 
 
 @pytest.mark.usefixtures("any_database")
-def test_two_first_writers_of_a_namespace_both_write(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process makes the namespace after pyiceberg looked whether it is there, and before it writes it down."""
-    catalog, exists = workspace.lake.catalog, workspace.lake.catalog.namespace_exists
+def test_two_first_writers_of_a_table_both_write(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process makes the namespace and the table after we looked whether it is there, and before we write it down."""
+    book = workspace.lake._book
+    make = book._make
 
-    def looked(space: Any) -> bool:
-        found = exists(space)
-        monkeypatch.setattr(catalog, "namespace_exists", exists)
-        if not found:
-            catalog.create_namespace(space)
-        return found
+    def late() -> None:
+        make()
+        monkeypatch.setattr(book, "_make", make)
+        workspace.lake.catalog.create_namespace("lake")
+        workspace.lake.catalog.create_table("lake.t", pa.schema([("a", pa.int64())]))
 
-    monkeypatch.setattr(catalog, "namespace_exists", looked)
+    monkeypatch.setattr(book, "_make", late)
     mlp.write_table("lake.t", pa.table({"a": [1]}))
     assert rows(workspace) == [1]
+    places = list((workspace.root / "lake" / "lake" / "t" / "metadata").glob("00000-*.json"))
+    assert len(places) == 1, "the description of ours that nobody points to is gone"
 
 
 @pytest.mark.usefixtures("any_database")
@@ -111,9 +114,11 @@ def test_a_lost_answer_is_no_lost_commit(workspace: Workspace, postgres: Any, mo
     """The server commits, and the connection breaks before it can say so: the commit is found, and not made twice."""
     from sqlalchemy import event
 
+    from jupyter_mlp.store import servers
+
     monkeypatch.setenv("MLP_DATABASE", postgres.make())
     mlp.write_table("lake.t", pa.table({"a": [1]}))
-    engine = workspace.lake.catalog.engine
+    engine = servers.engine(os.environ["MLP_DATABASE"])
     swapping = []
 
     @event.listens_for(engine, "before_cursor_execute")
