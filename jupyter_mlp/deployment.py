@@ -86,6 +86,20 @@ class Deployment(Shown):
         """Serve again what the deploy before this one served, without dropping a request."""
         return _rollback(self.workspace, self.name)
 
+    def remove(self, model: str) -> Deployment:
+        """Take a model out that is tried beside others, without dropping a request; the champion takes over its share.
+
+        Args:
+            model: `model:<uuid>`, `run:<id>` or a model's name.
+
+        Raises:
+            NotFoundError: it is not behind this endpoint. InvalidInputError: no other model answers.
+
+        Example:
+            >>> mlp.endpoint("delays").remove("model:8c1d...").variants
+        """
+        return _remove(self.workspace, self.name, model)
+
     def manifest(self, form: str) -> Manifest:
         """Return what tells another service manager to run this endpoint: a unit for systemd, an InferenceService for kserve.
 
@@ -209,7 +223,7 @@ def deploy(
             found = _tuned(workspace, found, within, data, draft, progress)
         before = names.served(folder)
         variants = routing.with_model(before, found.uuid, steps[0] if steps else traffic, shadow)
-        plan = _ramp(found.uuid, before, steps, every_s)
+        plan = _ramp_of_others(folder, found.uuid) if shadow else _ramp(found.uuid, before, steps, every_s)
         port = None if modes.verifying() else port  # the endpoint that is verified may hold it
         store = lookups.kept(folder.wanted().get("store"), variants)
         if data is not None and key is not None:
@@ -325,6 +339,12 @@ def _ramp(model: str, before: Sequence[Variant], steps: Sequence[int], every_s: 
     return {"model": model, "champion": best.model, "steps": list(steps), "every_s": every_s, "at": time.time() + every_s}
 
 
+def _ramp_of_others(folder: EndpointFolder, model: str) -> dict[str, Any] | None:
+    """The ramp that is under way, where a model that comes or goes beside it has no part in it."""
+    ramp: dict[str, Any] | None = folder.wanted().get("ramp")
+    return ramp if ramp and model not in (ramp["model"], ramp["champion"]) else None
+
+
 def _rollback(workspace: Workspace, name: str) -> Deployment:
     folder = deployments.folder(workspace, name)
     made = _newest_deploy(workspace, name)
@@ -339,6 +359,16 @@ def _rollback(workspace: Workspace, name: str) -> Deployment:
             predictions = datasets.load(workspace, store["data"])
             store = lookups.publish(workspace.root, name, predictions, store["key"], store["model"])
         return _bring(workspace, folder, draft, variants, None, earlier, store=store)
+
+
+def _remove(workspace: Workspace, name: str, model: str) -> Deployment:
+    folder = deployments.folder(workspace, name)
+    found = registry.load(workspace, model)
+    variants = routing.without_model(names.served(folder), found.uuid)
+    with _recording(workspace, folder, [variant.model for variant in variants], {"to": name, "remove": found.uuid}) as draft:
+        store = lookups.kept(folder.wanted().get("store"), variants)
+        ramp = _ramp_of_others(folder, found.uuid)
+        return _bring(workspace, folder, draft, variants, None, _newest_deploy(workspace, name), ramp, store)
 
 
 @contextmanager

@@ -71,7 +71,8 @@ class Retraining(Shown):
         facts = [("trained on", self.data), ("by", self.run), ("rows of both", str(self.now.data)), ("new model", self.model)]
         notes = [
             f"It answers copies of the requests for the log only. %mlp_monitor {name} says which is better once outcomes are known;",
-            f"%mlp_deploy {self.model} --to {name} --ramp 10,50,100 lets it answer.",
+            f"%mlp_deploy {self.model} --to {name} --ramp 10,50,100 lets it answer;",
+            f"%mlp_endpoint {name} --remove {self.model} takes it out again.",
         ]
         return Card(f"endpoint:{name} has a retrained shadow", facts, [table], notes=notes)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,21 @@ def with_model(variants: Sequence[Variant], model: str, traffic: int | None = No
     assert traffic is not None
     kept = [variant for variant in others if variant.shadow]
     return checked([Variant(best.model, 100 - traffic), Variant(model, traffic), *kept])
+
+
+def without_model(variants: Sequence[Variant], model: str) -> tuple[Variant, ...]:
+    """Return the variants after `model` is taken out: the champion takes over its share.
+
+    Raises:
+        NotFoundError: it is not served. InvalidInputError: nobody else answers.
+    """
+    others = [variant for variant in variants if variant.model != model]
+    if len(others) == len(variants):
+        served = ", ".join(f"model:{variant.model}" for variant in variants) or "nothing"
+        raise NotFoundError(f"The model {model} is not behind this endpoint.", f"Served are: {served}.")
+    if champion(others) is None:
+        raise InvalidInputError("No other model answers at this endpoint.", "Deploy another in its place, or stop the endpoint: --stop")
+    return checked(_rescaled(others))
 
 
 def _rescaled(variants: Sequence[Variant]) -> list[Variant]:

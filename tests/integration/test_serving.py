@@ -21,6 +21,7 @@ from models import ODD, make_model, rows_of
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
 from jupyter_mlp.deployment import Deployment, deploy, endpoint
 from jupyter_mlp.evaluation import evaluate
+from jupyter_mlp.frontends import cli
 from jupyter_mlp.monitoring import monitor
 from jupyter_mlp.prediction import Answers, predict
 from jupyter_mlp.serving import control, requests_log
@@ -246,6 +247,23 @@ def test_rollback_walks_back(serving: Workspace) -> None:
     back = third.rollback()
     assert back.variants == second.variants
     assert back.rollback().variants == (deploy(one, to="delays").variants)
+
+
+def test_a_model_that_was_tried_is_taken_out(serving: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two, three = (make_model(serving, constant=value) for value in (1.0, 2.0, 3.0))
+    deploy(one, to="delays")
+    deploy(two, to="delays", ramp="10,50,100", every="1h")
+    at = deploy(three, to="delays", shadow=True)
+    folder = deployments.folder(serving, "delays")
+    ramp = folder.wanted()["ramp"]
+    assert cli.main(["endpoint", "delays", "--remove", f"model:{three}"]) == 0
+    assert [(v["model"], v["weight"]) for v in folder.actual()["serving"]] == [(one, 90), (two, 10)]
+    assert ramp and folder.wanted()["ramp"] == ramp, "the ramp of the others goes on"
+    left = endpoint("delays").remove(f"model:{two}")
+    assert at.predict([ROW] * 20) == [1.0] * 20 and folder.wanted()["ramp"] is None
+    assert [variant.model for variant in left.rollback().variants] == [one, two]
+    assert cli.main(["endpoint", "delays", "--remove", f"model:{three}"]) == 1
+    assert f"Served are: model:{one}, model:{two}." in capsys.readouterr().err
 
 
 def test_sticky_keys_shares_and_shadows(serving: Workspace) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_mlp.core.errors import InvalidInputError
-from jupyter_mlp.serving.routing import Router, Variant, champion, checked, position, read, with_model
+from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
+from jupyter_mlp.serving.routing import Router, Variant, champion, checked, position, read, with_model, without_model
 
 A, B, C = (Variant(name) for name in ("a", "b", "c"))
 
@@ -53,6 +53,17 @@ def test_a_share_needs_somebody_to_share_with() -> None:
         with_model((), "a", traffic=10)
     with pytest.raises(InvalidInputError, match="no other model"):
         with_model((A,), "a", shadow=True)
+
+
+def test_a_model_is_taken_out_and_the_champion_takes_its_share() -> None:
+    served = (Variant("a", 70), Variant("b", 30), Variant("c", 0, shadow=True))
+    assert without_model(served, "c") == (Variant("a", 70), Variant("b", 30))
+    assert without_model(served, "b") == (A, Variant("c", 0, shadow=True))
+    assert without_model(served, "a") == (B, Variant("c", 0, shadow=True))
+    with pytest.raises(InvalidInputError, match="No other model answers"):
+        without_model((A, Variant("c", 0, shadow=True)), "a")
+    with pytest.raises(NotFoundError, match="not behind this endpoint"):
+        without_model(served, "d")
 
 
 @pytest.mark.parametrize("weights", [[50, 40], [0, 100], [101, -1]])
