@@ -56,9 +56,12 @@ def prove(folder: Path, times: int, seed: int) -> int:
     for number in range(times):
         output = folder / f"{number}.ipynb"
         done = _killed(path, output, environment, chance, took)
-        same = _shown(output) == wanted
-        good += same
-        print(f"{number + 1:>3}: {done}: {'the same' if same else 'DIFFERENT'}", flush=True)
+        shown = _shown(output)
+        good += shown == wanted
+        print(f"{number + 1:>3}: {done}: {'the same' if shown == wanted else 'DIFFERENT'}", flush=True)
+        for one, other in zip(wanted, shown, strict=False):
+            if one != other:
+                print(f"     undisturbed {one}\n     resumed     {other}", flush=True)
     return good
 
 
@@ -96,7 +99,7 @@ def _begun(output: Path, environment: dict[str, str]) -> bool:
     return any(one["output"] == str(output) for one in _runs(environment))
 
 
-def _shown(path: Path) -> object:
+def _shown(path: Path) -> list[object]:
     cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"] if path.exists() else []
     return [[cell.source, cell.execution_count, [_plain(output) for output in cell.outputs]] for cell in cells]
 

@@ -64,6 +64,18 @@ class JournalEngine(NBClientEngine):
             _Run(nb_man, wanted, work, say, save).run()
 
 
+class _Client(PapermillNotebookClient):
+    """Joins what a stream says in one go, as front ends do: where a kernel's flushes cut it is chance, and no part of the result."""
+
+    def output(self, outs: list[Any], msg: dict[str, Any], display_id: str | None, cell_index: int) -> Any:
+        found = super().output(outs, msg, display_id, cell_index)
+        if len(outs) > 1 and outs[-1] is found and found.output_type == "stream":
+            before = outs[-2]
+            if before.output_type == "stream" and before.name == found.name:
+                before.text += outs.pop().text
+        return found
+
+
 class _Run:
     """One run of a notebook: its kernels, its journal, and the notebook that it fills."""
 
@@ -235,7 +247,7 @@ class _Run:
 
     async def _kernel(self, stack: contextlib.AsyncExitStack) -> _Kernel:
         self.kernels += 1
-        client = PapermillNotebookClient(self.nb_man, **self.wanted)
+        client = _Client(self.nb_man, **self.wanted)
         client.reset_execution_trackers()
         await stack.enter_async_context(client.async_setup_kernel())
         if "language_info" not in self.nb_man.nb.metadata or self.kernels == 1:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -63,6 +64,8 @@ class Child:
             await self._follow()
             if self._app.serving is None:
                 await self._fall_back(None)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: no request waits while a collection walks all of it
         server = uvicorn.Server(_config(self._app))
         following = asyncio.create_task(self._watch(server))
         flushing = asyncio.create_task(self._flush())

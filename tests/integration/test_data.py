@@ -190,7 +190,7 @@ def test_a_version_referred_to_is_tagged(flights: Workspace) -> None:
     found = mlp.query("SELECT * FROM lake.flights", name="pinned")
     facts = flights.activities.maker(found.reference).facts["dataset"]  # type: ignore[union-attr]
     for table, snapshot in ((facts["table"], facts["snapshot"]), ("lake.flights", found.inputs[0].version)):
-        refs = flights.lake._catalog.load_table(table).refs()
+        refs = flights.lake.catalog.load_table(table).refs()
         assert f"mlp-{snapshot}" in refs
 
 

@@ -82,7 +82,7 @@ def test_a_parameter_may_name_the_table(numbers: Workspace) -> None:
 
 
 def test_versions_by_time(numbers: Workspace) -> None:
-    table = numbers.lake._catalog.load_table("lake.numbers")
+    table = numbers.lake.catalog.load_table("lake.numbers")
     first = table.current_snapshot().timestamp_ms
     mlp.write_table("lake.numbers", NUMBERS.head(1))
     when = pd.Timestamp(first + 1, unit="ms", tz="UTC").isoformat()

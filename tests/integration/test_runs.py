@@ -58,6 +58,13 @@ def test_a_failed_run_goes_on_from_the_failed_step(workspace: Workspace, tmp_pat
     assert "[1, 2, 3" in shown(done.notebook) and "4.0 1" in shown(done.notebook)
 
 
+def test_where_a_kernel_flushed_is_no_part_of_what_a_cell_shows(workspace: Workspace, tmp_path: Path) -> None:
+    cell = "import time\nprint('a', end='', flush=True)\ntime.sleep(0.5)\nprint('b', flush=True)\ntime.sleep(0.3)\ndisplay(1)\nprint('c')"
+    done = mlp.run_notebook(write(tmp_path / "slow.ipynb", cell)).notebook
+    shown_now = [output.get("text") for output in nbformat.read(done, 4).cells[0].outputs]
+    assert shown_now == ["ab\n", None, "c\n"]
+
+
 def test_what_kernels_held_does_not_pile_up(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from jupyter_mlp.notebook import runs
 
