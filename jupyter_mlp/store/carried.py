@@ -127,10 +127,19 @@ def unpack(carried: Carried, extract: Extract, workspace: Workspace, folder: Pat
 
     Args:
         extract: writes the member of a hash to a path.
+
+    Raises:
+        InvalidInputError: what should be a version's files are none.
     """
     for version in carried.versions:
         ref = Ref.parse(version.ref)
-        (_unpack_table if ref.kind == "table" else _unpack_dataset)(version, ref, extract, workspace)
+        try:
+            (_unpack_table if ref.kind == "table" else _unpack_dataset)(version, ref, extract, workspace)
+        except (ValueError, TypeError) as error:  # what pyarrow raises of files that are no Parquet
+            reason = str(error).strip().splitlines()[0][:100]
+            raise InvalidInputError(
+                f"The data of {version.ref} inside the file cannot be read: {reason}", "Ask for the file again."
+            ) from error
     for name, digest in carried.files.items():
         extract(digest, folder / name)
 
@@ -184,6 +193,8 @@ def _version(told: Mapping[str, Any]) -> Version:
         raise InvalidInputError(_UNSAFE.format(what=str(ref)[:80]), "Do not use this file.")
     if ref.kind == "dataset":
         datasets.check_name(ref.name)
+    if ref.kind == "table":
+        _schema_of(str(told["schema"]))  # what is none is said before anything runs
     used = tuple(str(Ref.parse(one)) for one in told["used"])
     return Version(str(ref), tuple(map(_hash, told["files"])), str(told["schema"]), int(told["at_ms"]), used, dict(told["parameters"]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import zipfile
@@ -117,6 +118,16 @@ def test_data_that_was_changed_or_lies_is_refused(study: Path, tmp_path: Path, m
     kept = members[table["files"][0]][0]
     with pytest.raises(InvalidInputError, match=r"The data .* was changed"):
         mlp.verify(str(forged(table["files"][0], kept[:-40] + bytes(36) + kept[-4:])))
+    junk = hashlib.sha256(b"no Parquet").hexdigest()
+    for kind in ("table", "dataset"):
+        digest = next(one["files"][0] for one in data["versions"] if one["ref"].startswith(kind))
+        made = tmp_path / "junk.mlp"
+        with zipfile.ZipFile(made, "w") as target:
+            for member, (held, how) in members.items():
+                told = held.replace(digest.encode(), junk.encode()) if member == "data.json" else held
+                target.writestr(member.replace(digest, junk), b"no Parquet" if member == digest else told, how)
+        with pytest.raises(InvalidInputError, match=r"cannot be read|do not fit"):
+            mlp.verify(str(made))
     lies = [
         {"files": {"../evil.csv": table["files"][0]}},
         {"files": {"/root/evil.csv": table["files"][0]}},
@@ -126,6 +137,9 @@ def test_data_that_was_changed_or_lies_is_refused(study: Path, tmp_path: Path, m
         {"versions": [{**table, "ref": "dataset:../../evil@abcdef0123"}]},
         {"versions": [{**table, "files": ["../../evil"]}]},
         {"versions": [{**table, "files": ["0" * 64]}]},
+        {"versions": [{**table, "schema": "AAAA"}]},
+        {"versions": [{**table, "schema": "not base64!"}]},
+        {"versions": [{**table, "at_ms": "soon"}]},
         {"versions": 7},
         {"versions": [{"ref": 7}]},
     ]
