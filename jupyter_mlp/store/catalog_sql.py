@@ -28,7 +28,8 @@ def rows(place: Place, table: str, sql: str, values: Mapping[str, Any]) -> Seque
     if not path.exists():
         return []
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=30, uri=True)) as connection:
+        # Not mode=ro: where a writer was killed, whoever comes next takes back its half change, a reader too.
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=30, uri=True)) as connection:
             return connection.execute(sql, values).fetchall()
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):

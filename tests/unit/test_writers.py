@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pyarrow as pa
@@ -90,6 +92,25 @@ def test_two_first_writers_of_a_table_both_write(workspace: Workspace, monkeypat
     assert rows(workspace) == [1]
     places = list((workspace.root / "lake" / "lake" / "t" / "metadata").glob("00000-*.json"))
     assert len(places) == 1, "the description of ours that nobody points to is gone"
+
+
+def test_a_writer_killed_while_it_swaps_leaves_the_lake_readable(workspace: Workspace) -> None:
+    """It had begun to write into the catalog's file: the next one, a reader, takes that back."""
+    mlp.write_table("lake.t", pa.table({"a": [1]}))
+    path = workspace.root / "lake" / "catalog.db"
+    code = f"""
+import os, sqlite3
+catalog = sqlite3.connect({str(path)!r}, isolation_level=None)
+for statement in ("PRAGMA cache_size = 1", "BEGIN IMMEDIATE", "CREATE TABLE filler AS SELECT randomblob(100000) AS b",
+                  "UPDATE iceberg_tables SET metadata_location = 'file:///half'", "CREATE TABLE more AS SELECT randomblob(900000) AS b"):
+    catalog.execute(statement)
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert path.with_name("catalog.db-journal").stat().st_size > 0, "it was killed in the middle"
+    assert workspace.lake.names() == ["lake.t"] and rows(workspace) == [1]
+    mlp.write_table("lake.t", pa.table({"a": [2]}), append=True)
+    assert sorted(rows(workspace)) == [1, 2]
 
 
 @pytest.mark.usefixtures("any_database")
