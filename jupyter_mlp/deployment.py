@@ -364,8 +364,8 @@ def _rollback(workspace: Workspace, name: str) -> Deployment:
 def _remove(workspace: Workspace, name: str, model: str) -> Deployment:
     folder = deployments.folder(workspace, name)
     found = registry.load(workspace, model)
-    variants = routing.without_model(names.served(folder), found.uuid)
-    with _recording(workspace, folder, [variant.model for variant in variants], {"to": name, "remove": found.uuid}) as draft:
+    with _recording(workspace, folder, [found.uuid], {"to": name, "remove": found.uuid}) as draft:
+        variants = routing.without_model(names.served(folder), found.uuid)
         store = lookups.kept(folder.wanted().get("store"), variants)
         ramp = _ramp_of_others(folder, found.uuid)
         return _bring(workspace, folder, draft, variants, None, _newest_deploy(workspace, name), ramp, store)

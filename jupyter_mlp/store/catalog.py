@@ -152,7 +152,7 @@ class Catalog:
 
     def _make(self) -> None:
         """Let pyiceberg make its tables where there are none."""
-        if not catalog_sql.rows(self.place, "iceberg_namespace_properties", "SELECT count(*) FROM iceberg_namespace_properties", {}):
+        if not catalog_sql.has(self.place, "iceberg_tables"):  # the last one that it makes
             self.iceberg  # noqa: B018  # opening makes them
 
     def swap(self, table: Table, metadata: TableMetadata) -> None:

@@ -64,8 +64,8 @@ def drop(place: Place, space: str, name: str, metadata_location: str) -> bool:
     """Drop a table from the catalog, held or not, unless somebody has committed to it since; return whether it went."""
     row = {"catalog": NAME, "space": space, "name": name, "location": metadata_location}
     same = f"{_WHERE} AND metadata_location = :location"
-    is_held = catalog_sql.rows(place, "mlp_held", f"SELECT 1 FROM mlp_held WHERE {_WHERE}", row)
+    is_guarded = catalog_sql.has(place, "mlp_held")
     with catalog_sql.transaction(place) as execute:
-        if is_held:  # only with the table: the statement asks for it, too
+        if is_guarded:  # a table that others moved on stays held
             execute(f"DELETE FROM mlp_held WHERE {_WHERE} AND EXISTS (SELECT 1 FROM iceberg_tables WHERE {same})", row)
         return bool(execute(f"DELETE FROM iceberg_tables WHERE {same}", row).rowcount == 1)

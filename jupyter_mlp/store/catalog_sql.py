@@ -37,6 +37,11 @@ def rows(place: Place, table: str, sql: str, values: Mapping[str, Any]) -> Seque
         raise
 
 
+def has(place: Place, table: str) -> bool:
+    """Whether a table of the catalog was made."""
+    return bool(rows(place, table, f"SELECT count(*) FROM {table}", {}))
+
+
 @contextmanager
 def transaction(place: Place) -> Iterator[Execute]:
     """Give a function that executes statements; all of them hold, or none.
