@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from jupyter_mlp.core.cards import Card, Shown, size_text
-from jupyter_mlp.core.errors import NotFoundError, StorageError
+from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, StorageError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import files
 from jupyter_mlp.store import archives, carried, datasets, fingerprints
@@ -59,8 +59,11 @@ def export(workspace: Workspace, snapshot: Ref, path: Path, with_data: bool) -> 
     """Write a recorded snapshot as one file.
 
     Raises:
-        StorageError: data that it read is gone or changed, or the disk is full. InvalidInputError: the data is in too many files.
+        StorageError: data that it read is gone or changed, or the file cannot be written.
+        InvalidInputError: the path is a folder, or the data is in too many files.
     """
+    if path.is_dir():
+        raise InvalidInputError(f"{path} is a folder.", f"Name a file: --export {path / 'study.mlp'}")
     packed = stored.load(workspace, snapshot)
     read = [Ref.parse(one) for one in packed.inputs]
     data, sources = carried.NOTHING, dict[str, Path]()
@@ -72,7 +75,11 @@ def export(workspace: Workspace, snapshot: Ref, path: Path, with_data: bool) -> 
             told = next(iter(moved.values()))
             raise StorageError(f"{told}, and this snapshot read it.", "Put it back, or take the snapshot again and export that one.")
         data, sources = carried.gather(workspace, read, packed.read, folder)
-    archives.export(packed, path, data, sources)
+    try:
+        archives.export(packed, path, data, sources)
+    except StorageError as error:
+        hint = f"Name another place; the snapshot itself is kept: mlp snapshot {snapshot} --export FILE"
+        raise StorageError(error.message, hint) from error
     by_name = {str(Path(str(packed.environment.get("folder", "")), name)) for name in packed.read}
     named = dict.fromkeys([*(str(ref) for ref in read if unquote(ref.name) not in by_name), *packed.read])
     held = {*data.refs, *data.files}

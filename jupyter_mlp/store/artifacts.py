@@ -31,7 +31,7 @@ def publish_bytes(target: Path, data: bytes) -> str:
 
 def publish_file(target: Path, write: Callable[[Path], object]) -> str:
     """Let `write` fill a temporary file beside `target`, then put it in place, all or nothing; return its sha256."""
-    with _errors(f"writing {target.name}"):
+    with _errors(target):
         _make_folder(target.parent)
         temporary = _beside(target)
         try:
@@ -50,7 +50,7 @@ def publish_folder(target: Path, write: Callable[[Path], object]) -> dict[str, s
 
     `target` must not exist: folders are immutable. If another process published it first, theirs stays.
     """
-    with _errors(f"writing {target.name}"):
+    with _errors(target):
         _make_folder(target.parent)
         temporary = _beside(target)
         temporary.mkdir(mode=0o700)
@@ -163,10 +163,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _errors(doing: str) -> Iterator[None]:
+def _errors(target: Path) -> Iterator[None]:
     try:
         yield
     except StorageError:
         raise
     except OSError as error:
-        raise storage_error(error, doing) from error
+        error.filename = error.filename or str(target)  # a write that finds no room names no file
+        raise storage_error(error, f"writing {target.name}") from error

@@ -79,6 +79,11 @@ def test_data_that_is_gone_or_changed_is_said(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     taken = mlp.snapshot(study)
+    with pytest.raises(InvalidInputError, match="is a folder"):
+        taken.export(tmp_path)
+    with pytest.raises(StorageError) as no_place:
+        taken.export("/proc/study.mlp")
+    assert f"the snapshot itself is kept: mlp snapshot {taken.ref}" in no_place.value.hint
     bare = taken.export(tmp_path / "bare.mlp")
     assert bare.inside == () and len(bare.outside) == 5
     names = tmp_path / "here" / "files" / "names.csv"
