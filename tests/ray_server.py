@@ -1,4 +1,7 @@
-"""A real Ray cluster on this machine: a head without GPUs and several nodes with declared ones, on loopback."""
+"""A real Ray cluster on this machine, on loopback: a head without GPUs, and several nodes with declared ones.
+
+Where the machine has GPUs, one node with those.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from typing import Any
 
 _OPTIONS = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # or it calls 127.0.0.1 by an address of the machine, where nobody listens
     "RAY_prestart_worker_first_driver": "0",  # 32 idle processes for each job are more than two cores can bear
     "RAY_worker_register_timeout_seconds": "300",  # they start one after the other here, and Ray ends those that are late
 }
