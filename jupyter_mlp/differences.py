@@ -151,7 +151,7 @@ def _named(kind: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Itera
 
 
 def _machine(snapshot: Stored) -> dict[str, Any]:
-    return {name: snapshot.environment.get(name) for name in ("python", "platform", "machine", "cores")}
+    return {name: snapshot.environment.get(name) for name in ("python", "platform", "machine", "cores", "gpus")}
 
 
 def _sizes(snapshot: Stored) -> dict[str, str]:

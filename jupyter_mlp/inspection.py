@@ -16,7 +16,7 @@ from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.core.references import KINDS, Ref
-from jupyter_mlp.store import modes, servers
+from jupyter_mlp.store import gpus, modes, servers
 from jupyter_mlp.store.workspace import Workspace, current
 
 _LOOKING = ("monitor", "verify", "pin")  # they look at things and make nothing that others build on
@@ -326,8 +326,14 @@ def _java() -> Check:
 
 
 def _gpus() -> Check:
-    tool = shutil.which("nvidia-smi")
-    return Check("GPUs", "an NVIDIA driver is installed" if tool else "none: training runs on the processor", True)
+    found = gpus.names()
+    if not found:
+        return Check("GPUs", "none: training runs on the processor", True)
+    from importlib import metadata
+
+    torch = metadata.version("torch") if importlib.util.find_spec("torch") else ""
+    told = f"{', '.join(found)}{f'; torch {torch}' if torch else ''}"
+    return Check("GPUs", told, not torch.endswith("+cpu"), "This torch is built without CUDA. Install the one that is built for it.")
 
 
 def _settings(workspace: Workspace) -> Check:

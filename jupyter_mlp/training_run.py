@@ -12,9 +12,10 @@ from jupyter_mlp.core.entities import CANCELLED, FAILED, RUNNING, Activity
 from jupyter_mlp.core.errors import DetachedError, JobError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.reports import runs
-from jupyter_mlp.store import attempts, clusters, jobs, queue
+from jupyter_mlp.store import attempts, clusters, jobs, queue, usage
 from jupyter_mlp.store.attempts import Attempt
 from jupyter_mlp.store.jobs import RunFolder
+from jupyter_mlp.store.usage import Use
 from jupyter_mlp.store.workspace import Workspace
 
 Progress = Callable[[dict[str, Any]], None]
@@ -57,6 +58,11 @@ class Run(Shown):
     def attempts(self) -> tuple[Attempt, ...]:
         """Its starts: more than one where something was killed, each with the reason and the step it went on from."""
         return tuple(attempts.attempts(self._folder))
+
+    @property
+    def usage(self) -> tuple[Use, ...]:
+        """What its processes used of processor, memory and GPU, every few seconds, oldest first."""
+        return tuple(usage.said(self._folder))
 
     @property
     def inputs(self) -> tuple[Ref, ...]:
@@ -133,6 +139,7 @@ class Run(Shown):
             "metrics": self.metrics,
             "error": activity.error,
             "attempts": [vars(attempt) for attempt in self.attempts],
+            "usage": [vars(use) for use in self.usage],
             "reused": self.reused,
             "seconds": activity.seconds,
         }

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lightning as L  # noqa: N812 - how everybody writes it
+import numpy as np
 import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch.utils.data import DataLoader, IterableDataset
 
 from jupyter_mlp.backends import lightning_strategies as strategies
 from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
@@ -21,9 +21,10 @@ from jupyter_mlp.backends.lightning_feeds import Feed, own_callbacks, own_feed
 from jupyter_mlp.backends.lightning_publishing import publish
 from jupyter_mlp.backends.lightning_resuming import Checkpointer, Pace
 from jupyter_mlp.backends.lightning_trainer import make_trainer
+from jupyter_mlp.backends.lightning_usage import device_name, measured
 from jupyter_mlp.core.errors import InvalidInputError, JobError, nearest
 from jupyter_mlp.core.recipe import Recipe
-from jupyter_mlp.store import batches
+from jupyter_mlp.store import batches, gpus
 from jupyter_mlp.store.batches import HELD_OUT, TRAIN, Plan
 from jupyter_mlp.store.jobs import RunFolder
 
@@ -60,11 +61,17 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any] | None, rank: 
     sources = {"datamodule": feed.module} if feed.module else {"train_dataloaders": feed.train}
     if not feed.module and feed.validation is not None and validates:
         sources["val_dataloaders"] = feed.validation
-    trainer.fit(model, **sources, ckpt_path=os.environ.get("MLP_RESUME"))
+    device = device_name(trainer)
+    if rank == 0 and device == "cpu" and gpus.count():
+        run.say(
+            {"note": f"The GPU of this machine is not used: PyTorch {torch.__version__} cannot. Install the PyTorch that is built for it."}
+        )
+    with measured(run, trainer, rank):
+        trainer.fit(model, **sources, ckpt_path=os.environ.get("MLP_RESUME"))
     weights = trainer.strategy.lightning_module_state_dict()  # of all ranks, where each held a part
     if rank == 0:
         facts = {"steps": trainer.global_step, "rows": feed.all_rows, "held_out": feed.held if recipe else None}
-        facts |= {"metrics": reporter.metrics, "fit_s": time.perf_counter() - begun}
+        facts |= {"metrics": reporter.metrics, "fit_s": time.perf_counter() - begun, "device": device}
         publish(run, spec, model, weights, recipe, arguments, facts)
 
 
@@ -75,8 +82,8 @@ def _columns(spec: Spec, prepared: Mapping[str, Any], recipe: Recipe, rank: int,
     rows = max(1, spec["batch_size"] // world)
     training = Batches(plan, recipe, TRAIN, rows, rank, world)
     count = held.rows(HELD_OUT)
-    validation = _loader(Batches(held, recipe, HELD_OUT, rows, rank, world)) if count >= world else None
-    return Feed(_loader(training), validation, None, training, plan.steps(TRAIN, world, rows), rows, plan.rows(TRAIN), count)
+    validation = Batches(held, recipe, HELD_OUT, rows, rank, world) if count >= world else None
+    return Feed(training, validation, None, training, plan.steps(TRAIN, world, rows), rows, plan.rows(TRAIN), count)
 
 
 def _model(found: Any, spec: Spec, recipe: Recipe | None) -> tuple[L.LightningModule, dict[str, Any]]:
@@ -90,8 +97,11 @@ def _model(found: Any, spec: Spec, recipe: Recipe | None) -> tuple[L.LightningMo
     return found(**arguments), arguments
 
 
-class Batches(IterableDataset):
-    """One rank's batches of an epoch, from number `start` on; both are looked up when the first one is wanted."""
+class Batches:
+    """One rank's batches of an epoch, from number `start` on; both are looked up when the first one is wanted.
+
+    The trainer takes them as they come: a DataLoader around them would only look through each once more.
+    """
 
     def __init__(self, plan: Plan, recipe: Recipe, part: str, rows: int, rank: int, world: int) -> None:
         self._read = (plan, recipe, part, rows)
@@ -104,8 +114,6 @@ class Batches(IterableDataset):
 
     def __iter__(self) -> Iterator[Any]:
         training = self._read[2] == TRAIN
-        # Copied to where torch aligns its memory: a kernel may add up in another order where it begins elsewhere, and after
-        # a resume the same batch stands elsewhere in its window.
         found = batches.stream(
             *self._read,
             rank=self._rank,
@@ -113,11 +121,24 @@ class Batches(IterableDataset):
             epoch=self.epoch,
             start=self.start,
             shuffle=training,
-            take=lambda values, rows: torch.from_numpy(values).index_select(0, torch.from_numpy(rows)),
+            take=_pinned_rows if torch.cuda.is_available() else _rows,
             join=torch.cat,
         )
         for x, y in found:
             yield x if y is None else (x, y)
+
+
+def _rows(values: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+    # Copied to where torch aligns its memory: a kernel may add up in another order where it begins elsewhere, and after
+    # a resume the same batch stands elsewhere in its window.
+    return torch.from_numpy(values).index_select(0, torch.from_numpy(rows))
+
+
+def _pinned_rows(values: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+    """Copy to memory that the GPU reads by itself, while the step before still computes."""
+    found = torch.from_numpy(values)
+    pinned = torch.empty((len(rows), *found.shape[1:]), dtype=found.dtype, pin_memory=True)
+    return torch.index_select(found, 0, torch.from_numpy(rows), out=pinned)
 
 
 class Reporter(L.Callback):
@@ -222,8 +243,3 @@ def _arguments(kind: type, settings: Mapping[str, Any], recipe: Recipe | None) -
             f"Write --set {missing[0]}=VALUE, or name it {WIDTH_NAMES[0]} (number of features) or {OUTPUT_NAMES[0]} (number of outputs).",
         )
     return {**decided, **settings}
-
-
-def _loader(data: Batches) -> DataLoader[Any]:
-    # A generator of its own: a loader that begins draws a number, and a resume begins at another time.
-    return DataLoader(data, batch_size=None, generator=torch.Generator())

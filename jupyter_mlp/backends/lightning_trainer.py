@@ -6,15 +6,26 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L  # noqa: N812 - how everybody writes it
+from lightning.pytorch.profilers import PassThroughProfiler
 
 from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
 from jupyter_mlp.core.plugins import load
 from jupyter_mlp.store.jobs import RunFolder
 
 Spec = Mapping[str, Any]
+_NOTHING = nullcontext()
+
+
+class Unprofiled(PassThroughProfiler):
+    """No profiler, without the generator that Lightning makes for nothing around each of thirty hooks in every step."""
+
+    def profile(self, action_name: str) -> AbstractContextManager[Any]:
+        """Return a context in which nothing is measured."""
+        return _NOTHING
 
 
 def make_trainer(
@@ -41,6 +52,7 @@ def make_trainer(
         callbacks=callbacks,
         plugins=[] if "fsdp" in strategy else [writer],  # FSDP writes its own kind of checkpoint
         logger=_tracker(spec, run) if rank == 0 else False,
+        profiler=Unprofiled(),
         default_root_dir=run.path,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -15,7 +15,8 @@ from jupyter_mlp.core.clusters import GONE, LOCAL, Cluster, Sight
 from jupyter_mlp.core.entities import RUNNING
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.shapes import Node, Shape
-from jupyter_mlp.store import jobs
+from jupyter_mlp.store import jobs, queue
+from jupyter_mlp.store.gpus import count as gpu_count
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.leases import Lease
 from jupyter_mlp.store.processes import spawn
@@ -38,7 +39,8 @@ class LocalLauncher:
 
     def nodes(self) -> list[Node]:
         """Return this machine; which of its GPUs are free is the queue's to say."""
-        return [Node(socket.gethostname(), gpu_count(), gpu_count(), os.cpu_count() or 1)]
+        found = gpu_count()
+        return [Node(socket.gethostname(), found, found, os.cpu_count() or 1)]
 
     def shape(self, gpus: int) -> Shape:
         """Refuse more GPUs than there are, or more processes than the cores can bear."""
@@ -71,6 +73,7 @@ class LocalLauncher:
             if not starting.is_due(run, _LOG):
                 return handle
             starting.say(run)
+            queue.enter(run)
             python = (run.read("spec.json") or {}).get("python") or sys.executable  # whoever revives it may be in another environment
             command = [python, "-m", "jupyter_mlp.backends.supervisor", str(folder), str(workspace), str(held)]
             spawn(command, folder / _LOG, {**_unranked(), "PYTHONUNBUFFERED": "1", "PYTHONPATH": starting.import_path()}, folder, (held,))
@@ -92,21 +95,6 @@ class LocalLauncher:
 
 def _lease(folder: Path) -> Lease:
     return Lease(folder / "supervisor.lock")
-
-
-def gpu_count() -> int:
-    """Return the number of NVIDIA GPUs, without importing torch."""
-    return len(visible_gpus())
-
-
-def visible_gpus() -> list[str]:
-    """Return what CUDA_VISIBLE_DEVICES calls each GPU that may be used."""
-    names = os.listdir("/dev") if os.path.isdir("/dev") else []
-    found = sorted(name[6:] for name in names if name.startswith("nvidia") and name[6:].isdigit())
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [one.strip() for one in visible.split(",") if one.strip() not in ("", "-1")][: len(found)]
-    return [str(number) for number in range(len(found))]
 
 
 def _unranked() -> dict[str, str | None]:

@@ -32,7 +32,7 @@ from jupyter_mlp.store.attempts import SUPERVISOR
 from jupyter_mlp.store.jobs import RunFolder
 
 _DEFAULT = "http://127.0.0.1:8265"
-_ANSWER_S = 15.0
+_ANSWER_S, _SUBMIT_S = 15.0, 90.0  # a head takes the first job once the agent on its node is up, which imports for long
 _CANCEL_S = 15.0
 _UNSEEN = "UNSEEN"  # our word beside Ray's
 _looks = Looks()
@@ -138,7 +138,7 @@ class RayLauncher:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self._address}{path}", data, headers, method=method)
         try:
-            with _OPENER.open(request, timeout=_ANSWER_S) as answer:
+            with _OPENER.open(request, timeout=_SUBMIT_S if body is not None else _ANSWER_S) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             if error.code == 404 and absent is not None:

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from jupyter_mlp.backends import warm
 from jupyter_mlp.backends.attempting import Ending, Gang, Room
-from jupyter_mlp.backends.local import ALL_GPUS, gpu_count, visible_gpus
+from jupyter_mlp.backends.local import ALL_GPUS
 from jupyter_mlp.backends.ranks import Ranks
 from jupyter_mlp.core.entities import CANCELLED, FAILED
 from jupyter_mlp.core.queueing import FILLS, WAITS
-from jupyter_mlp.store import checkpoints, jobs
+from jupyter_mlp.store import checkpoints, gpus, jobs
 from jupyter_mlp.store.attempts import BEGUN, SUPERVISOR, Attempt, attempts, log_sizes, taken_over
 from jupyter_mlp.store.checkpoints import Checkpoint
 from jupyter_mlp.store.jobs import RunFolder
@@ -40,7 +40,7 @@ def main(folder: Path, root: Path, lease: int) -> int:
     run, workspace = RunFolder(folder), Workspace(root)
     if run.read("exit.json") is None:
         spec = run.read("spec.json") or {}
-        devices = gpu_count() or os.cpu_count() or 1
+        devices = gpus.count() or os.cpu_count() or 1
         queue = Queue(workspace, run, workspace.settings.processes or devices, devices)
         oversee(run, Supervisor(run, workspace, Ranks(run, int(spec["gpus"])), queue))
     jobs.fold(workspace, folder.name)
@@ -123,10 +123,10 @@ class Supervisor:
             sizes = log_sizes(self._run.path, self._world)
             self._run.say(taken_over(0, 0, [0] * self._world, sizes))
         environment = {"MLP_RESUME": str(found.path)} if found else {}
-        gpus = visible_gpus() if self._queue.devices else []
-        if gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[number % len(gpus)] for number in self._queue.devices)
-            environment[ALL_GPUS] = ",".join(gpus)
+        visible = gpus.visible() if self._queue.devices else []
+        if visible:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(visible[number % len(visible)] for number in self._queue.devices)
+            environment[ALL_GPUS] = ",".join(visible)
         if not self._ranks.start(number, environment):
             raise RuntimeError("processes of another attempt still run")
         return self._watched()

@@ -9,7 +9,7 @@ all that and nothing of the user's, has run nothing, and ends when it was not wa
         ------------------------------- go -------------------------------------> (or nothing: then it ends)
         <----------- how it ended -----------------
 
-On a machine with a GPU every process starts afresh: a driver that was looked at does not survive a fork.
+A GPU's driver that was begun does not survive a fork, so the parent begins none; one that finds that an import has, ends.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jupyter_mlp.backends.local import gpu_count
 from jupyter_mlp.core.identity import digest
-from jupyter_mlp.store import runtime
+from jupyter_mlp.store import gpus, runtime
 from jupyter_mlp.store.leases import Lease
 from jupyter_mlp.store.processes import Process, identify, spawn
 
@@ -80,8 +79,6 @@ def fork(run: Path, environment: Mapping[str, str], log: int, held: int) -> Chil
         environment: all variables of the process.
         log: open file for what it prints. `held`: open file that it inherits, and finds under MLP_HELD.
     """
-    if gpu_count():
-        return None
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(_PATIENCE_S)
@@ -102,7 +99,7 @@ def fork(run: Path, environment: Mapping[str, str], log: int, held: int) -> Chil
 
 def keep(idle_s: float) -> None:
     """Leave a warm parent behind for the next job, unless there is one; it ends after `idle_s` without a job."""
-    if idle_s <= 0 or gpu_count() or Lease(address().with_suffix(".lock")).held:
+    if idle_s <= 0 or Lease(address().with_suffix(".lock")).held:
         return
     where = address().parent
     command = [sys.executable, "-m", "jupyter_mlp.backends.warm_parent", str(idle_s)]
@@ -113,10 +110,11 @@ def waiting() -> dict[str, str]:
     """How long threads look for one another before they sleep, where the user has not said.
 
     OpenMP's own 300,000 turns make two trainings that share cores take three to ten times as long; asleep at once, one alone
-    takes a quarter longer. 6,000 turns, a few tenths of a millisecond, cost neither.
+    takes a quarter longer. 6,000 turns, a few tenths of a millisecond, cost neither. On a machine with GPUs the processes do not
+    share cores, and threads that sleep would let the GPU wait for every batch.
     """
     said = {name: os.environ[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if name in os.environ}
-    return said or {"GOMP_SPINCOUNT": "6000"}
+    return said or ({} if gpus.count() else {"GOMP_SPINCOUNT": "6000"})
 
 
 def address() -> Path:

@@ -8,6 +8,7 @@ It has one thread, runs nothing but this loop, and knows nothing of a run. Only 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import importlib
 import json
@@ -32,6 +33,7 @@ from jupyter_mlp.store.leases import Lease
 _WISH_S = 2.0  # in which whoever asks has said what
 _GO_S = 10.0
 _CURRENT_S = 60.0
+_NOT_BEGUN = 3  # CUDA_ERROR_NOT_INITIALIZED
 _ALWAYS = ("jupyter_mlp.backends.worker", "jupyter_mlp.backends.lightning", "jupyter_mlp.backends.lightning_names")
 # What a training imports on its way, most of it to export; names that a version does not have cost that version time.
 _ON_THE_WAY = (
@@ -61,6 +63,10 @@ def main(idle_s: float) -> int:
     where.unlink(missing_ok=True)
     listening.bind(str(where))
     _prepare()
+    if _has_begun_cuda():
+        sys.stderr.write("Something that was imported has begun the GPU's driver, which does not survive a fork: no warm parent here.\n")
+        where.unlink(missing_ok=True)
+        return 1
     listening.listen(64)
     wish = _serve(listening, idle_s)
     if wish is None:
@@ -73,6 +79,7 @@ def main(idle_s: float) -> int:
 def _prepare() -> None:
     """Import; whatever of it is not installed, the training says."""
     warnings.simplefilter("ignore")
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # whether there is a GPU is asked without beginning its driver
     for name in _ALWAYS:
         importlib.import_module(name)
     for name in _ON_THE_WAY:
@@ -80,6 +87,15 @@ def _prepare() -> None:
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # what is here stays: a collection in a child need not copy all of it
+
+
+def _has_begun_cuda() -> bool:
+    """Whether the driver of a GPU has been begun in this process, by its own word."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False  # there is none
+    return int(driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int()))) != _NOT_BEGUN
 
 
 def _serve(listening: socket.socket, idle_s: float) -> Wish | None:

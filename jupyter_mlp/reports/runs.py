@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from jupyter_mlp.core.cards import Card, Figure, Table
+from jupyter_mlp.core.cards import Card, Figure, Table, size_text
 from jupyter_mlp.core.clusters import Sight
 from jupyter_mlp.core.entities import QUEUED, RUNNING, Activity
 from jupyter_mlp.core.metric_names import rises
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import attempts, jobs
+from jupyter_mlp.store import attempts, jobs, usage
 from jupyter_mlp.store.attempts import Attempt
 from jupyter_mlp.store.jobs import RunFolder
 
@@ -60,7 +60,7 @@ def card(run: Seen, activity: Activity, folder: RunFolder, place: int | None, si
         ("state", _state(activity, run.reused, place, sight)),
         ("data", ", ".join(ref.short for ref in run.inputs) or _own(spec)),
     ]
-    facts += [("on", spec.get("on", "")), ("code", _code(spec))]
+    facts += [("on", spec.get("on", "")), *_used(folder), ("code", _code(spec))]
     if run.recipe:
         recipe = Ref.parse(run.recipe).short
         facts.append(("recipe", f"{recipe}{_width(folder)}; %mlp_recipe {recipe.removeprefix('recipe:')} shows it"))
@@ -109,6 +109,24 @@ def _state(activity: Activity, reused: bool, place: int | None, sight: Sight) ->
     if reused:
         return f"{activity.state}; known already: the same code, data and settings (--fresh trains again)"
     return activity.state if activity.seconds is None else f"{activity.state} in {activity.seconds:,.1f} s"
+
+
+def _used(folder: RunFolder) -> list[tuple[str, str]]:
+    """What its processes use of their machines: cores and GPUs on the mean, memory at its most."""
+    said = usage.said(folder)
+    if not said:
+        return []
+    ranks = len({use.rank for use in said})
+    told = [
+        f"{sum(use.cores for use in said) / len(said):.1f} cores",
+        f"{size_text(max(use.memory for use in said))} of memory",
+    ]
+    if busy := [use.gpu for use in said if use.gpu is not None]:
+        told.append(f"GPU {sum(busy) / len(busy):.0%} busy")
+    if taken := [(use.gpu_memory, use.gpu_has) for use in said if use.gpu_memory and use.gpu_has]:
+        told.append("{} of its {}".format(*map(size_text, max(taken))))
+    devices = sorted({use.device for use in said})
+    return [("device", ", ".join(devices)), ("uses", ", ".join(told) + (f", each of {ranks} processes" if ranks > 1 else ""))]
 
 
 def _own(spec: Mapping[str, Any]) -> str:

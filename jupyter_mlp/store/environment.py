@@ -10,14 +10,17 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+from jupyter_mlp.store import gpus
+
 
 def describe() -> dict[str, Any]:
-    """Return Python, platform, cores and every installed package with its version, as JSON types."""
+    """Return Python, platform, cores, GPUs and every installed package with its version, as JSON types."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cores": os.cpu_count() or 1,
+        "gpus": gpus.names(),
         "executable": sys.executable,
         "packages": packages(),
     }
@@ -37,7 +40,13 @@ def changed(recorded: Mapping[str, Any]) -> str:
     """Name what differs between a recorded environment and this one; empty when nothing does."""
     now = describe()
     told = [f"{name} {recorded.get(name)} -> {now[name]}" for name in ("python", "machine") if recorded.get(name) != now[name]]
+    if recorded.get("gpus", now["gpus"]) != now["gpus"]:
+        told.append(f"GPU {_listed(recorded['gpus'])} -> {_listed(now['gpus'])}")
     before, after = recorded["packages"], now["packages"]
     different = [f"{name} {before[name]} -> {after.get(name, 'missing')}" for name in before if before[name] != after.get(name)]
     told += different[:5] + ([f"and {len(different) - 5} more packages"] if len(different) > 5 else [])
     return ", ".join(told)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"

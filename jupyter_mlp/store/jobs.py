@@ -10,6 +10,7 @@
       meeting.json      where the ranks of a cluster find each other (backends/joining.py)
       log.txt           everything rank 0 printed; log.<n>.txt of the others
       events.jsonl      attempts, progress and metrics, one object a line, append only (attempts.py reads them)
+      use.jsonl         what its processes use of their machines, every few seconds (usage.py reads it)
       fitted.json       the fitted recipe
       recipe.json       the same with the plan of rows
       checkpoints/      the last few places to go on from
@@ -75,19 +76,19 @@ class RunFolder:
             return None
         return found
 
-    def say(self, event: Mapping[str, Any]) -> None:
+    def say(self, event: Mapping[str, Any], name: str = "events.jsonl") -> None:
         """Append one event; a line is written with one system call, so lines never mix."""
         line = json.dumps({"at": round(time.time(), 3), **event}, ensure_ascii=False, default=float) + "\n"
-        handle = os.open(self.path / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        handle = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(handle, line.encode())
         finally:
             os.close(handle)
 
-    def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    def events(self, offset: int = 0, name: str = "events.jsonl") -> tuple[list[dict[str, Any]], int]:
         """Return the whole events after byte `offset`, and the offset to go on from."""
         try:
-            with (self.path / "events.jsonl").open("rb") as handle:
+            with (self.path / name).open("rb") as handle:
                 handle.seek(offset)
                 data = handle.read()
         except FileNotFoundError:
@@ -191,7 +192,8 @@ def complete(workspace: Workspace, folder: RunFolder) -> None:
     spec = folder.read("spec.json") or {}
     card = RunFolder(folder.path / "result").read(registry.CARD) or {}
     model = registry.register(workspace, folder.path / "result", card, spec["model"])
-    folder.end(FINISHED, model=model, metrics=card["metrics"], steps=card["steps"], rows=card["rows"], fit_s=card["fit_s"])
+    facts = {name: card[name] for name in ("metrics", "steps", "rows", "fit_s")}
+    folder.end(FINISHED, model=model, **facts, device=card.get("device"))
     shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)  # nothing goes on from there any more
 
 

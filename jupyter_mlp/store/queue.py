@@ -11,6 +11,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 from jupyter_mlp.core import queueing
 from jupyter_mlp.core.entities import RUNNING
@@ -22,6 +23,7 @@ from jupyter_mlp.store.leases import Lease
 from jupyter_mlp.store.workspace import Workspace
 
 _TICKET = "ticket.json"
+_SILENT = "silent"  # on the ticket of a job that has not asked yet
 _PATIENCE_S = 10.0
 
 
@@ -44,7 +46,8 @@ class Queue:
         """
         held = self._locked()
         try:
-            told = self._run.read(_TICKET) or {"state": WAITS, "devices": []}
+            written = self._run.read(_TICKET)
+            told = written or _ticket(self._spec)
             mine = Ticket(self._id, int(self._spec["gpus"]), int(self._spec["priority"]), self._order(), told["state"])
             others = [found for found in _tickets(self._workspace) if found[0].job != self._id]
             tickets = [mine, *(ticket for ticket, _ in others)]
@@ -56,9 +59,9 @@ class Queue:
             leaves = state == WAITS and told["state"] != WAITS
             taken = Counter(device for ticket, devices in others if ticket.state != WAITS for device in devices)
             devices = [] if state == WAITS else told["devices"] or self._devices(mine.needs, taken)
-            if not leaves and ({**told, "state": state, "devices": devices} != told or "host" not in told):
-                here = {"host": socket.gethostname(), "needs": mine.needs, "priority": mine.priority}
-                self._run.write(_TICKET, {**here, "state": state, "devices": devices})
+            now = {**_ticket(self._spec), "state": state, "devices": devices}
+            if not leaves and now != written:
+                self._run.write(_TICKET, now)
             return state, queueing.places(tickets, [job for job, now in states.items() if now == WAITS]).get(self._id, 0)
         finally:
             os.close(held)
@@ -95,15 +98,28 @@ class Queue:
         return held
 
 
+def enter(run: RunFolder) -> None:
+    """Take a job's place before its supervisor is there to ask: of two that begin together, the one submitted first has the room."""
+    if run.read(_TICKET) is None:
+        run.write(_TICKET, {**_ticket(run.read("spec.json") or {}), _SILENT: True})
+
+
 def is_waiting(folder: RunFolder) -> bool:
     """Whether a job that has not ended waits for processes."""
-    return (folder.read(_TICKET) or {}).get("state") == WAITS
+    told = folder.read(_TICKET) or {}
+    return told.get("state") == WAITS and _SILENT not in told
 
 
 def places(workspace: Workspace) -> dict[str, int]:
     """Return the place of every job that waits for processes of this machine, from 1."""
     tickets = [ticket for ticket, _ in _tickets(workspace)]
-    return queueing.places(tickets, [ticket.job for ticket in tickets if ticket.state == WAITS])
+    waiting = [ticket.job for ticket in tickets if ticket.state == WAITS and is_waiting(jobs.folder_of(workspace, ticket.job))]
+    return queueing.places(tickets, waiting)
+
+
+def _ticket(spec: Mapping[str, Any]) -> dict[str, Any]:
+    here = {"host": socket.gethostname(), "needs": int(spec["gpus"]), "priority": int(spec["priority"])}
+    return {**here, "state": WAITS, "devices": []}
 
 
 def _tickets(workspace: Workspace) -> list[tuple[Ticket, list[int]]]:

@@ -15,7 +15,7 @@ from jupyter_mlp.backends.supervisor import Supervisor
 from jupyter_mlp.core.entities import FAILED, RUNNING
 from jupyter_mlp.core.queueing import FILLS, RUNS, WAITS
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import jobs
+from jupyter_mlp.store import jobs, queue
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.leases import Lease
 from jupyter_mlp.store.queue import Queue
@@ -104,15 +104,27 @@ def test_room_is_given_away_once_it_is_empty(workspace: Workspace) -> None:
     assert big.devices == [0, 1]
 
 
+def test_who_was_submitted_first_has_the_room_though_another_asks_first(workspace: Workspace) -> None:
+    early, late = (job(workspace, name) for name in "ab")
+    for folder in (early, late):
+        folder.write("handle.json", {"cluster": "local", "folder": str(folder.path)})
+        assert Lease(folder.path / "supervisor.lock").take() is not None
+        queue.enter(folder)
+    assert not queue.is_waiting(early) and queue.places(workspace) == {}, "nobody waits who has not asked yet"
+    assert Queue(workspace, late, 1).ask() == (WAITS, 1)
+    assert Queue(workspace, early, 1).ask() == (RUNS, 0)
+    assert queue.places(workspace) == {"b": 1}
+
+
 def test_every_process_gets_a_device_of_its_own(workspace: Workspace) -> None:
     """However many processes the settings allow: more than there are devices, or fewer than one job needs."""
 
     def asked(name: str, needs: int, capacity: int) -> list[int]:
-        queue = Queue(workspace, folder := job(workspace, name, gpus=needs), capacity, 2)
+        mine = Queue(workspace, folder := job(workspace, name, gpus=needs), capacity, 2)
         folder.write("handle.json", {"cluster": "local", "folder": str(folder.path)})
         assert Lease(folder.path / "supervisor.lock").take() is not None
-        assert queue.ask()[0] == RUNS
-        return queue.devices
+        assert mine.ask()[0] == RUNS
+        return mine.devices
 
     assert [asked("a", 1, 4), asked("b", 2, 4), asked("c", 1, 4)] == [[0], [1, 0], [1]]
     for name in "abc":
