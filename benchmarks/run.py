@@ -28,6 +28,9 @@ from types import ModuleType
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from jupyter_mlp.store import gpus  # noqa: E402 - found by the line above
+
 COLUMNS = "{:<46} {:>10} {:>10} {:>10} {:>7} {:>14}  {}"
 
 
@@ -99,7 +102,8 @@ def main() -> int:
     if unknown:
         print(f"No row {unknown[0]}.\nKnown: {', '.join(known)}.", file=sys.stderr)
         return 2
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores; medians of {given.rounds} interleaved rounds")
+    machine = ", ".join([f"Python {platform.python_version()}", f"{os.cpu_count()} cores", *gpus.names()])
+    print(f"{machine}; medians of {given.rounds} interleaved rounds")
     print(COLUMNS.format("what", "ours", "peer", "floor", "ratio", "limit", ""))
     rows = []
     for name in given.rows or known:

@@ -70,9 +70,11 @@ PLAIN_TORCH = (
     "import json, os, time, torch\nfrom torch import nn\n"
     + PLAIN
     + """
-net = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 1))
+device = "cuda" if torch.cuda.is_available() else "cpu"
+net = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 1)).to(device)
 optimizer, marks = torch.optim.SGD(net.parameters(), 0.01), []
 for a, b in batches:
+    a, b = a.to(device), b.to(device)
     optimizer.zero_grad()
     nn.functional.mse_loss(net(a).squeeze(-1), b).backward()
     optimizer.step()

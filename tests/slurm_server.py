@@ -1,6 +1,7 @@
 """A real Slurm on this machine: munged, slurmctld and slurmd of Debian's slurm-wlm, on loopback, all ended afterwards.
 
-One node whose 32 GPUs are declared (`Gres=gpu:32` over the terminals /dev/tty1 to 32), which schedules like real ones.
+One node with the GPUs of this machine; without any, 32 that are declared (`Gres=gpu:32` over the terminals /dev/tty1 to 32)
+and schedule like real ones.
 It needs root, because slurmd does.
 """
 
@@ -16,6 +17,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from jupyter_mlp.store import gpus as real
 
 NEEDED = ("slurmctld", "slurmd", "munged")
 _CONF = """
@@ -74,8 +77,9 @@ class Slurm:
         key.chmod(0o600)
         told = {"host": socket.gethostname().split(".")[0], "folder": folder, "gpus": gpus, "ctld": _free_port(), "slurmd": _free_port()}
         self.conf.write_text(_CONF.format(**told))
-        (folder / "gres.conf").write_text(f"NodeName=node1 Name=gpu File=/dev/tty[1-{gpus}]\n")
-        (folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
+        files = f"/dev/nvidia[0-{gpus - 1}]" if real.count() else f"/dev/tty[1-{gpus}]"
+        (folder / "gres.conf").write_text(f"NodeName=node1 Name=gpu File={files}\n")
+        (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")
 
     def start(self, name: str) -> None:
         """Start one of the servers, in the foreground, as our child."""

@@ -1,6 +1,7 @@
 """One suite, three launchers: the same promises on this machine, on a real Slurm and on a real Ray cluster.
 
-The GPUs of the two clusters are declared, not built in: they are scheduled like real ones and the ranks compute on the CPU.
+On a machine without a GPU those of the two clusters are declared: they are scheduled like real ones and the ranks compute on
+the processor. On one with GPUs the same suite runs on them, with as many ranks as there are.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from test_training import NET, SLOW, dataset
 
 import jupyter_mlp as mlp
 from jupyter_mlp.core.errors import InvalidInputError, JobError
-from jupyter_mlp.store import jobs, registry
+from jupyter_mlp.store import gpus, jobs, registry
 from jupyter_mlp.store.workspace import Workspace
 
 # Ray's five processes a node start too slowly on two busy cores for the regular suite: `make proof ARGS=ray` runs its part.
+REAL = gpus.count()
 KINDS = tuple(os.environ.get("MLP_TEST_LAUNCHERS", "local slurm").split())
 ONE_BY_ONE = SLOW.replace(
     "def training_step(self, batch, index):", "def training_step(self, batch, index):\n        print('step', self.global_step)"
@@ -50,7 +52,7 @@ class Place:
 
 
 class Slurm(Place):
-    settings, gpus = '[cluster.lab]\nkind = "slurm"\n', 32
+    settings, gpus = '[cluster.lab]\nkind = "slurm"\n', REAL or 32
 
     def __init__(self, server: slurm_server.Slurm) -> None:
         self.server = server
@@ -60,7 +62,7 @@ class Slurm(Place):
         return lambda: self.server.start("slurmctld")
 
     def fill(self) -> Callable[[], None]:
-        job = self.server.says("sbatch", "--parsable", "--gres=gpu:32", "--output=/dev/null", "--wrap=sleep 600").strip()
+        job = self.server.says("sbatch", "--parsable", f"--gres=gpu:{self.gpus}", "--output=/dev/null", "--wrap=sleep 600").strip()
         self.server.until(lambda: "RUNNING" in self.server.says("squeue", f"--jobs={job}", "--format=%T"), 20)
 
         def free() -> None:
@@ -70,7 +72,7 @@ class Slurm(Place):
 
 
 class Ray(Place):
-    gpus = 32
+    gpus = REAL or 32
 
     def __init__(self, cluster: Any) -> None:
         self.cluster = cluster
@@ -89,14 +91,14 @@ class Ray(Place):
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     if lacks := slurm_server.missing():
         pytest.skip(f"no {', '.join(lacks)}: apt-get install slurm-wlm munge, and be root")
-    with slurm_server.running(tmp_path_factory.mktemp("slurm")) as server, pytest.MonkeyPatch.context() as patch:
+    with slurm_server.running(tmp_path_factory.mktemp("slurm"), Slurm.gpus) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(server.conf))
         yield Slurm(server)
 
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Ray]:
-    with ray_server.running() as cluster:
+    with ray_server.running(*((1, REAL) if REAL else ())) as cluster:
         yield Ray(cluster)
 
 
@@ -127,7 +129,8 @@ weights: dict[str, dict[str, bytes]] = {}  # of the same training on each, to th
 
 @pytest.mark.slow
 def test_the_same_training_is_the_same_everywhere(kind: str, place: Place, workspace: Workspace, tmp_path: Path) -> None:
-    run = train(place, tmp_path, gpus=2)
+    ranks = min(2, REAL or 2)
+    run = train(place, tmp_path, gpus=ranks)
     code = f"import jupyter_mlp as mlp, json; run = mlp.run('{run.ref}').wait(); print(json.dumps(run.to_dict()))"
     elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)  # another kernel attaches
     assert elsewhere.returncode == 0, elsewhere.stderr + told(run)
@@ -136,15 +139,18 @@ def test_the_same_training_is_the_same_everywhere(kind: str, place: Place, works
     assert seen["model"] == run.model and len(run.attempts) == 1
     folder = jobs.folder_of(workspace, run.id)
     assert [step for step, _ in jobs.metric_series(folder)["val_loss"]] == [15, 30]
-    assert "`max_epochs=2` reached" in run.logs() and "--- rank 1 ---" in run.logs()
-    assert {folder.read(f"rank.{rank}.json")["ended"] for rank in (0, 1)} == {"well"}  # type: ignore[index]
+    assert "`max_epochs=2` reached" in run.logs() and (ranks == 1 or "--- rank 1 ---" in run.logs())
+    assert {folder.read(f"rank.{rank}.json")["ended"] for rank in range(ranks)} == {"well"}  # type: ignore[index]
+    assert {(use.rank, use.device) for use in run.usage} == {(rank, (gpus.names() or ["cpu"])[0]) for rank in range(ranks)}
+    assert "uses " in repr(run) and seen["usage"][0]["device"] == run.usage[0].device
+    assert all(use.cores > 0 and use.memory > 10**8 and bool(use.gpu_memory) == bool(REAL) for use in run.usage)
     model = registry.load(workspace, str(run.model))
     weights[kind] = {name: value.tobytes() for name, value in load_file(model.folder / "weights.safetensors").items()}
     assert all(found == weights[kind] for found in weights.values()), "another engine, other weights"
     assert mlp.evaluate(str(run.model), data="rows").metrics["mae"] > 0
     with pytest.raises(InvalidInputError) as error:
         train(place, tmp_path, gpus=place.gpus + 1 if place.gpus else 99)
-    assert "--gpus 3" in error.value.message + error.value.hint if place.gpus else "--gpus 99" in error.value.message
+    assert f"--gpus {place.gpus + 1 if place.gpus else 99}" in error.value.message
     assert len(list(workspace.runs.glob("*/spec.json"))) == 1, "what cannot fit is refused before it is packed"
 
 
@@ -225,14 +231,14 @@ def test_a_mistake_is_told_with_its_line_and_not_tried_again(place: Place, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "local"], indirect=True, scope="module")
-def test_a_gang_of_32_is_placed_all_at_once(place: Place, workspace: Workspace, tmp_path: Path) -> None:
-    """Real ranks that have all begun; `make proof ARGS=gang` lets them train to their end."""
-    run = train(place, tmp_path, gpus=32)
+def test_a_gang_of_all_gpus_is_placed_at_once(place: Place, workspace: Workspace, tmp_path: Path) -> None:
+    """Real ranks that have all begun, 32 where the GPUs are declared; `make proof ARGS=gang` lets them train to their end."""
+    run = train(place, tmp_path, gpus=place.gpus)
     folder = jobs.folder_of(workspace, run.id)
-    words = [f"rank.{rank}.json" for rank in range(32)]
+    words = [f"rank.{rank}.json" for rank in range(place.gpus)]
     until(lambda: all((folder.path / word).exists() for word in words), run, 240)
     pids = {(folder.read(word) or {})["pid"] for word in words}
-    assert len(pids) == 32 and all(is_alive(pid) for pid in pids) and len(run.attempts) == 1
+    assert len(pids) == place.gpus and all(is_alive(pid) for pid in pids) and len(run.attempts) == 1
     assert [there["free"] for there in mlp.clusters().to_dict()["clusters"]][1] == 0
     late = train(place, tmp_path, max_epochs=3)
     until(lambda: late.state == "queued", late)
