@@ -168,7 +168,9 @@ def status() -> Status:
 def doctor() -> Diagnosis:
     """Check workspace, disk, packages, Java and GPUs; never starts anything heavy."""
     workspace = current()
-    return Diagnosis((_python(), _folder(workspace), _records(workspace), *_packages(), _java(), _gpus(), _settings(workspace)))
+    return Diagnosis(
+        (_python(), _folder(workspace), _records(workspace), _lake(workspace), *_packages(), _java(), _gpus(), _settings(workspace))
+    )
 
 
 def _cells() -> tuple[tuple[int, str, str, str], ...]:
@@ -294,6 +296,14 @@ def _records(workspace: Workspace) -> Check:
     except MLPError as error:
         return Check("records", error.message, False, error.hint)
     return Check("records", workspace.database.url.split("@")[-1] + (", some activities" if count else ", empty"), True)
+
+
+def _lake(workspace: Workspace) -> Check:
+    try:
+        count = len(workspace.lake.names())
+    except MLPError as error:
+        return Check("lake", error.message, False, error.hint)
+    return Check("lake", f"{count:,} table{'s' * (count != 1)}", True)
 
 
 def _packages() -> list[Check]:
