@@ -14,7 +14,7 @@ from jupyter_mlp import snapshot_files
 from jupyter_mlp.core.cards import Card, Shown
 from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.notebook import capture, compare, document, files, graph, record, runs, secrets
+from jupyter_mlp.notebook import api_calls, capture, compare, document, files, graph, record, runs, secrets
 from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.snapshot_files import Export
 from jupyter_mlp.store import environment
@@ -161,12 +161,13 @@ def _tied(workspace: Workspace, done: Document, file: Document | None, from_kern
 def _named(workspace: Workspace, done: Document, file: Document) -> Iterator[Ref]:
     """The datasets that a saved notebook takes by name: what the names meant in the run that saved it, else what they mean now."""
     cut = runs.cut_of(workspace, file.path)
-    for cell in done.cells:
-        by_magics = [name for name in graph.platform_of(cell.python)[0] if name.startswith("dataset:")]
-        for text in [*by_magics, *graph.texts_for_api(cell.python)]:
-            with suppress(NotFoundError, InvalidInputError):  # no dataset's name, or of one that only the notebook makes
-                ref = Ref.parse(text, kind="dataset")
-                yield workspace.activities.resolve(replace(ref, version=ref.version or cut.get(f"dataset:{ref.name}")))
+    pythons = [cell.python for cell in done.cells]
+    by_magics = [name for python in pythons for name in graph.platform_of(python)[0] if name.startswith("dataset:")]
+    by_calls = [text for uses in api_calls.of_cells(pythons) for text in uses.texts]
+    for text in [*by_magics, *by_calls]:
+        with suppress(NotFoundError, InvalidInputError):  # no dataset's name, or of one that only the notebook makes
+            ref = Ref.parse(text, kind="dataset")
+            yield workspace.activities.resolve(replace(ref, version=ref.version or cut.get(f"{ref.kind}:{ref.name}")))
 
 
 def _of_outputs(workspace: Workspace, done: Document) -> Iterator[Any]:

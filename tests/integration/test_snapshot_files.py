@@ -155,16 +155,24 @@ def test_data_that_was_changed_or_lies_is_refused(study: Path, tmp_path: Path, m
     assert nbformat.read(tmp_path / "gone" / "here" / "done.ipynb", 4).cells
 
 
-def test_a_dataset_taken_by_name_is_pinned_as_it_was(workspace: Workspace, tmp_path: Path, notebook: Notebook) -> None:
+@pytest.mark.parametrize(
+    "taking",
+    [
+        "import jupyter_mlp as mlp\nolder = mlp.dataset('older')",
+        "import jupyter_mlp as m\nolder = m.dataset('older')",
+        "from jupyter_mlp import dataset as get\nolder = get('older')",
+    ],
+)
+def test_a_dataset_taken_by_name_is_pinned_as_it_was(workspace: Workspace, tmp_path: Path, notebook: Notebook, taking: str) -> None:
     def make(rows: int) -> str:
         made = mlp.query(f"SELECT id FROM range({rows})", name="older").ref
         workspace.activities.session.clear()  # another kernel made it
         return made
 
     first = make(3)
-    path = write(tmp_path / "study.ipynb", SETUP, "import jupyter_mlp as mlp\nolder = mlp.dataset('older')\nolder.rows")
+    path = write(tmp_path / "study.ipynb", SETUP, taking, "older.rows")
     done = mlp.run_notebook(path, output=tmp_path / "done.ipynb").notebook
-    notebook.cell("import jupyter_mlp as mlp\nolder = mlp.dataset('older')\nolder.rows")
+    notebook.cell(taking)
     again = make(4)
     in_kernel, in_file = notebook.cell("%mlp_snapshot"), mlp.snapshot(done)
     for snap in (in_kernel, in_file):
