@@ -19,6 +19,7 @@ from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.snapshot_files import Export
 from jupyter_mlp.store import environment
 from jupyter_mlp.store import snapshots as stored
+from jupyter_mlp.store.gauges import Progress
 from jupyter_mlp.store.snapshots import Stored
 from jupyter_mlp.store.workspace import Workspace, current
 
@@ -50,11 +51,12 @@ class Snapshot(Shown):
         """The exact reference, as text."""
         return str(self.reference)
 
-    def export(self, path: str | Path, *, with_data: bool = False) -> Export:
+    def export(self, path: str | Path, *, with_data: bool = False, progress: Progress | None = None) -> Export:
         """Write it as one file that `mlp verify FILE` reads elsewhere.
 
         Args:
             with_data: put the tables, datasets and files that the notebook read inside, so that it is verified from the file alone.
+            progress: called with {"text", "share"} while data is read and written.
 
         Raises:
             StorageError: some of the data is gone, or the disk is full. InvalidInputError: it is in too many files.
@@ -62,7 +64,7 @@ class Snapshot(Shown):
         Example:
             >>> mlp.snapshot().export("delays.mlp", with_data=True)
         """
-        return snapshot_files.export(self.workspace, self.reference, Path(path).expanduser().absolute(), with_data)
+        return snapshot_files.export(self.workspace, self.reference, Path(path).expanduser().absolute(), with_data, progress)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the outputs, as JSON types."""

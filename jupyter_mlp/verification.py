@@ -118,7 +118,7 @@ def verify(snapshot: str, *, full: bool = False, progress: Progress | None = Non
             told = variables if full else {**variables, "MLP_REPLAY": "1"}
             here = folder / "files" if inside.files else _folder(packed, folder)
             if archive:
-                carried.unpack(inside, archive.extract, scratch, here)
+                archive.unpack(scratch, here, progress)
             other_files = files.changed(packed.read, here)
             ending = running.run(source, output, environment=told, folder=here, progress=progress)
         changed = environment.changed(packed.environment)

@@ -7,6 +7,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pandas as pd
@@ -68,8 +69,10 @@ def test_a_file_with_its_data_is_verified_where_nothing_of_ours_is(
     assert kinds == ["dataset", "files/names.csv", "table", "table", "table"] and told["outside"] == []
     assert "January" in shown(study)
     there = elsewhere(tmp_path, monkeypatch)
-    found = mlp.verify(str(file))
+    said: list[dict[str, Any]] = []
+    found = mlp.verify(str(file), progress=said.append)
     assert [cell.verdict for cell in found.cells] == [IDENTICAL] * 9, found
+    assert "unpacking" in said[0]["text"] and next(one for one in said if "unpacking" not in one["text"])["share"] == 0.0, "then cells run"
     assert there.lake.names() == [] and not list((there.root / "scratch").glob("*")), "nothing of it stays"
     shutil.rmtree(tmp_path / "gone")
     assert cli.main(["verify", str(file)]) == 0
