@@ -15,7 +15,7 @@ from jupyter_mlp.core.entities import FINISHED, Activity
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
 from jupyter_mlp.core.frontier import Limits, limits
 from jupyter_mlp.core.manifests import Manifest
-from jupyter_mlp.core.references import Ref
+from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.serving import control, lookups, names, routing
 from jupyter_mlp.serving.routing import Variant
 from jupyter_mlp.store import datasets, deployments, modes, registry
@@ -152,7 +152,7 @@ class Deployment(Shown):
 
 
 def deploy(
-    model: str,
+    model: str | Shown,
     *,
     to: str,
     traffic: int | None = None,
@@ -193,7 +193,7 @@ def deploy(
         >>> mlp.deploy("DelayModel", to="delays").url
         'http://127.0.0.1:40213/v1/models/delays:predict'
     """
-    workspace = current()
+    workspace, model = current(), named(model)
     folder = deployments.folder(workspace, to)
     found = registry.load(workspace, model)
     registry.recipe_of(found.card_data)  # what has none is refused here, before a process is started for it

@@ -15,7 +15,7 @@ from jupyter_mlp.core import layered
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import MLPError
-from jupyter_mlp.core.references import KINDS, Ref
+from jupyter_mlp.core.references import KINDS, Ref, named
 from jupyter_mlp.store import modes, servers
 from jupyter_mlp.store.workspace import Workspace, current
 
@@ -138,7 +138,7 @@ class Diagnosis(Shown):
         return Card("All is well." if self.ok else "Something needs mending.", tables=[Table(["", "what", "found"], rows)], notes=notes)
 
 
-def graph(ref: str | None = None) -> Graph:
+def graph(ref: str | Shown | None = None) -> Graph:
     """Return what leads to and from a reference, or the newest links of the workspace.
 
     Raises:
@@ -151,7 +151,7 @@ def graph(ref: str | None = None) -> Graph:
     if ref is None:
         recent = [a for a in workspace.activities.recent(limit=60) if a.made and a.kind not in _LOOKING]
         return Graph(None, tuple(_edges(reversed(recent))), _cells())
-    exact = workspace.activities.resolve(_any_kind(workspace, ref))
+    exact = workspace.activities.resolve(_any_kind(workspace, named(ref)))
     return Graph(str(exact), tuple(_lineage(workspace, exact)))
 
 
