@@ -12,6 +12,7 @@ A daemon without workers is ended here after a while. Where its session comes ba
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import psutil
 
@@ -34,12 +35,19 @@ class Idle:
         self._since = {daemon: self._since.get(daemon, now) for daemon in _without_workers(server)}
         for daemon, since in self._since.items():
             if now - since >= self._patience_s:
-                daemon.terminate()
+                with suppress(psutil.NoSuchProcess):
+                    daemon.terminate()
 
 
 def _without_workers(server: int) -> list[psutil.Process]:
     try:
-        daemons = [child for child in psutil.Process(server).children() if "pyspark.daemon" in child.cmdline()]
-        return [daemon for daemon in daemons if not daemon.children()]
-    except psutil.Error:  # one of them ended meanwhile, or is about to: the next look knows
+        return [child for child in psutil.Process(server).children() if _is_idle_daemon(child)]
+    except psutil.NoSuchProcess:
         return []
+
+
+def _is_idle_daemon(process: psutil.Process) -> bool:
+    try:
+        return "pyspark.daemon" in process.cmdline() and not process.children()
+    except psutil.Error:  # it ended: the server has a dead child from its own start, too
+        return False

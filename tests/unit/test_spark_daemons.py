@@ -41,6 +41,7 @@ def daemon() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
 
 def test_a_daemon_without_workers_ends_and_one_with_a_worker_stays() -> None:
     idle = Idle(patience_s=0.5)
+    dead = subprocess.Popen([sys.executable, "-c", ""])  # nobody waits for it, as for the shell that started the server
     with daemon() as (working, port), daemon() as (left, _), socket.create_connection(("127.0.0.1", port)):
         deadline = time.monotonic() + 20
         while not psutil.Process(working.pid).children() and time.monotonic() < deadline:
@@ -50,6 +51,7 @@ def test_a_daemon_without_workers_ends_and_one_with_a_worker_stays() -> None:
         time.sleep(0.6)
         idle.end(os.getpid())
         assert left.wait(10) is not None
+        dead.wait()
         assert working.poll() is None and psutil.Process(working.pid).children()
 
 
