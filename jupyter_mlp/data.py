@@ -15,7 +15,7 @@ from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.queries import Query, Statement, TableUse
-from jupyter_mlp.core.references import Ref
+from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.core.spark_functions import VOLATILE
 from jupyter_mlp.store import datasets, fingerprints, modes, previews, questions, races, readings, turns
 from jupyter_mlp.store.datasets import DatasetVersion
@@ -169,7 +169,7 @@ def _make_view(workspace: Workspace, found: Statement, params: Mapping[str, Any]
     return SessionChange(f"temporary view {found.name}", questions.meaning(workspace, question).inputs)
 
 
-def dataset(ref: str) -> DatasetVersion:
+def dataset(ref: str | Shown) -> DatasetVersion:
     """Return a dataset version that was made before; `trips` alone means the newest.
 
     Raises:
@@ -177,7 +177,7 @@ def dataset(ref: str) -> DatasetVersion:
     """
     begun = time.perf_counter()
     workspace = current()
-    found = datasets.load(workspace, ref, lambda: workspace.engine)
+    found = datasets.load(workspace, named(ref), lambda: workspace.engine)
     workspace.activities.taken.append(found.reference)
     return replace(found, reused=True, seconds=time.perf_counter() - begun)
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from jupyter_mlp.core import plugins, ramps
 from jupyter_mlp.core.cards import Card, Shown, Table
-from jupyter_mlp.core.entities import Activity
+from jupyter_mlp.core.entities import FINISHED, Activity
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
 from jupyter_mlp.core.frontier import Limits, limits
 from jupyter_mlp.core.manifests import Manifest
-from jupyter_mlp.core.references import Ref
+from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.serving import control, lookups, names, routing
 from jupyter_mlp.serving.routing import Variant
 from jupyter_mlp.store import datasets, deployments, modes, registry
@@ -24,6 +24,8 @@ from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.registry import Model
 from jupyter_mlp.store.workspace import Workspace, current
+
+_RETRAINING = "retrain"  # who deployed a model, where nobody did by hand
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,7 +152,7 @@ class Deployment(Shown):
 
 
 def deploy(
-    model: str,
+    model: str | Shown,
     *,
     to: str,
     traffic: int | None = None,
@@ -191,7 +193,7 @@ def deploy(
         >>> mlp.deploy("DelayModel", to="delays").url
         'http://127.0.0.1:40213/v1/models/delays:predict'
     """
-    workspace = current()
+    workspace, model = current(), named(model)
     folder = deployments.folder(workspace, to)
     found = registry.load(workspace, model)
     registry.recipe_of(found.card_data)  # what has none is refused here, before a process is started for it
@@ -235,6 +237,32 @@ def deploy(
         except BaseException:
             lookups.forget(workspace.root, store, folder.wanted().get("store"))
             raise
+
+
+def deploy_retrained(model: str, *, to: str) -> tuple[Deployment, tuple[str, ...]]:
+    """Let a model that was trained again answer as a shadow, in the place of what retraining put there before, in one swap.
+
+    Return the deployment, and the models that went. A shadow that somebody deployed by hand stays.
+    """
+    workspace = current()
+    folder = deployments.folder(workspace, to)
+    found = registry.load(workspace, model)
+    with _recording(workspace, folder, [found.uuid], {"model": model, "to": to, "shadow": True, "by": _RETRAINING}) as draft:
+        names.check_free(workspace, folder, found)
+        before = names.served(folder)
+        shadows = [variant.model for variant in before if variant.shadow and variant.model != found.uuid]
+        gone = tuple(f"model:{one}" for one in shadows if _by_retraining(workspace, to, one))
+        kept = [variant for variant in before if f"model:{variant.model}" not in gone]
+        variants = routing.with_model(kept, found.uuid, shadow=True)
+        ramp, store = _ramp_of_others(folder, found.uuid), lookups.kept(folder.wanted().get("store"), variants)
+        return _bring(workspace, folder, draft, variants, None, _newest_deploy(workspace, to), ramp, store), gone
+
+
+def _by_retraining(workspace: Workspace, name: str, model: str) -> bool:
+    """Whether it was retraining that deployed a model to an endpoint last."""
+    used = workspace.activities.users(Ref("model", model))
+    deploys = (one for one in used if one.kind == "deploy" and one.name == name and one.state == FINISHED and one.parameters.get("model"))
+    return next((one.parameters.get("by") == _RETRAINING for one in deploys), False)
 
 
 def endpoint(name: str) -> Deployment:

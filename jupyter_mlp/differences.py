@@ -9,7 +9,7 @@ from typing import Any
 from jupyter_mlp import snapshot_files
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import MissingPackageError, MLPError
-from jupyter_mlp.core.references import Ref
+from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.notebook.compare import OURS
 from jupyter_mlp.store import datasets
 from jupyter_mlp.store import snapshots as stored
@@ -54,7 +54,7 @@ class Difference(Shown):
         return Card(title, tables=[Table(["what", "which", "before", "after"], rows)])
 
 
-def diff(before: str, after: str) -> Difference:
+def diff(before: str | Shown, after: str | Shown) -> Difference:
     """Return what is different between two snapshots; nothing is run.
 
     Args:
@@ -67,7 +67,7 @@ def diff(before: str, after: str) -> Difference:
         >>> mlp.diff("snapshot:1f3c", "snapshot:9ab2").changes
     """
     workspace = current()
-    (one, _), (other, _) = (snapshot_files.opened(workspace, str(snapshot)) for snapshot in (before, after))
+    (one, _), (other, _) = (snapshot_files.opened(workspace, named(snapshot)) for snapshot in (before, after))
     changes = [
         *_cells(one, other),
         *_named("parameter", one.parameters, other.parameters),

@@ -11,7 +11,7 @@ from typing import Any
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import FINISHED, RUNNING
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
-from jupyter_mlp.core.references import KINDS, Ref
+from jupyter_mlp.core.references import KINDS, Ref, named
 from jupyter_mlp.store.database import Connection, Row
 from jupyter_mlp.store.workspace import Workspace, current
 
@@ -84,7 +84,7 @@ class Impact(Shown):
         return Card(title, facts, [Table(columns, rows, more)], notes=notes)
 
 
-def impact(what: str) -> Impact:
+def impact(what: str | Shown) -> Impact:
     """Return everything that depends on a table, a dataset or one of their columns, or on any other thing.
 
     Args:
@@ -100,7 +100,7 @@ def impact(what: str) -> Impact:
     workspace = current()
     with workspace.database.transaction() as connection:
         look = _Look(connection)
-        root, column = _asked(workspace, look, what)
+        root, column = _asked(workspace, look, named(what))
         start = [root] if root.version or root.kind not in ("table", "dataset", "endpoint") else look.versions(root)
         found = _spread(workspace, look, start, frozenset([column]) if column else None)
     return Impact(root, column, tuple(_by_name(found)))

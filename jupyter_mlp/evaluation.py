@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.cards import Card, Figure, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
-from jupyter_mlp.core.references import Ref
+from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.store import datasets, registry
 from jupyter_mlp.store.workspace import current
 
@@ -124,7 +124,7 @@ class Evaluation(Shown):
         return Card(f"evaluation of {self.model.short} ({self.task})", facts, tables, self.figures, self.notes)
 
 
-def evaluate(model: str, *, data: str | DatasetVersion, by: str | None = None) -> Evaluation:
+def evaluate(model: str | Shown, *, data: str | DatasetVersion, by: str | None = None) -> Evaluation:
     """Measure a model on a dataset version and return the evaluation, recorded.
 
     Args:
@@ -140,7 +140,7 @@ def evaluate(model: str, *, data: str | DatasetVersion, by: str | None = None) -
         >>> mlp.evaluate("DelayModel", data="trips_test").metrics["mae"]
     """
     begun = time.perf_counter()
-    workspace = current()
+    workspace, model = current(), named(model)
     found = registry.load(workspace, model)
     dataset = datasets.load(workspace, data if isinstance(data, str) else data.ref)
     reference = Ref("model", found.uuid)

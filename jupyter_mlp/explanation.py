@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_mlp.core.cards import Card, Figure, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
 from jupyter_mlp.core.explaining import Answer, Explained, Usual, explained
-from jupyter_mlp.core.references import Ref
+from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.store import datasets, registry
 from jupyter_mlp.store.workspace import current
 
@@ -108,7 +108,7 @@ class Explanation(Shown):
 
 
 def explain(
-    model: str,
+    model: str | Shown,
     *,
     data: str | DatasetVersion,
     row: int | None = None,
@@ -141,7 +141,7 @@ def explain(
 
     begun = time.perf_counter()
     wanted = _wanted(row, rows)
-    workspace = current()
+    workspace, model = current(), named(model)
     found = registry.load(workspace, model)
     dataset = datasets.load(workspace, data if isinstance(data, str) else data.ref)
     reference = Ref("model", found.uuid)

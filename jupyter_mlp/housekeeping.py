@@ -10,7 +10,7 @@ from typing import Any
 from jupyter_mlp.core.cards import Card, Shown, Table, size_text
 from jupyter_mlp.core.entities import CANCELLED, FAILED
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, NotFoundError
-from jupyter_mlp.core.references import Ref
+from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.store import deployments, holders, modes, table_versions
 from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.collection import Collection, collect
@@ -170,7 +170,7 @@ def gc(*, yes: bool = False) -> Garbage:
     return Garbage(collect(_own(), dry=not yes))
 
 
-def forget(ref: str, *, cascade: bool = False, all: bool = False) -> Forgotten:
+def forget(ref: str | Shown, *, cascade: bool = False, all: bool = False) -> Forgotten:
     """Release a version, run, model, snapshot ...: it is kept no longer, and no name finds it. Its record stays.
 
     Args:
@@ -186,7 +186,7 @@ def forget(ref: str, *, cascade: bool = False, all: bool = False) -> Forgotten:
         >>> mlp.forget("dataset:trips@1f3c9a2b", cascade=True)
     """
     workspace = _own()
-    asked = _asked(workspace, ref)
+    asked = _asked(workspace, named(ref))
     refs = _every_version(workspace, asked) if all else [_exact(workspace, asked)]
     _none_serves(workspace, refs)
     if not all and asked.kind == "table" and workspace.lake.current(asked.name) == refs[0].version:
@@ -194,7 +194,7 @@ def forget(ref: str, *, cascade: bool = False, all: bool = False) -> Forgotten:
             f"{refs[0].short} is what the name {asked.name} means.",
             f"Write another version first, or drop the table: mlp forget {asked.name} --all",
         )
-    with workspace.activities.recording("forget", name=asked.name, parameters={"ref": ref, "cascade": cascade, "all": all}) as draft:
+    with workspace.activities.recording("forget", name=asked.name, parameters={"ref": named(ref), "cascade": cascade, "all": all}) as draft:
         gone = _release_run(workspace, asked) if _ended_badly(workspace, asked) else holders.release(workspace, refs, cascade)
         draft.facts["forgotten"] = [str(one) for one in gone]
     if all and asked.kind == "table":
@@ -202,14 +202,14 @@ def forget(ref: str, *, cascade: bool = False, all: bool = False) -> Forgotten:
     return Forgotten(tuple(gone))
 
 
-def pin(ref: str, *, reason: str = "") -> Pin:
+def pin(ref: str | Shown, *, reason: str = "") -> Pin:
     """Keep a version whatever the rules of the workspace say, until the pin is forgotten.
 
     Example:
         >>> mlp.pin("dataset:trips@1f3c9a2b", reason="in the paper")
     """
     workspace = _own()
-    exact = _exact(workspace, _asked(workspace, ref))
+    exact = _exact(workspace, _asked(workspace, named(ref)))
     made = Ref("pin", new_id())
     with workspace.activities.recording("pin", name=exact.name, used=[exact], parameters={"reason": reason}) as draft:
         table_versions.protect(workspace.lake, exact)

@@ -15,7 +15,7 @@ from jupyter_mlp.core import layered
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import MLPError
-from jupyter_mlp.core.references import KINDS, Ref
+from jupyter_mlp.core.references import KINDS, Ref, named
 from jupyter_mlp.store import gpus, modes, servers
 from jupyter_mlp.store.workspace import Workspace, current
 
@@ -138,7 +138,7 @@ class Diagnosis(Shown):
         return Card("All is well." if self.ok else "Something needs mending.", tables=[Table(["", "what", "found"], rows)], notes=notes)
 
 
-def graph(ref: str | None = None) -> Graph:
+def graph(ref: str | Shown | None = None) -> Graph:
     """Return what leads to and from a reference, or the newest links of the workspace.
 
     Raises:
@@ -151,7 +151,7 @@ def graph(ref: str | None = None) -> Graph:
     if ref is None:
         recent = [a for a in workspace.activities.recent(limit=60) if a.made and a.kind not in _LOOKING]
         return Graph(None, tuple(_edges(reversed(recent))), _cells())
-    exact = workspace.activities.resolve(_any_kind(workspace, ref))
+    exact = workspace.activities.resolve(_any_kind(workspace, named(ref)))
     return Graph(str(exact), tuple(_lineage(workspace, exact)))
 
 
@@ -168,7 +168,9 @@ def status() -> Status:
 def doctor() -> Diagnosis:
     """Check workspace, disk, packages, Java and GPUs; never starts anything heavy."""
     workspace = current()
-    return Diagnosis((_python(), _folder(workspace), _records(workspace), *_packages(), _java(), _gpus(), _settings(workspace)))
+    return Diagnosis(
+        (_python(), _folder(workspace), _records(workspace), _lake(workspace), *_packages(), _java(), _gpus(), _settings(workspace))
+    )
 
 
 def _cells() -> tuple[tuple[int, str, str, str], ...]:
@@ -294,6 +296,14 @@ def _records(workspace: Workspace) -> Check:
     except MLPError as error:
         return Check("records", error.message, False, error.hint)
     return Check("records", workspace.database.url.split("@")[-1] + (", some activities" if count else ", empty"), True)
+
+
+def _lake(workspace: Workspace) -> Check:
+    try:
+        count = len(workspace.lake.names())
+    except MLPError as error:
+        return Check("lake", error.message, False, error.hint)
+    return Check("lake", f"{count:,} table{'s' * (count != 1)}", True)
 
 
 def _packages() -> list[Check]:

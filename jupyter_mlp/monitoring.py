@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.cards import Card, Figure, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
-from jupyter_mlp.core.references import Ref
+from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.store import deployments, registry
 from jupyter_mlp.store.workspace import Workspace, current
 
@@ -85,7 +85,7 @@ class Report(Shown):
         return Card(f"report on endpoint:{self.endpoint.name}", [*facts, ("report", self.report)], tables, self.figures, self.notes)
 
 
-def monitor(endpoint: str) -> Report:
+def monitor(endpoint: str | Shown) -> Report:
     """Return what an endpoint was asked since it was made: traffic, latency, errors, drift of its inputs.
 
     Raises:
@@ -97,9 +97,11 @@ def monitor(endpoint: str) -> Report:
     from jupyter_mlp.serving import experiment_tables, requests_log
 
     workspace = current()
-    reference = deployments.newest(workspace, endpoint)
+    reference = deployments.newest(workspace, named(endpoint))
     folder = deployments.folder(workspace, reference.name)
-    with workspace.activities.recording("monitor", name=reference.name, used=[reference], parameters={"endpoint": endpoint}) as draft:
+    with workspace.activities.recording(
+        "monitor", name=reference.name, used=[reference], parameters={"endpoint": named(endpoint)}
+    ) as draft:
         time.sleep(0.6 if folder.running else 0)  # the host writes its log within half a second
         entries = requests_log.entries(folder.requests)
         experiment_tables.fold(workspace, folder)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, JobError, NotFoundError, nearest, storage_error
 from jupyter_mlp.core.identity import digest
-from jupyter_mlp.core.references import Ref
+from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.serving import experiment_tables, scoring
 from jupyter_mlp.store import datasets, deployments, modes, registry
 from jupyter_mlp.store.activities import Draft
@@ -88,7 +88,7 @@ class Answers(Shown):
 
 
 def predict(
-    target: str,
+    target: str | Shown,
     *,
     data: Any,
     into: str | None = None,
@@ -117,7 +117,7 @@ def predict(
         >>> mlp.predict("endpoint:delays", data=[{"dep_delay": 4.0, "carrier": "UA"}]).predictions
         [1.7]
     """
-    workspace = current()
+    workspace, target = current(), named(target)
     if into is not None:
         datasets.check_name(into)
     source = _Source.read(workspace, data)

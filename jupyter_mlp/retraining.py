@@ -31,6 +31,7 @@ class Retraining(Shown):
     Attributes:
         was, now: how good both are on the same rows: those that the new one's training held out.
         endpoint: the endpoint with the new model as its shadow.
+        replaced: the shadows of earlier retrainings, whose place it took.
     """
 
     reference: Ref
@@ -39,6 +40,7 @@ class Retraining(Shown):
     was: Evaluation
     now: Evaluation
     endpoint: Deployment
+    replaced: tuple[str, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -61,6 +63,7 @@ class Retraining(Shown):
             "was": self.was.to_dict(),
             "now": self.now.to_dict(),
             "endpoint": self.endpoint.to_dict(),
+            "replaced": list(self.replaced),
         }
 
     def card(self) -> Card:
@@ -69,7 +72,9 @@ class Retraining(Shown):
         rows = [[metric, self.was.metrics.get(metric), value] for metric, value in self.now.metrics.items()]
         table = Table(["metric", self.was.model.short, f"{self.now.model.short} (new)"], rows, f"on the same {self.now.rows:,} rows")
         facts = [("trained on", self.data), ("by", self.run), ("rows of both", str(self.now.data)), ("new model", self.model)]
+        replaced = [f"It took the place of {Ref.parse(one).short}, the shadow of an earlier retraining." for one in self.replaced]
         notes = [
+            *replaced,
             f"It answers copies of the requests for the log only. %mlp_monitor {name} says which is better once outcomes are known;",
             f"%mlp_deploy {self.model} --to {name} --ramp 10,50,100 lets it answer;",
             f"%mlp_endpoint {name} --remove {self.model} takes it out again.",
@@ -81,7 +86,8 @@ def retrain(endpoint: str, *, progress: Callable[..., None] | None = None) -> Re
     """Train the model behind an endpoint again on the newest version of its data, and let it answer there as a shadow.
 
     Code, settings and the recipe's text are those of the training that made it; its query is asked again, of the newest
-    tables. Both models are evaluated on the rows that the new training held out.
+    tables. Both models are evaluated on the rows that the new training held out. A shadow that an earlier retraining put there
+    goes; one that somebody deployed by hand stays.
 
     Raises:
         NotFoundError: there is no such endpoint.
@@ -116,10 +122,10 @@ def retrain(endpoint: str, *, progress: Callable[..., None] | None = None) -> Re
         assert run.model is not None, "a training that was waited for has made its model"
         judged_on = _held_out(workspace, registry.load(workspace, run.model))
         was, now = (evaluation.evaluate(one, data=judged_on) for one in (served.ref, run.model))
-        at = deployment.deploy(run.model, to=reference.name, shadow=True)
+        at, replaced = deployment.deploy_retrained(run.model, to=reference.name)
         draft.used += [now.model, now.data, was.reference, now.reference, at.reference]
         draft.made.append(Ref("report", draft.activity.id))
-        found = Retraining(draft.made[0], run.ref, newest.ref, was, now, at)
+        found = Retraining(draft.made[0], run.ref, newest.ref, was, now, at, replaced)
         draft.facts.update(found.to_dict())
     return found
 

@@ -15,6 +15,7 @@ from jupyter_mlp.notebook import files
 from jupyter_mlp.store import archives, carried, datasets, fingerprints
 from jupyter_mlp.store import snapshots as stored
 from jupyter_mlp.store.archives import Archive
+from jupyter_mlp.store.gauges import Progress
 from jupyter_mlp.store.snapshots import Stored
 from jupyter_mlp.store.workspace import Workspace
 
@@ -55,7 +56,7 @@ class Export(Shown):
         return Card(f"export of {self.reference.kind}:{self.reference.name[:12]}", facts, notes=notes)
 
 
-def export(workspace: Workspace, snapshot: Ref, path: Path, with_data: bool) -> Export:
+def export(workspace: Workspace, snapshot: Ref, path: Path, with_data: bool, progress: Progress | None = None) -> Export:
     """Write a recorded snapshot as one file.
 
     Raises:
@@ -74,9 +75,9 @@ def export(workspace: Workspace, snapshot: Ref, path: Path, with_data: bool) -> 
         if moved:
             told = next(iter(moved.values()))
             raise StorageError(f"{told}, and this snapshot read it.", "Put it back, or take the snapshot again and export that one.")
-        data, sources = carried.gather(workspace, read, packed.read, folder)
+        data, sources = carried.gather(workspace, read, packed.read, folder, progress)
     try:
-        archives.export(packed, path, data, sources)
+        archives.export(packed, path, data, sources, progress)
     except StorageError as error:
         hint = f"Name another place; the snapshot itself is kept: mlp snapshot {snapshot} --export FILE"
         raise StorageError(error.message, hint) from error

@@ -14,11 +14,12 @@ from jupyter_mlp import snapshot_files
 from jupyter_mlp.core.cards import Card, Shown
 from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.notebook import capture, compare, document, files, graph, record, runs, secrets
+from jupyter_mlp.notebook import api_calls, capture, compare, document, files, graph, record, runs, secrets
 from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.snapshot_files import Export
 from jupyter_mlp.store import environment
 from jupyter_mlp.store import snapshots as stored
+from jupyter_mlp.store.gauges import Progress
 from jupyter_mlp.store.snapshots import Stored
 from jupyter_mlp.store.workspace import Workspace, current
 
@@ -50,11 +51,12 @@ class Snapshot(Shown):
         """The exact reference, as text."""
         return str(self.reference)
 
-    def export(self, path: str | Path, *, with_data: bool = False) -> Export:
+    def export(self, path: str | Path, *, with_data: bool = False, progress: Progress | None = None) -> Export:
         """Write it as one file that `mlp verify FILE` reads elsewhere.
 
         Args:
             with_data: put the tables, datasets and files that the notebook read inside, so that it is verified from the file alone.
+            progress: called with {"text", "share"} while data is read and written.
 
         Raises:
             StorageError: some of the data is gone, or the disk is full. InvalidInputError: it is in too many files.
@@ -62,7 +64,7 @@ class Snapshot(Shown):
         Example:
             >>> mlp.snapshot().export("delays.mlp", with_data=True)
         """
-        return snapshot_files.export(self.workspace, self.reference, Path(path).expanduser().absolute(), with_data)
+        return snapshot_files.export(self.workspace, self.reference, Path(path).expanduser().absolute(), with_data, progress)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the outputs, as JSON types."""
@@ -161,12 +163,13 @@ def _tied(workspace: Workspace, done: Document, file: Document | None, from_kern
 def _named(workspace: Workspace, done: Document, file: Document) -> Iterator[Ref]:
     """The datasets that a saved notebook takes by name: what the names meant in the run that saved it, else what they mean now."""
     cut = runs.cut_of(workspace, file.path)
-    for cell in done.cells:
-        by_magics = [name for name in graph.platform_of(cell.python)[0] if name.startswith("dataset:")]
-        for text in [*by_magics, *graph.texts_for_api(cell.python)]:
-            with suppress(NotFoundError, InvalidInputError):  # no dataset's name, or of one that only the notebook makes
-                ref = Ref.parse(text, kind="dataset")
-                yield workspace.activities.resolve(replace(ref, version=ref.version or cut.get(f"dataset:{ref.name}")))
+    pythons = [cell.python for cell in done.cells]
+    by_magics = [name for python in pythons for name in graph.platform_of(python)[0] if name.startswith("dataset:")]
+    by_calls = [text for uses in api_calls.of_cells(pythons) for text in uses.texts]
+    for text in [*by_magics, *by_calls]:
+        with suppress(NotFoundError, InvalidInputError):  # no dataset's name, or of one that only the notebook makes
+            ref = Ref.parse(text, kind="dataset")
+            yield workspace.activities.resolve(replace(ref, version=ref.version or cut.get(f"{ref.kind}:{ref.name}")))
 
 
 def _of_outputs(workspace: Workspace, done: Document) -> Iterator[Any]:

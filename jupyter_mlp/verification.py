@@ -15,7 +15,7 @@ from typing import Any
 from jupyter_mlp import snapshot_files
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError
-from jupyter_mlp.core.references import Ref
+from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.notebook import document, files, running
 from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.notebook.verdicts import ADDED, GOOD, CellVerdict, verdicts
@@ -84,7 +84,7 @@ class Verification(Shown):
         )
 
 
-def verify(snapshot: str, *, full: bool = False, progress: Progress | None = None) -> Verification:
+def verify(snapshot: str | Shown, *, full: bool = False, progress: Progress | None = None) -> Verification:
     """Run a snapshot again in a fresh process on exactly its data, and return one verdict per cell.
 
     Effects go into a scratch workspace that is dropped afterwards; recorded versions are read, never written.
@@ -105,7 +105,7 @@ def verify(snapshot: str, *, full: bool = False, progress: Progress | None = Non
     if modes.verifying():
         raise InvalidInputError("A verification does not verify again.", "Verify the snapshot from a notebook or a terminal.")
     workspace = current()
-    packed, archive = snapshot_files.opened(workspace, str(snapshot))
+    packed, archive = snapshot_files.opened(workspace, named(snapshot))
     inside = archive.carried if archive else carried.NOTHING
     needed = [Ref.parse(f"{name}@{version}") for name, version in packed.pins.items()]
     missing = _NOT_INSIDE.format(id=packed.ref) if archive else _NOTHING_RAN
@@ -118,7 +118,7 @@ def verify(snapshot: str, *, full: bool = False, progress: Progress | None = Non
             told = variables if full else {**variables, "MLP_REPLAY": "1"}
             here = folder / "files" if inside.files else _folder(packed, folder)
             if archive:
-                carried.unpack(inside, archive.extract, scratch, here)
+                archive.unpack(scratch, here, progress)
             other_files = files.changed(packed.read, here)
             ending = running.run(source, output, environment=told, folder=here, progress=progress)
         changed = environment.changed(packed.environment)

@@ -1,4 +1,4 @@
-"""Stops the warm local Spark server when nobody has used it for a while: `python -m ... FOLDER SECONDS`."""
+"""Stops the warm local Spark server when nobody has used it for a while, its idle Python before: `python -m ... FOLDER SECONDS`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from jupyter_mlp.backends.spark_daemons import Idle
+
 
 def main(folder: str, patience_s: float) -> None:
     """Watch the server of `folder` until it is idle for `patience_s` seconds, or gone."""
@@ -14,6 +16,7 @@ def main(folder: str, patience_s: float) -> None:
 
     os.environ["SPARK_LOCAL_CONNECT_DISCOVERY"] = str(Path(folder) / "connect.json")
     used = Path(folder) / "used"
+    idle = Idle()
     while True:
         time.sleep(min(15.0, patience_s))
         with Discovery() as discovery:
@@ -23,6 +26,8 @@ def main(folder: str, patience_s: float) -> None:
             if time.time() - used.stat().st_mtime > patience_s:
                 server.stop()
                 return
+            pid = int(server.pid)
+        idle.end(pid)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ kind      name      version (absent means: the newest)
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from jupyter_mlp.core.errors import InvalidInputError
 
@@ -68,6 +70,21 @@ class Ref:
         if kind and found["kind"] != kind:
             raise InvalidInputError(f"{text!r} names a {found['kind']}, not a {kind}.", f"Give a {kind}, like {kind}:NAME.")
         return cls(found["kind"], found["name"], found["version"])
+
+
+def named(what: Any) -> str:
+    """Return the text that names a thing: itself, a path, or the exact reference of one of the objects that the verbs return.
+
+    Raises:
+        InvalidInputError: it is none of these.
+    """
+    if isinstance(what, str | os.PathLike | Ref):
+        return str(what)
+    text = getattr(what, "ref", None)
+    if not isinstance(text, str):
+        hint = "Give a name or reference in quotation marks, like 'dataset:trips@1f3c', or what a verb returned."
+        raise InvalidInputError(f"{what!r:.60} names nothing here.", hint)
+    return text
 
 
 def _brief(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from jupyter_mlp.core.errors import InvalidInputError, MLPError, nearest
 from jupyter_mlp.frontends.arguments import Context, HelpAsked, Verb, parse
+from jupyter_mlp.frontends.folder import said_when_gone
 from jupyter_mlp.frontends.progress import Bar, in_terminal
 from jupyter_mlp.frontends.verbs import VERBS
 
@@ -45,7 +46,8 @@ def _call(verb: Verb, given: Any, as_json: bool) -> int:
         return bars[-1]
 
     try:
-        result = verb.call(given, Context(progress=progress))
+        with said_when_gone():
+            result = verb.call(given, Context(progress=progress))
     except MLPError as error:
         return _refuse(error, 1)
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from typing import Any
 
 from jupyter_mlp.core.cards import Card, Shown
 from jupyter_mlp.frontends.arguments import Context, HelpAsked, Verb, parse
+from jupyter_mlp.frontends.folder import said_when_gone
 
 
 class Help(Shown):
@@ -50,7 +51,8 @@ def make(verb: Verb, shell: Any) -> Callable[..., Any]:
                 shell.user_ns[name] = value
 
         try:
-            return verb.call(given, Context(cell, shell.user_ns, progress, bind))
+            with said_when_gone():
+                return verb.call(given, Context(cell, shell.user_ns, progress, bind))
         finally:
             for bar in bars:
                 bar.close()

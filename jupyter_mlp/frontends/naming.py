@@ -34,4 +34,6 @@ def text_of(path: str | None) -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise InvalidInputError(f"{path} cannot be read: {error.strerror}.", "Give the path of a text file with one query.") from error
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}.", "Give the path of a text file.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{path} is no text in UTF-8.", "Give the path of a text file, saved as UTF-8.") from error

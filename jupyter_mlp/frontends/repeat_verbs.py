@@ -18,7 +18,9 @@ def _snapshot(given: Namespace, context: Context) -> Any:
             "--with-data says what goes into an exported file.", "Name it: %mlp_snapshot --export study.mlp --with-data"
         )
     taken = mlp.snapshot(given.notebook, weak=given.weak)
-    return taken.export(given.export, with_data=given.with_data) if given.export else taken
+    if not given.export:
+        return taken
+    return taken.export(given.export, with_data=given.with_data, progress=context.progress("export"))
 
 
 def _verify(given: Namespace, context: Context) -> Any:

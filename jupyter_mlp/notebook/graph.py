@@ -14,7 +14,6 @@ from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.notebook.document import CodeCell, Document
 from jupyter_mlp.notebook.statements import statements_of
 
-_API = ("mlp", "jupyter_mlp")
 _BUILTINS = frozenset(dir(builtins)) | {"get_ipython", "In", "Out", "_", "display"}
 
 
@@ -76,21 +75,6 @@ def platform_of(python: str) -> tuple[list[str], list[str]]:
     """Return what the magics of a cell read and make: things of the platform, and variables that they take or bind."""
     found = [_platform(call) for call in _calls(python)]
     return [name for used, _ in found for name in used], [name for _, made in found for name in made]
-
-
-def texts_for_api(python: str) -> Iterator[str]:
-    """Yield the texts that a cell gives to our Python API, like `mlp.dataset("trips")`: they may name things of the platform."""
-    if "mlp." not in python:
-        return
-    try:
-        tree = ast.parse(python)
-    except SyntaxError:
-        return
-    for node in ast.walk(tree):
-        ours = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) in _API
-        for given in [*node.args, *(word.value for word in node.keywords)] if ours and isinstance(node, ast.Call) else ():
-            if isinstance(given, ast.Constant) and isinstance(given.value, str):
-                yield given.value
 
 
 @dataclass(frozen=True)

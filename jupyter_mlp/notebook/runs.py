@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_mlp.core.entities import FINISHED
-from jupyter_mlp.core.errors import ConflictError, InvalidInputError, NotFoundError, nearest
+from jupyter_mlp.core.errors import ConflictError, InvalidInputError, NotFoundError, StorageError, nearest
 from jupyter_mlp.notebook import document, journal, running, steps
 from jupyter_mlp.notebook import known as knowing
 from jupyter_mlp.notebook.document import Document
@@ -53,7 +53,10 @@ class Run:
     def work(self, workspace: Workspace, source: Document, before: Sequence[Path]) -> dict[str, Any]:
         """Remember what was asked, and return what the process that runs it must know."""
         publish_bytes(self.folder / "run.json", json.dumps({**self.to_dict(), "around": dict(self.around)}).encode())
-        self.output.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self.output.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StorageError(f"{self.output} cannot be written: {error.strerror}.", "Name another place: --output FILE.ipynb") from error
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return {
             "run": self.id,
@@ -77,6 +80,8 @@ def new(workspace: Workspace, source: Document, parameters: Mapping[str, Any], o
     run_id = new_id()
     folder = workspace.pipelines / run_id
     target = Path(output).expanduser().absolute() if output else folder / f"{source.name}.ipynb"
+    if target.is_dir():
+        raise InvalidInputError(f"{target} is a folder.", f"Name a file: --output {target / source.name}.ipynb")
     assert source.path is not None, "it was read from a file"
     return Run(run_id, folder, source.path, parameters, target, workspace.cut(), steps.surroundings(source, parameters))
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jupyter_mlp.core.identity import digest
-from jupyter_mlp.notebook import capture, graph
+from jupyter_mlp.notebook import api_calls, capture, graph
 from jupyter_mlp.notebook.document import CodeCell, Document
 from jupyter_mlp.notebook.flow import RANDOM, SHOWN_LAST, Scope, flow_of
 from jupyter_mlp.notebook.packages import unknown_names
@@ -99,9 +99,11 @@ def cells_of(document: Document) -> list[Cell]:
     beside = {name.split("/")[0].removesuffix(".py") for name in local}
     unknown = unknown_names([cell.python for cell in document.cells if _parses(cell.python)], beside)
     hidden = next((name for name, text in local.items() if _reaches_out(text, beside)), "") or unknown.get("*", "")
-    for cell in document.cells:
-        if "skip-execution" not in cell.tags:
-            found.append(_cell(cell, scope, len(found) + 1, "a cell reads what others showed" if shown else "", hidden, unknown))
+    run = [cell for cell in document.cells if "skip-execution" not in cell.tags]
+    for cell, uses in zip(run, api_calls.of_cells(cell.python for cell in run), strict=True):
+        blocks = "a cell reads what others showed" if shown else ""
+        why = "it calls the platform from Python" if uses.touches else f"{hidden} reaches outside" if hidden else ""
+        found.append(_cell(cell, scope, len(found) + 1, blocks, why, unknown))
     return found
 
 
@@ -145,7 +147,8 @@ def _cell(cell: CodeCell, scope: Scope, count: int, blocks: str, hidden: str, un
 
 def _reaches_out(text: str, beside: set[str]) -> bool:
     """Whether a module beside the notebook does, or may do, what no key covers."""
-    return bool(_WORLD.search(text) or _READS_FILES.search(text) or (_parses(text) and unknown_names([text], beside)))
+    touches = any(uses.touches for uses in api_calls.of_cells([text]))
+    return bool(touches or _WORLD.search(text) or _READS_FILES.search(text) or (_parses(text) and unknown_names([text], beside)))
 
 
 def _again(python: str, scope: Scope, defined: set[str]) -> tuple[list[str], str]:
@@ -202,9 +205,7 @@ def _world(cell: CodeCell, needs: set[str], hidden: str) -> str:
         return "it writes a file"
     if "://" in cell.python or (_READS_FILES.search(text) and re.search(r"\bf['\"]| / |join", text)):
         return "what it reads is known only when it runs"
-    if re.search(r"\bmlp\b|\bjupyter_mlp\b", text) and not _is_import(cell.python):
-        return "it calls the platform from Python"
-    return f"{hidden} reaches outside" if hidden else ""
+    return hidden
 
 
 def _is_import(python: str) -> bool:

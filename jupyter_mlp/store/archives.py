@@ -18,7 +18,9 @@ from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
 from jupyter_mlp.store import carried, snapshots
 from jupyter_mlp.store.artifacts import publish_file
 from jupyter_mlp.store.carried import NOTHING, Carried
+from jupyter_mlp.store.gauges import Gauge, Progress
 from jupyter_mlp.store.snapshots import Stored, hash_of
+from jupyter_mlp.store.workspace import Workspace
 
 _MANIFEST, _DATA = "manifest.json", "data.json"
 _LARGEST = 512 * 2**20  # bytes of a snapshot's own files, unpacked
@@ -43,17 +45,25 @@ class Archive:
     snapshot: Stored
     carried: Carried = NOTHING
 
-    def extract(self, digest: str, target: Path) -> None:
-        """Write a data file's bytes to `target`, checked.
+    def unpack(self, workspace: Workspace, folder: Path, progress: Progress | None = None) -> None:
+        """Put the tables and datasets inside into a workspace that has none of them, and the plain files into a folder.
 
         Raises:
-            InvalidInputError: they are not what they are called.
+            InvalidInputError: what is inside is not what it is called.
         """
-        with zipfile.ZipFile(self.path) as archive, archive.open(digest) as member:
-            carried.write_member(member, target, digest)
+        with zipfile.ZipFile(self.path) as archive:
+            gauge = Gauge("unpacking", sum(archive.getinfo(one).file_size for one in self.carried.members), progress)
+
+            def extract(digest: str, target: Path) -> None:
+                with archive.open(digest) as member:
+                    carried.write_member(gauge.read(member), target, digest)
+
+            carried.unpack(self.carried, extract, workspace, folder)
 
 
-def export(snapshot: Stored, path: Path, data: Carried = NOTHING, sources: Mapping[str, Path] | None = None) -> Path:
+def export(
+    snapshot: Stored, path: Path, data: Carried = NOTHING, sources: Mapping[str, Path] | None = None, progress: Progress | None = None
+) -> Path:
     """Write a snapshot as one file and return its path.
 
     Args:
@@ -68,6 +78,9 @@ def export(snapshot: Stored, path: Path, data: Carried = NOTHING, sources: Mappi
             "Compact the tables (mlp.compact), take the snapshot again, then export that one.",
         )
 
+    places = {name: (sources or {})[name] for name in sorted(data.hashes - snapshot.files.keys())}
+    gauge = Gauge("writing", sum(place.stat().st_size for place in places.values()), progress)
+
     def write(temporary: Path) -> None:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(_MANIFEST, snapshot.manifest)
@@ -75,8 +88,11 @@ def export(snapshot: Stored, path: Path, data: Carried = NOTHING, sources: Mappi
                 archive.writestr(name, held)
             if data != NOTHING:
                 archive.writestr(_DATA, data.to_json())
-            for name in sorted(data.hashes - snapshot.files.keys()):
-                archive.write((sources or {})[name], name, zipfile.ZIP_STORED)
+            for name, place in places.items():
+                member = zipfile.ZipInfo.from_file(place, name)  # stored as it is
+                with place.open("rb") as source, archive.open(member, "w") as target:
+                    for piece in gauge.read(source):
+                        target.write(piece)
 
     publish_file(path, write)
     return path

@@ -7,9 +7,9 @@ table's version keeps its name and time, so that references, `VERSION AS OF` and
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import datasets
-from jupyter_mlp.store.artifacts import publish_file, sha256_of
+from jupyter_mlp.store.artifacts import publish_file
 from jupyter_mlp.store.commits import Elsewhere
+from jupyter_mlp.store.gauges import Gauge, Progress
 from jupyter_mlp.store.lake import is_name
 from jupyter_mlp.store.snapshots import is_hash
 from jupyter_mlp.store.workspace import Workspace
@@ -63,9 +64,14 @@ class Carried:
     files: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def members(self) -> list[str]:
+        """The names of the members as they are unpacked: one that is in several versions, several times."""
+        return [one for version in self.versions for one in version.files] + list(self.files.values())
+
+    @property
     def hashes(self) -> set[str]:
         """The names of all members."""
-        return {one for version in self.versions for one in version.files} | set(self.files.values())
+        return set(self.members)
 
     @property
     def refs(self) -> set[str]:
@@ -93,7 +99,9 @@ def of_json(data: bytes) -> Carried:
     return Carried(versions, files)
 
 
-def gather(workspace: Workspace, refs: Iterable[Ref], read: Mapping[str, str], folder: Path) -> tuple[Carried, dict[str, Path]]:
+def gather(
+    workspace: Workspace, refs: Iterable[Ref], read: Mapping[str, str], folder: Path, progress: Progress | None = None
+) -> tuple[Carried, dict[str, Path]]:
     """Return what is to be carried, and the files that hold it by their hashes.
 
     Args:
@@ -101,9 +109,10 @@ def gather(workspace: Workspace, refs: Iterable[Ref], read: Mapping[str, str], f
         read: the plain files that the cells name, and `folder` against which their names are meant; absolute ones are left out.
     """
     sources: dict[str, Path] = {}
+    gauge = Gauge("reading", progress=progress)
 
     def hashed(paths: Iterable[str | Path]) -> tuple[str, ...]:
-        found = [(sha256_of(Path(path)), Path(path)) for path in paths]
+        found = [(_hash_of(gauge, Path(path)), Path(path)) for path in paths]
         sources.update(found)
         return tuple(digest for digest, _ in found)
 
@@ -120,6 +129,14 @@ def gather(workspace: Workspace, refs: Iterable[Ref], read: Mapping[str, str], f
             versions.append(Version(str(ref), hashed(one.files), used=tuple(map(str, one.inputs)), parameters=told))
     files = {name: hashed([folder / name])[0] for name in read if _is_inside(name)}
     return Carried(tuple(sorted(versions, key=lambda one: (one.at_ms, one.ref))), files), sources
+
+
+def _hash_of(gauge: Gauge, path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as source:
+        for piece in gauge.read(source):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def unpack(carried: Carried, extract: Extract, workspace: Workspace, folder: Path) -> None:
@@ -170,20 +187,23 @@ def _extracted(digests: Iterable[str], extract: Extract, folder: Path, stem: str
     return [str(path) for _, path in paths]
 
 
-def write_member(source: Any, target: Path, digest: str) -> None:
-    """Copy an open member to a file, all or nothing.
+def write_member(pieces: Iterable[bytes], target: Path, digest: str) -> None:
+    """Write the bytes of a member to a file, all or nothing.
 
     Raises:
-        InvalidInputError: it does not hold what its hash says.
+        InvalidInputError: they are not what the hash says.
     """
 
-    def copy(temporary: Path) -> None:
+    def write(temporary: Path) -> None:
+        found = hashlib.sha256()
         with temporary.open("wb") as handle:
-            shutil.copyfileobj(source, handle, 2**20)
-        if sha256_of(temporary) != digest:
+            for piece in pieces:
+                found.update(piece)
+                handle.write(piece)
+        if found.hexdigest() != digest:
             raise InvalidInputError(f"The data {digest[:12]} was changed: it does not hold what its name says.", "Ask for the file again.")
 
-    publish_file(target, copy)
+    publish_file(target, write)
 
 
 def _version(told: Mapping[str, Any]) -> Version:

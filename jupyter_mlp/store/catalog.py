@@ -23,7 +23,7 @@ from urllib.parse import quote
 from jupyter_mlp.core.errors import ConflictError, StorageError, storage_error
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.imports import importing
-from jupyter_mlp.store import catalog_reads, catalog_sql, servers
+from jupyter_mlp.store import catalog_reads, catalog_sql, servers, sqlite_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,6 +76,7 @@ class Catalog:
     def iceberg(self) -> Any:
         """Pyiceberg's own object, for what it does beside reading and swapping pointers."""
         from pyiceberg.catalog.sql import SqlCatalog
+        from sqlalchemy.exc import DBAPIError
 
         try:
             self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -85,13 +86,14 @@ class Catalog:
         if self._url:
             with self.queue("the catalog itself"), servers.plain_errors():
                 return SqlCatalog(catalog_sql.NAME, uri=servers.normal(self._url), **options)
+        uri = f"sqlite:///{quote(str(self._root))}/{catalog_sql.FILE}?timeout={sqlite_errors.BUSY_S}"
         # Two kernels may open a new lake at once: the loser's CREATE TABLE fails, and its next look finds the tables.
         for attempt in range(3):
             try:
-                return SqlCatalog(catalog_sql.NAME, uri=f"sqlite:///{quote(str(self._root))}/{catalog_sql.FILE}?timeout=30", **options)
-            except Exception as error:
+                return SqlCatalog(catalog_sql.NAME, uri=uri, **options)
+            except DBAPIError as error:
                 if attempt == 2 or "already exists" not in str(error):
-                    raise
+                    raise sqlite_errors.plain(error.orig, catalog_sql.WHAT, self._root / catalog_sql.FILE) from error
         raise ConflictError("The lake's catalog could not be opened.", "Run it again.")
 
     def load(self, space: str, name: str) -> Table | None:
@@ -174,7 +176,8 @@ class Catalog:
                 row = {"catalog": catalog_sql.NAME, "space": space, "name": name, "old": old, "new": new}
                 moved = execute(_SWAP, row).rowcount == 1
         except StorageError:
-            if catalog_reads.pointer(self.place, space, name) != new:  # a server may have swapped although its answer was lost
+            # A server may have swapped although its answer was lost; a file that is busy would only be waited for once more.
+            if not self._url or catalog_reads.pointer(self.place, space, name) != new:
                 raise
             moved = True
         if not moved:

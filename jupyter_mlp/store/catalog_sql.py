@@ -11,8 +11,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from jupyter_mlp.store import sqlite_errors
+
 NAME = "mlp"  # what our catalog is called in its own tables
 FILE = "catalog.db"
+WHAT = "The lake's catalog"  # what its file is called in what is said to users
 
 Place = Path | str  # the lake's folder, or the server's URL
 Execute = Callable[[str, Mapping[str, Any]], Any]  # returns what has .rowcount
@@ -29,12 +32,12 @@ def rows(place: Place, table: str, sql: str, values: Mapping[str, Any]) -> Seque
         return []
     try:
         # Not mode=ro: where a writer was killed, whoever comes next takes back its half change, a reader too.
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=30, uri=True)) as connection:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=sqlite_errors.BUSY_S, uri=True)) as connection:
             return connection.execute(sql, values).fetchall()
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         if "no such table" in str(error):
             return []
-        raise
+        raise sqlite_errors.plain(error, WHAT, path) from error
 
 
 def has(place: Place, table: str) -> bool:
@@ -47,7 +50,7 @@ def transaction(place: Place) -> Iterator[Execute]:
     """Give a function that executes statements; all of them hold, or none.
 
     Raises:
-        StorageError: the server cannot be reached. sqlite3.Error: the file cannot be written.
+        StorageError: the server cannot be reached, or the file cannot be written.
     """
     if isinstance(place, str):
         from sqlalchemy import text
@@ -57,5 +60,6 @@ def transaction(place: Place) -> Iterator[Execute]:
         with servers.plain_errors(), servers.engine(place).begin() as connection:
             yield lambda sql, values: connection.execute(text(sql), values)
         return
-    with closing(sqlite3.connect(place / FILE, timeout=30)) as connection, connection:
+    path = place / FILE
+    with sqlite_errors.plain_errors(WHAT, path), closing(sqlite3.connect(path, timeout=sqlite_errors.BUSY_S)) as connection, connection:
         yield connection.execute

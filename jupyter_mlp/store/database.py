@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from jupyter_mlp.core.errors import ConflictError, StorageError
+from jupyter_mlp.core.errors import StorageError
+from jupyter_mlp.store import sqlite_errors
 
 HEAD = "0005"  # the newest migration; a test holds it equal to alembic's own idea of the head
-_BUSY_S = 30.0
+_WHAT = "The records database"
 _migrating = threading.Lock()  # alembic keeps what it works on in its module: one thread at a time
 
 Row = Mapping[str, Any]
@@ -111,9 +112,9 @@ class Database:
         frozen = not write and not os.access(self.path.parent, os.W_OK) and not _has_log(self.path)
         where = f"{self.path.absolute().as_uri()}?immutable=1" if frozen else str(self.path)
         try:
-            raw = sqlite3.connect(where, timeout=_BUSY_S, isolation_level=None, uri=frozen)
+            raw = sqlite3.connect(where, timeout=sqlite_errors.BUSY_S, isolation_level=None, uri=frozen)
         except sqlite3.OperationalError as error:
-            raise _sqlite_error(error, self.path) from error
+            raise sqlite_errors.plain(error, _WHAT, self.path) from error
         raw.row_factory = sqlite3.Row
         try:
             raw.execute("PRAGMA foreign_keys = ON")
@@ -122,7 +123,7 @@ class Database:
             raw.execute("COMMIT")
         except sqlite3.Error as error:
             _rollback(raw)
-            raise _sqlite_error(error, self.path) from error
+            raise sqlite_errors.plain(error, _WHAT, self.path) from error
         except BaseException:
             _rollback(raw)
             raise
@@ -177,27 +178,6 @@ def _has_log(path: Path) -> bool:
 def _rollback(raw: sqlite3.Connection) -> None:
     if raw.in_transaction:
         raw.execute("ROLLBACK")
-
-
-def _sqlite_error(error: sqlite3.Error, path: Path) -> Exception:
-    text = str(error)
-    if isinstance(error, sqlite3.IntegrityError):
-        return ConflictError(f"The record is already there: {text}.", "Run it again: the newest record is used.")
-    if "locked" in text:
-        return StorageError(
-            f"The records database {path} was busy for {_BUSY_S:.0f} s.",
-            "Run it again; a team's records belong in Postgres (setting database).",
-        )
-    if "readonly" in text or "unable to open" in text:
-        return StorageError(
-            f"The records database {path} cannot be written: {text}.",
-            "Name a writable folder in the environment variable MLP_WORKSPACE, or change the permissions.",
-        )
-    if "full" in text:
-        return StorageError(
-            f"The disk is full: writing the records at {path} failed.", "Free some space and run it again; nothing was registered."
-        )
-    return StorageError(f"The records database {path} failed: {text}.", "mlp doctor checks the workspace.")
 
 
 def _writable_folder(folder: Path) -> None:

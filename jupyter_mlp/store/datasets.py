@@ -333,10 +333,10 @@ def publish_table(workspace: Workspace, draft: Draft, name: str, table: pa.Table
     return publish(workspace, draft, name, write)
 
 
-def check_name(name: str) -> None:
-    """Refuse a dataset name that could not be a Python name in the notebook."""
+def check_name(name: str, what: str = "dataset") -> None:
+    """Refuse a name that could not be a Python name in the notebook."""
     if not name.isidentifier() or not name.isascii() or name != name.lower():
-        raise InvalidInputError(f"{name!r} cannot name a dataset.", "Use lower-case letters, digits and _, like trips_2013.")
+        raise InvalidInputError(f"{name!r} cannot name a {what}.", "Use lower-case letters, digits and _, like trips_2013.")
 
 
 def _sync(path: str) -> None:

@@ -98,7 +98,7 @@ def columns_table(recipe: Recipe) -> Table:
 
 def define(workspace: Workspace, name: str, definition: Definition) -> RecipeVersion:
     """Record a definition and return its version; the same text again is the same version."""
-    check_name(name)
+    check_name(name, "recipe")
     ref = Ref("recipe", name, digest("recipe", _MEANING, definition.text))
     key = digest("recipe", _MEANING, name, definition.text)
     known = workspace.activities.find(key) if modes.reuses() else None

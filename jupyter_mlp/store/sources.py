@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _FORMATS = {"parquet": "parquet", "pq": "parquet", "csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json", "ndjson": "json"}
+# What pyarrow says before it says what is wrong: the path again, and that it could not.
+_AROUND = re.compile(r"^Error creating dataset\. .*? input source '.*?': (?:Invalid: )?")
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ def open_source(source: Any, in_place: bool = False) -> Source:
     if in_place:
         raise InvalidInputError("A frame lies nowhere: only files can stay in place.", "Leave out --in-place.")
     table = _arrow(source)
+    if not table.schema.names:
+        raise InvalidInputError("The frame has no columns.", "Give one with a column at least; it may have no rows.")
     schema = storable(table.schema)
     kind = type(source).__module__.split(".")[0]
     return Source(f"a {kind} {type(source).__name__} of this notebook", (), schema, lambda: _cast(table, schema).to_batches())
@@ -91,13 +96,25 @@ def _arrow(source: Any) -> pa.Table:
         theirs: pa.Table = source.toArrow()
         return theirs
     if kind.__module__.startswith("pandas") and hasattr(source, "columns"):
-        source = source.rename(columns=str)
-        return pa.Table.from_pandas(source, preserve_index=False).replace_schema_metadata(None)
+        return _of_pandas(source.rename(columns=str))
     if hasattr(source, "__arrow_c_stream__"):
         return pa.table(source)
     raise InvalidInputError(
         f"A {type(source).__name__} cannot become a table.", "Give a path or URL, a pandas, polars or Spark DataFrame, or an Arrow table."
     )
+
+
+def _of_pandas(frame: Any) -> pa.Table:
+    import pyarrow as pa
+
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    except (pa.ArrowException, ValueError, TypeError) as error:  # columns of several types, of Python objects, of one name
+        reason = ": ".join(str(one).rstrip(".") for one in reversed(error.args))
+        raise InvalidInputError(
+            f"The frame cannot become a table: {reason}.",
+            "Give every column a name of its own and one type: frame.astype({'column': str}).",
+        ) from error
 
 
 def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -113,6 +130,8 @@ def _files(url: str, in_place: bool) -> Source:
     import fsspec
     import pyarrow as pa
 
+    if not url.strip():
+        raise InvalidInputError("No file was named.", "Give a path, a folder, a glob such as data/*.csv, or a URL.")
     try:
         system, path = fsspec.core.url_to_fs(url)
         paths = _matching(system, path, url)
@@ -130,6 +149,12 @@ def _files(url: str, in_place: bool) -> Source:
         )
     with _unreadable(url, kinds[0]):
         dataset = _dataset(system, paths, kinds[0], _above(system, path))
+    unread = [column.name for column in dataset.schema if kinds[0] == "csv" and pa.types.is_binary(column.type)]
+    if unread:  # texts are binary to pyarrow where they are not UTF-8
+        raise InvalidInputError(
+            f"{public(url)} is not UTF-8 in the column {unread[0]}.",
+            "Save it as UTF-8, or read it with pandas and give the frame: pd.read_csv(PATH, encoding='latin-1').",
+        )
     schema = storable(dataset.schema)
     used = tuple(fingerprint(system, one, footer=in_place) for one in paths)
     label = public(url) + (f" ({len(paths)} files)" if len(paths) > 1 else "")
@@ -178,7 +203,10 @@ def _array(system: Any, path: str) -> Any:
     import pyarrow.dataset as ds
 
     with system.open(path, "rb", compression="infer") as file:
-        return ds.dataset(pa.Table.from_pylist(json.load(file)))
+        found = json.load(file)
+    if not all(isinstance(one, dict) for one in found):
+        raise ValueError("its array holds something else than objects")
+    return ds.dataset(pa.Table.from_pylist(found))
 
 
 @contextmanager
@@ -191,7 +219,7 @@ def _unreadable(url: str, kind: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         if isinstance(error, MLPError):
             raise
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = _AROUND.sub("", str(error).strip().splitlines()[0]).rstrip(".")
         raise InvalidInputError(f"{public(url)} cannot be read as {kind}: {public(reason)}.", "Check the file, or name another.") from error
 
 

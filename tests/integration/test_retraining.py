@@ -10,6 +10,7 @@ from models import make_model
 from test_training import NET, dataset, frame
 
 import jupyter_mlp as mlp
+from jupyter_mlp import deployment
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.serving import control, requests_log
@@ -68,7 +69,26 @@ def test_one_line_trains_on_the_newest_data_and_puts_a_shadow_beside(notebook: N
     mlp.monitor("lines")  # waits until what was answered is written
     logged = requests_log.entries(deployments.folder(serving, "lines").requests)
     assert [entry.shadow for entry in logged if f"model:{entry.model}" == found.model] == [True]
-    assert "%mlp_deploy model:" in repr(found) and found.to_dict()["endpoint"]["name"] == "lines"
+    assert "%mlp_deploy model:" in repr(found) and found.to_dict()["endpoint"]["name"] == "lines" and found.replaced == ()
+
+    moved["x"] += 40.0
+    dataset(serving, data=moved)
+    again = notebook.cell("%mlp_retrain lines")
+    assert [(f"model:{v.model}", v.shadow) for v in mlp.endpoint("lines").variants] == [(run.model, False), (again.model, True)]
+    assert again.replaced == (found.model,) and f"took the place of {Ref.parse(found.model).short}" in repr(again)
+    assert mlp.endpoint("lines").rollback().variants == found.endpoint.variants
+
+
+def test_a_shadow_that_was_deployed_by_hand_stays(serving: Workspace) -> None:
+    champion, theirs, first, promoted, newest = (f"model:{make_model(serving)}" for _ in range(5))
+    mlp.deploy(champion, to="lines")
+    mlp.deploy(theirs, to="lines", shadow=True)
+    assert deployment.deploy_retrained(first, to="lines")[1] == ()
+    assert deployment.deploy_retrained(first, to="lines")[1] == (), "the same model again takes nobody's place"
+    assert deployment.deploy_retrained(promoted, to="lines")[1] == (first,)
+    mlp.deploy(promoted, to="lines", shadow=True)
+    last, gone = deployment.deploy_retrained(newest, to="lines")
+    assert gone == () and [f"model:{v.model}" for v in last.variants] == [champion, theirs, promoted, newest]
 
 
 def test_what_nobody_knows_how_to_train_is_refused(serving: Workspace) -> None:

@@ -7,6 +7,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pandas as pd
@@ -68,8 +69,10 @@ def test_a_file_with_its_data_is_verified_where_nothing_of_ours_is(
     assert kinds == ["dataset", "files/names.csv", "table", "table", "table"] and told["outside"] == []
     assert "January" in shown(study)
     there = elsewhere(tmp_path, monkeypatch)
-    found = mlp.verify(str(file))
+    said: list[dict[str, Any]] = []
+    found = mlp.verify(str(file), progress=said.append)
     assert [cell.verdict for cell in found.cells] == [IDENTICAL] * 9, found
+    assert "unpacking" in said[0]["text"] and next(one for one in said if "unpacking" not in one["text"])["share"] == 0.0, "then cells run"
     assert there.lake.names() == [] and not list((there.root / "scratch").glob("*")), "nothing of it stays"
     shutil.rmtree(tmp_path / "gone")
     assert cli.main(["verify", str(file)]) == 0
@@ -155,16 +158,24 @@ def test_data_that_was_changed_or_lies_is_refused(study: Path, tmp_path: Path, m
     assert nbformat.read(tmp_path / "gone" / "here" / "done.ipynb", 4).cells
 
 
-def test_a_dataset_taken_by_name_is_pinned_as_it_was(workspace: Workspace, tmp_path: Path, notebook: Notebook) -> None:
+@pytest.mark.parametrize(
+    "taking",
+    [
+        "import jupyter_mlp as mlp\nolder = mlp.dataset('older')",
+        "import jupyter_mlp as m\nolder = m.dataset('older')",
+        "from jupyter_mlp import dataset as get\nolder = get('older')",
+    ],
+)
+def test_a_dataset_taken_by_name_is_pinned_as_it_was(workspace: Workspace, tmp_path: Path, notebook: Notebook, taking: str) -> None:
     def make(rows: int) -> str:
         made = mlp.query(f"SELECT id FROM range({rows})", name="older").ref
         workspace.activities.session.clear()  # another kernel made it
         return made
 
     first = make(3)
-    path = write(tmp_path / "study.ipynb", SETUP, "import jupyter_mlp as mlp\nolder = mlp.dataset('older')\nolder.rows")
+    path = write(tmp_path / "study.ipynb", SETUP, taking, "older.rows")
     done = mlp.run_notebook(path, output=tmp_path / "done.ipynb").notebook
-    notebook.cell("import jupyter_mlp as mlp\nolder = mlp.dataset('older')\nolder.rows")
+    notebook.cell(taking)
     again = make(4)
     in_kernel, in_file = notebook.cell("%mlp_snapshot"), mlp.snapshot(done)
     for snap in (in_kernel, in_file):

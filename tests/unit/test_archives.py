@@ -18,7 +18,9 @@ import pytest
 
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.store.archives import export, open_file
+from jupyter_mlp.store.carried import gather
 from jupyter_mlp.store.snapshots import Stored
+from jupyter_mlp.store.workspace import Workspace
 
 GOOD = Stored("study", b"{}", {"python": "3.11", "packages": {}}, {"helper.py": b"x = 1\n"}, {"table:lake.t": "1"})
 NAMES = (
@@ -110,3 +112,18 @@ def test_300_hostile_archives_are_refused_at_once_and_write_nothing(tmp_path: Pa
 
 def test_what_was_exported_is_opened(tmp_path: Path) -> None:
     assert open_file(export(GOOD, tmp_path / "study.mlp")).snapshot.ref == GOOD.ref
+
+
+def test_moving_data_in_and_out_says_how_far_it_is(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "large.bin").write_bytes(random.Random(1).randbytes(5 * 2**20 // 2))
+    told: list[dict[str, Any]] = []
+    data, sources = gather(workspace, [], {"large.bin": ""}, tmp_path / "here", told.append)
+    assert [one["text"] for one in told] == ["reading 1.0 MB", "reading 2.1 MB", "reading 2.6 MB"]
+    told.clear()
+    export(GOOD, tmp_path / "study.mlp", data, sources, told.append)
+    assert [one["text"] for one in told] == ["writing 1.0 MB of 2.6 MB", "writing 2.1 MB of 2.6 MB", "writing 2.6 MB of 2.6 MB"]
+    told.clear()
+    open_file(tmp_path / "study.mlp").unpack(workspace, tmp_path / "there", told.append)
+    assert [round(one["share"], 2) for one in told] == [0.4, 0.8, 1.0] and told[0]["text"].startswith("unpacking 1.0 MB of")
+    assert (tmp_path / "there" / "large.bin").read_bytes() == (tmp_path / "here" / "large.bin").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import jupyter_mlp as mlp
 from jupyter_mlp.core import config
 from jupyter_mlp.core.errors import InvalidInputError, StorageError
-from jupyter_mlp.store import servers
+from jupyter_mlp.store import servers, sqlite_errors
 from jupyter_mlp.store.workspace import Workspace
 
 
@@ -97,3 +98,62 @@ def test_the_setting_comes_from_file_or_environment(tmp_path: Path) -> None:
     (tmp_path / "mlp.toml").write_text('database = "postgresql://file/mlp"\n')
     assert config.load(tmp_path, {}).database == "postgresql://file/mlp"
     assert config.load(tmp_path, {"MLP_DATABASE": "postgresql://env/mlp"}).database == "postgresql://env/mlp"
+
+
+def spoil(workspace: Workspace, fault: str) -> Any:
+    """Let the lake's catalog be of no use; return what must be kept for as long as it shall be."""
+    path = workspace.root / "lake" / "catalog.db"
+    if fault == "busy":
+        holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        holder.execute("BEGIN EXCLUSIVE")
+        return holder
+    path.unlink()
+    if fault == "unreadable":
+        path.mkdir()  # root may open every file, but not this
+    else:
+        path.write_bytes(b"not a database " * 100)
+    return None
+
+
+@pytest.mark.parametrize(("fault", "said"), [("busy", "was busy for 0 s"), ("unreadable", "cannot be written"), ("damaged", "is damaged")])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%%mlp_data trips\nSELECT * FROM lake.numbers",
+        "%mlp_table lake.numbers other.csv",
+        "%mlp_table lake.new other.csv",
+        "%mlp_forget lake.numbers",
+        "import jupyter_mlp as mlp; mlp.compact('lake.numbers')",
+    ],
+)
+def test_a_catalog_of_no_use_is_said_in_two_lines(
+    notebook: Any, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str, cell: str
+) -> None:
+    monkeypatch.setattr(sqlite_errors, "BUSY_S", 0.05)
+    mlp.write_table("lake.numbers", pa.table({"n": [1, 2, 3]}))
+    (tmp_path / "other.csv").write_text("n\n4\n")
+    kept = spoil(workspace, fault)
+    with pytest.raises(StorageError) as error:
+        notebook.cell(cell)
+    assert said in error.value.message and "catalog" in error.value.message and error.value.hint
+    assert str(workspace.root) in error.value.message
+    sick = [check for check in mlp.doctor().checks if not check.ok]
+    assert [check.name for check in sick] == ["lake"] and said in sick[0].found
+    with pytest.raises(StorageError, match=said):
+        Workspace(workspace.root).lake.catalog  # noqa: B018  # opening it is what fails
+    notebook.cell("%mlp_status")  # it reads the records alone
+    if kept is not None:
+        kept.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("database or disk is full", "The disk is full"),
+        ("attempt to write a readonly database", "cannot be written"),
+        ("odd", "failed: odd"),
+    ],
+)
+def test_what_sqlite_refuses_names_the_file_and_what_to_do(text: str, said: str) -> None:
+    error = sqlite_errors.plain(sqlite3.OperationalError(text), "The lake's catalog", Path("/lake/catalog.db"))
+    assert isinstance(error, StorageError) and said in error.message and "/lake/catalog.db" in error.message and error.hint

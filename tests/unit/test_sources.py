@@ -107,7 +107,9 @@ def test_files_with_other_columns_lose_none(workspace: Workspace, tmp_path: Path
         ({"a.csv": "k\n1\n", "b.csv": "k\nx\n"}, "k has incompatible types"),
         ({"a.parquet": "nothing"}, "cannot be read as parquet"),
         ({"a.json": "[1, 2"}, "cannot be read as json"),
-        ({"a.csv": "k,v\n1,2\n3\n"}, "cannot be read as csv"),
+        ({"a.json": "[1, 2]"}, "its array holds something else than objects"),
+        ({"a.csv": "k,v\n1,2\n3\n"}, "* cannot be read as csv: CSV parse error: Row #3: Expected 2 columns, got 1: 3."),
+        ({"a.csv": ""}, "* cannot be read as csv: CSV parse error: Empty CSV file"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_a_sentence(workspace: Workspace, tmp_path: Path, files: dict[str, str], said: str) -> None:
@@ -117,6 +119,31 @@ def test_what_cannot_be_read_is_said_in_a_sentence(workspace: Workspace, tmp_pat
         mlp.write_table("t", str(tmp_path / "*"))
     assert said in error.value.message and "\n" not in error.value.message and error.value.hint
     assert workspace.lake.names() == []
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (pd.DataFrame({"k": [1, "x"]}), "column k"),
+        (pd.DataFrame({"k": [object()]}), "column k"),
+        (pd.DataFrame({"k": [1 + 2j]}), "column k"),
+        (pd.DataFrame([[1, 2]], columns=["k", "k"]), "Duplicate column names"),
+        (pd.DataFrame(), "no columns"),
+        ("", "No file was named"),
+    ],
+)
+def test_what_cannot_become_a_table_is_said_in_a_sentence(workspace: Workspace, frame: Any, said: str) -> None:
+    with pytest.raises(InvalidInputError) as error:
+        mlp.write_table("t", frame)
+    assert said in error.value.message and "\n" not in error.value.message and error.value.hint
+    assert workspace.lake.names() == []
+
+
+def test_texts_in_another_encoding_are_not_taken_for_bytes(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("k,v\n1,Zürich\n".encode("latin-1"))
+    with pytest.raises(InvalidInputError, match="is not UTF-8 in the column v") as error:
+        mlp.write_table("t", str(tmp_path / "a.csv"))
+    assert "encoding='latin-1'" in error.value.hint
 
 
 def test_places_that_are_none(workspace: Workspace, tmp_path: Path) -> None:

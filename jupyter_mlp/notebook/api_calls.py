@@ -1,0 +1,87 @@
+"""What the cells of a notebook give to our Python API, under whatever names they imported it."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+_PACKAGE = __name__.partition(".")[0]
+_USUAL = {"mlp": _PACKAGE, _PACKAGE: _PACKAGE}  # a profile's startup file may have imported it: no cell need say so
+
+Names = dict[str, str]  # a name in the notebook -> what it is of our package, like jupyter_mlp.dataset; empty: nothing of ours
+
+
+@dataclass
+class Uses:
+    """What a cell does with our package. `touches`: whether it names anything of it, beside imports. `texts`: what it gives to calls."""
+
+    touches: bool = False
+    texts: list[str] = field(default_factory=list)
+
+
+def of_cells(cells: Iterable[str]) -> list[Uses]:
+    """Return what each cell does with our package: the texts in calls like `mlp.dataset("trips")` may name things of the platform."""
+    names = dict(_USUAL)
+    found: list[Uses] = []
+    for cell in cells:
+        uses = Uses()
+        for statement in _statements(cell, names):
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    names |= {name: path for name, path in _imported(node).items() if path}
+                elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                    uses.touches |= bool(names.get(node.id))
+                elif isinstance(node, ast.Call) and _path(node.func, names):
+                    uses.texts += _given(node)
+            names |= _bound(statement, names)
+        found.append(uses)
+    return found
+
+
+def _statements(cell: str, names: Names) -> list[ast.stmt]:
+    if not any(name in cell for name in names):
+        return []  # most cells: a search costs a hundredth of reading it as Python
+    try:
+        return ast.parse(cell).body
+    except SyntaxError:
+        return []
+
+
+def _given(call: ast.Call) -> Iterator[str]:
+    for given in [*call.args, *(word.value for word in call.keywords)]:
+        if isinstance(given, ast.Constant) and isinstance(given.value, str):
+            yield given.value
+
+
+def _path(node: ast.expr, names: Names) -> str:
+    """What an expression is of our package; empty when it is something else."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id, "")
+    if isinstance(node, ast.Attribute) and (of := _path(node.value, names)):
+        return f"{of}.{node.attr}"
+    return ""
+
+
+def _bound(statement: ast.stmt, names: Names) -> Names:
+    """What a statement of a cell makes of the names it binds: ours, or something else from here on."""
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return _imported(statement)
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {statement.name: ""}
+    if isinstance(statement, ast.Assign):
+        return {target.id: _path(statement.value, names) for target in statement.targets if isinstance(target, ast.Name)}
+    return {}
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> Names:
+    if isinstance(node, ast.Import):  # `import a.b` binds a, `import a.b as c` binds a.b
+        whole = {one.asname or one.name.partition(".")[0]: one.name if one.asname else one.name.partition(".")[0] for one in node.names}
+    elif [one.name for one in node.names] == ["*"]:
+        # Not imported: below the steps nothing imports the package itself, which knows them all.
+        public = sys.modules[_PACKAGE].__all__ if node.module == _PACKAGE else ()
+        whole = {name: f"{_PACKAGE}.{name}" for name in public}
+    else:
+        whole = {one.asname or one.name: f"{node.module}.{one.name}" for one in node.names}
+    return {name: path if path.partition(".")[0] == _PACKAGE else "" for name, path in whole.items()}
