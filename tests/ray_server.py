@@ -18,15 +18,16 @@ from typing import Any
 _OPTIONS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_prestart_worker_first_driver": "0",  # 32 idle processes for each job are more than two cores can bear
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # what connects to 127.0.0.1 stays there: else Ray looks for the head elsewhere
     "RAY_worker_register_timeout_seconds": "300",  # they start one after the other here, and Ray ends those that are late
 }
 
 
 @contextmanager
-def running(nodes: int = 4, gpus: int = 8) -> Iterator[Any]:
+def running(nodes: int = 4, gpus: int = 8, head_cpus: int = 1) -> Iterator[Any]:
     """A cluster whose dashboard answers; its `web` is the dashboard's address."""
     os.environ |= _OPTIONS
-    cluster, web = _patiently(_head)
+    cluster, web = _patiently(lambda: _head(head_cpus))
     try:
         for number in range(nodes):
             node = {"num_cpus": gpus, "num_gpus": gpus, "node_ip_address": "127.0.0.1", "node_name": f"node{number + 1}"}
@@ -38,12 +39,12 @@ def running(nodes: int = 4, gpus: int = 8) -> Iterator[Any]:
         cluster.shutdown()
 
 
-def _head() -> tuple[Any, str]:
+def _head(cpus: int) -> tuple[Any, str]:
     from ray.cluster_utils import Cluster
 
     port = _free_port()
     head = {
-        "num_cpus": 1,
+        "num_cpus": cpus,
         "num_gpus": 0,
         "node_ip_address": "127.0.0.1",
         "include_dashboard": True,
