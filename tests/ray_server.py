@@ -42,7 +42,7 @@ def running(nodes: int = 4, gpus: int = 8, head_cpus: int = 1) -> Iterator[Any]:
 def _head(cpus: int) -> tuple[Any, str]:
     from ray.cluster_utils import Cluster
 
-    port = _free_port()
+    port = free_port()
     head = {
         "num_cpus": cpus,
         "num_gpus": 0,
@@ -50,7 +50,7 @@ def _head(cpus: int) -> tuple[Any, str]:
         "include_dashboard": True,
         "dashboard_host": "127.0.0.1",
         "dashboard_port": port,
-        "dashboard_agent_listen_port": _free_port(),
+        "dashboard_agent_listen_port": free_port(),
     }
     return Cluster(initialize_head=True, head_node_args=head), f"http://127.0.0.1:{port}"
 
@@ -70,7 +70,7 @@ class Gate:
 
     def __init__(self, web: str) -> None:
         self._to = ("127.0.0.1", int(web.rsplit(":", 1)[1]))
-        self._port = _free_port()
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._listening: socket.socket | None = None
         self.open()
@@ -143,7 +143,7 @@ def _until_it_answers(url: str) -> None:
             time.sleep(0.2)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

@@ -80,7 +80,7 @@ class RayServe:
         endpoint = EndpointFolder(folder)
         deadline = time.monotonic() + _GONE_S
         while (found := self._mine(endpoint)) is not None:
-            if found["status"] != "DELETING":  # or somebody who had read the list before us has written it again
+            if not _is_ending(found):  # or somebody who had read the list before us has written it again
                 self._put(lambda others: others, without=endpoint.name)
             if time.monotonic() > deadline:
                 raise JobError(f"Ray Serve has not ended {endpoint.name} after {_GONE_S:.0f} s.", self.log(folder))
@@ -99,7 +99,7 @@ class RayServe:
 
     def _mine(self, endpoint: EndpointFolder, timeout_s: float = _SENT_S) -> dict[str, Any] | None:
         found = self._told(timeout_s)["applications"].get(endpoint.name)
-        return found if found is not None and _folder_of(found) == str(endpoint.path) else None
+        return found if found is not None and (_is_ending(found) or _folder_of(found) == str(endpoint.path)) else None
 
     def _seen(self, endpoint: EndpointFolder) -> Sight:
         found = self._mine(endpoint, _GLANCE_S)
@@ -110,7 +110,7 @@ class RayServe:
     def _refuse_taken(self, endpoint: EndpointFolder, applications: Mapping[str, Any]) -> None:
         """Serve would let whoever comes last have a name or a path."""
         for name, one in applications.items():
-            theirs = _folder_of(one) != str(endpoint.path)
+            theirs = not _is_ending(one) and _folder_of(one) != str(endpoint.path)
             if theirs and (name == endpoint.name or one.get("route_prefix") == f"/{endpoint.name}"):
                 raise ConflictError(
                     f"On the cluster {self._cluster.name} the application {name} of somebody else is at /{endpoint.name} already.",
@@ -184,7 +184,7 @@ class RayServe:
         )
 
     def _refuse_given_up(self, endpoint: EndpointFolder, found: Mapping[str, Any] | None) -> None:
-        if found is None or found["status"] == "DELETING":
+        if found is None or _is_ending(found):
             raise _Dropped(f"Somebody took the endpoint {endpoint.name} out of {self._cluster.name}.", self.log(endpoint.path))
         if found["status"] == "DEPLOY_FAILED":
             raise JobError(f"The endpoint {endpoint.name} did not come up on {self._cluster.name}: {_said(found)}", self.log(endpoint.path))
@@ -237,7 +237,12 @@ def _sized(replicas: int, cpus: float) -> dict[str, Any]:
 def _is_declared(application: Mapping[str, Any]) -> bool:
     """Whether Serve would drop it if it were not told of it: what code has started on the cluster it leaves alone."""
     given = application.get("deployed_app_config")
-    return bool(given) and application.get("source") != "imperative" and application["status"] != "DELETING"
+    return bool(given) and application.get("source") != "imperative" and not _is_ending(application)
+
+
+def _is_ending(application: Mapping[str, Any]) -> bool:
+    """Whether it is being taken out; Serve does not say any more what it was."""
+    return bool(application["status"] == "DELETING")
 
 
 def _folder_of(application: Mapping[str, Any]) -> str:
