@@ -21,7 +21,7 @@ from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, 
 from jupyter_mlp.core.frontier import Limits, limits
 from jupyter_mlp.core.manifests import Manifest
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.serving import lookups, names, places, routing
+from jupyter_mlp.serving import keeper, lookups, names, places, routing
 from jupyter_mlp.serving.routing import Variant
 from jupyter_mlp.store import datasets, deployments, modes, registry
 from jupyter_mlp.store.activities import Draft
@@ -269,6 +269,7 @@ def endpoint(name: str) -> Deployment:
     made = workspace.activities.maker(reference)
     folder = deployments.folder(workspace, reference.name)
     assert made is not None
+    keeper.ensure(folder)
     address = folder.address or made.facts.get("address") or f"http://127.0.0.1:{made.facts['port']}"
     return Deployment(reference.name, reference, routing.read(made.facts["variants"]), address, workspace, proof=made.facts.get("proof"))
 
@@ -345,6 +346,7 @@ def _bring(
         places.undo(place, folder, old, state, fresh)
         kept = "Nothing is served." if fresh else "What was served before still is."
         raise JobError(f"The endpoint {folder.name} refuses this deploy: {error}", f"{kept} {place.log(folder.path)}")
+    keeper.ensure(folder)
     lookups.forget(workspace.root, old.get("store"), store)
     ref = Ref("endpoint", folder.name, draft.activity.id)
     draft.made.append(ref)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import time
@@ -99,14 +98,8 @@ def _start(folder: EndpointFolder) -> Process:
     if process is not None and process.alive:
         process.stop()  # told to stop before, but not gone yet
     wanted = folder.wanted()
-    package = str(Path(__file__).resolve().parents[2])
     argv = [sys.executable, "-m", "jupyter_mlp.serving.host", str(folder.path), *wanted["models"]]
-    return processes.spawn(argv, folder.log, {"PYTHONPATH": _first(package)}, Path(wanted["workspace"]))
-
-
-def _first(package: str) -> str:
-    """The host runs the code of this kernel, wherever it was imported from."""
-    return os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH", "")])])
+    return processes.spawn(argv, folder.log, {"PYTHONPATH": processes.import_path()}, Path(wanted["workspace"]))
 
 
 def _followed(folder: EndpointFolder, host: Process | None) -> str | None:

@@ -189,6 +189,16 @@ def test_swaps_and_a_rollback_under_load_lose_nothing(at: Deployment, one: str, 
     assert [variant.model for variant in mlp.endpoint("delays").variants] == [one]
 
 
+def test_a_ramp_moves_by_itself(shared: Workspace, at: Deployment, one: str, two: str) -> None:
+    mlp.deploy(two, to="delays", ramp="50,100", every="1s")
+    until(lambda: [variant.model for variant in mlp.endpoint("delays").variants] == [two])
+    until(lambda: {ask(at, {"instances": [ROW]})[1]["model"] for _ in range(10)} == {two})
+    made = shared.activities.maker(deployments.newest(shared, "delays"))
+    assert made is not None and str(made.parameters["why"]).startswith("ramp: ")
+    assert mlp.endpoint("delays").rollback().variants[0].weight == 50
+    assert mlp.deploy(one, to="delays").predict(ROW) == [1.0]
+
+
 def test_all_replicas_are_monitored(shared: Workspace, at: Deployment) -> None:
     logs = requests_log.currents(deployments.folder(shared, "delays").requests)
     assert len(logs) == 2 and all(log.stat().st_size for log in logs)
