@@ -1,4 +1,7 @@
-"""Step 4, deploy: models behind HTTP endpoints in processes that outlive the kernel; a second deploy is a hot swap."""
+"""Step 4, deploy: models behind HTTP endpoints in processes that outlive the kernel; a second deploy is a hot swap.
+
+Where they run, on this machine or on a cluster, is the endpoint's place (serving/places.py); nothing here depends on it.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from jupyter_mlp.core import plugins, ramps
 from jupyter_mlp.core.cards import Card, Shown, Table
+from jupyter_mlp.core.clusters import LOCAL
 from jupyter_mlp.core.entities import FINISHED, Activity
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
 from jupyter_mlp.core.frontier import Limits, limits
 from jupyter_mlp.core.manifests import Manifest
 from jupyter_mlp.core.references import Ref, named
-from jupyter_mlp.serving import control, lookups, names, routing
+from jupyter_mlp.serving import keeper, lookups, names, places, routing
 from jupyter_mlp.serving.routing import Variant
 from jupyter_mlp.store import datasets, deployments, modes, registry
 from jupyter_mlp.store.activities import Draft
@@ -41,7 +46,7 @@ class Deployment(Shown):
     name: str
     reference: Ref
     variants: tuple[Variant, ...]
-    port: int
+    address: str
     workspace: Workspace
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
@@ -55,7 +60,17 @@ class Deployment(Shown):
     @property
     def url(self) -> str:
         """Where to POST `{"instances": [{...}]}`."""
-        return f"http://127.0.0.1:{self.port}/v1/models/{self.name}:predict"
+        return f"{self.address}/v1/models/{self.name}:predict"
+
+    @property
+    def port(self) -> int:
+        """The port of the url."""
+        return urlsplit(self.address).port or 80
+
+    @property
+    def where(self) -> str:
+        """The cluster that it runs on; local for this machine."""
+        return self._folder.where.name
 
     @property
     def headers(self) -> dict[str, str]:
@@ -64,13 +79,8 @@ class Deployment(Shown):
 
     @property
     def state(self) -> str:
-        """`ready`, `starting`, `stopped` or `down` - as it is now, not as it was when this object was made."""
-        folder = self._folder
-        if folder.wanted().get("stopped"):
-            return "stopped"
-        if not folder.running:
-            return "down"
-        return "ready" if control.answers(self.port) else "starting"
+        """`ready`, `starting`, `stopped`, `down` or `unreachable` - as it is now, not as it was when this object was made."""
+        return places.state(self.workspace, self._folder)
 
     def predict(self, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> list[Any]:
         """Return one prediction per row, asked over HTTP.
@@ -81,7 +91,7 @@ class Deployment(Shown):
         from jupyter_mlp.serving.client import Client
 
         given = [rows] if isinstance(rows, Mapping) else list(rows)
-        with Client("127.0.0.1", self.port, self.name, self._folder.token()) as client:
+        with Client(self.address, self.name, self._folder.token()) as client:
             return [value for answer in client.ask_all(given) for value in answer.predictions]
 
     def rollback(self) -> Deployment:
@@ -113,7 +123,7 @@ class Deployment(Shown):
 
     def stop(self) -> None:
         """End the endpoint's processes; its log of requests stays, and deploying to it again starts it again."""
-        control.stop(self._folder)
+        places.stop(self.workspace, self._folder)
 
     @property
     def _folder(self) -> EndpointFolder:
@@ -128,6 +138,7 @@ class Deployment(Shown):
             "url": self.url,
             "state": self.state,
             "port": self.port,
+            "where": self.where,
             "variants": [variant.to_dict() for variant in self.variants],
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
@@ -138,6 +149,8 @@ class Deployment(Shown):
         """Return where it is and who answers."""
         rows = [[v.model, "shadow" if v.shadow else f"{v.weight} %"] for v in self.variants]
         facts: list[tuple[str, Any]] = [("url", self.url), ("state", self.state)]
+        if self.where != LOCAL.name:
+            facts.append(("cluster", self.where))
         if self.seconds:
             facts.append(("took", f"{self.seconds:,.2f} s"))
         notes = [*self.notes, f"Requests need the header Authorization: Bearer ...; mlp.endpoint('{self.name}').headers has it."]
@@ -160,6 +173,8 @@ def deploy(
     ramp: str | None = None,
     every: str = "10m",
     port: int | None = None,
+    cluster: str | None = None,
+    replicas: int | None = None,
     serve_from: str | None = None,
     data: str | DatasetVersion | None = None,
     key: str | None = None,
@@ -177,6 +192,9 @@ def deploy(
         ramp: percentages that the traffic grows by, like "10,50,100"; the endpoint moves on by itself, and back if the model fails.
         every: time between the steps of the ramp, like 30s, 10m, 2h.
         port: where a new endpoint listens; a free one when left out.
+        cluster: a Ray cluster of the settings file, where Ray Serve runs the endpoint; where it ran before when left out, and local
+            is this machine. In a verification all endpoints are on this machine.
+        replicas: processes on the cluster that share the requests; as before when left out, and 1 at first.
         serve_from: "store" publishes predictions of this model by key into the online store of the settings, so that the endpoint
             answers `{"keys": [...]}` as well; until the model is swapped out.
         data, key: the dataset of predictions for it, and the column that names them.
@@ -188,6 +206,7 @@ def deploy(
         InvalidInputError: no way to serve the model keeps to the limits; the message has the nearest.
         ConflictError: the name or the port is taken.
         JobError: the model does not load or fails on its own example; what was served still is.
+        UnreachableError: the cluster does not answer.
 
     Example:
         >>> mlp.deploy("DelayModel", to="delays").url
@@ -205,6 +224,8 @@ def deploy(
         "ramp": ramp,
         "every": every,
         "port": port,
+        **({"cluster": cluster} if cluster is not None else {}),
+        **({"replicas": replicas} if replicas is not None else {}),
     }
     parameters |= {"serve_from": serve_from, "data": str(data) if data is not None else None, "key": key} if serve_from else {}
     within = limits(max_p99, max_loss)
@@ -226,14 +247,14 @@ def deploy(
         before = names.served(folder)
         variants = routing.with_model(before, found.uuid, steps[0] if steps else traffic, shadow)
         plan = _ramp_of_others(folder, found.uuid) if shadow else _ramp(found.uuid, before, steps, every_s)
-        port = None if modes.verifying() else port  # the endpoint that is verified may hold it
+        asked = _Asked() if modes.verifying() else _Asked(port, cluster, replicas)  # the endpoint that is verified may have them
         store = lookups.kept(folder.wanted().get("store"), variants)
         if data is not None and key is not None:
             predictions = _dataset(workspace, data)
             draft.used.append(predictions.reference)
             store = lookups.publish(workspace.root, to, predictions, key, found.uuid)
         try:
-            return _bring(workspace, folder, draft, variants, port, _newest_deploy(workspace, to), plan, store)
+            return _bring(workspace, folder, draft, variants, asked, _newest_deploy(workspace, to), plan, store)
         except BaseException:
             lookups.forget(workspace.root, store, folder.wanted().get("store"))
             raise
@@ -255,7 +276,7 @@ def deploy_retrained(model: str, *, to: str) -> tuple[Deployment, tuple[str, ...
         kept = [variant for variant in before if f"model:{variant.model}" not in gone]
         variants = routing.with_model(kept, found.uuid, shadow=True)
         ramp, store = _ramp_of_others(folder, found.uuid), lookups.kept(folder.wanted().get("store"), variants)
-        return _bring(workspace, folder, draft, variants, None, _newest_deploy(workspace, to), ramp, store), gone
+        return _bring(workspace, folder, draft, variants, _Asked(), _newest_deploy(workspace, to), ramp, store), gone
 
 
 def _by_retraining(workspace: Workspace, name: str, model: str) -> bool:
@@ -276,8 +297,18 @@ def endpoint(name: str) -> Deployment:
     made = workspace.activities.maker(reference)
     folder = deployments.folder(workspace, reference.name)
     assert made is not None
-    variants, port = routing.read(made.facts["variants"]), folder.port or made.facts["port"]
-    return Deployment(reference.name, reference, variants, port, workspace, proof=made.facts.get("proof"))
+    keeper.ensure(folder)
+    address = folder.address or made.facts.get("address") or f"http://127.0.0.1:{made.facts['port']}"
+    return Deployment(reference.name, reference, routing.read(made.facts["variants"]), address, workspace, proof=made.facts.get("proof"))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Where a deploy wants the endpoint; None for where it is."""
+
+    port: int | None = None
+    cluster: str | None = None
+    replicas: int | None = None
 
 
 def _tuned(
@@ -308,21 +339,24 @@ def _bring(
     folder: EndpointFolder,
     draft: Draft,
     variants: tuple[Variant, ...],
-    port: int | None,
+    asked: _Asked,
     before: Activity | None,
     ramp: Mapping[str, Any] | None = None,
     store: Mapping[str, Any] | None = None,
 ) -> Deployment:
-    """Make the host serve `variants`, put everything back if it cannot, and complete the record."""
+    """Make the endpoint serve `variants`, put everything back if it cannot, and complete the record."""
     begun = time.perf_counter()
     old = folder.wanted()
-    fresh = not folder.running
+    place = places.asked(workspace, folder, asked.cluster)
+    settled = place.settle(folder.path, asked.port, asked.replicas)
+    fresh = bool(old.get("stopped")) or not place.runs(folder.path)
     generation = int(old.get("generation", 0)) + 1
     state: dict[str, Any] = {
         "endpoint": folder.name,
         "generation": generation,
         "variants": [variant.to_dict() for variant in variants],
-        "port": control.port_for(folder, port, fresh),
+        **settled,
+        "models": [str(path) for path in deployments.model_roots(workspace)],
         "workspace": str(workspace.root),
         "user": getpass.getuser(),
         "ramp": ramp,
@@ -332,22 +366,24 @@ def _bring(
     folder.token()
     folder.want(state)
     try:
-        host = control.start(workspace, folder) if fresh else None
-        error = control.wait(folder, generation, host)
+        error = place.bring(folder.path, fresh)
     except BaseException:
-        control.undo(folder, old, state, fresh)
+        places.undo(place, folder, old, state, fresh)
         raise
     if error:
-        control.undo(folder, old, state, fresh)
+        places.undo(place, folder, old, state, fresh)
         kept = "Nothing is served." if fresh else "What was served before still is."
-        raise JobError(f"The endpoint {folder.name} refuses this deploy: {error}", f"{kept} Details: {folder.log}")
+        raise JobError(f"The endpoint {folder.name} refuses this deploy: {error}", f"{kept} {place.log(folder.path)}")
+    keeper.ensure(folder)
     lookups.forget(workspace.root, old.get("store"), store)
     ref = Ref("endpoint", folder.name, draft.activity.id)
     draft.made.append(ref)
-    facts = {"variants": state["variants"], "port": folder.port, "generation": generation, "before": before.id if before else None}
-    draft.facts.update(facts, **({"store": store} if store else {}))
-    assert folder.port is not None
-    return Deployment(folder.name, ref, variants, folder.port, workspace, time.perf_counter() - begun, proof=draft.facts.get("proof"))
+    address = folder.address
+    assert address is not None, "what was brought up has one"
+    made = Deployment(folder.name, ref, variants, address, workspace, time.perf_counter() - begun, proof=draft.facts.get("proof"))
+    facts = {"variants": state["variants"], "port": made.port, "address": address, "generation": generation}
+    draft.facts.update(facts, before=before.id if before else None, **({"store": store} if store else {}))
+    return made
 
 
 def _open_pages(workspace: Workspace) -> list[str]:
@@ -386,7 +422,7 @@ def _rollback(workspace: Workspace, name: str) -> Deployment:
         if store:  # it may be gone from the store since
             predictions = datasets.load(workspace, store["data"])
             store = lookups.publish(workspace.root, name, predictions, store["key"], store["model"])
-        return _bring(workspace, folder, draft, variants, None, earlier, store=store)
+        return _bring(workspace, folder, draft, variants, _Asked(), earlier, store=store)
 
 
 def _remove(workspace: Workspace, name: str, model: str) -> Deployment:
@@ -396,7 +432,7 @@ def _remove(workspace: Workspace, name: str, model: str) -> Deployment:
         variants = routing.without_model(names.served(folder), found.uuid)
         store = lookups.kept(folder.wanted().get("store"), variants)
         ramp = _ramp_of_others(folder, found.uuid)
-        return _bring(workspace, folder, draft, variants, None, _newest_deploy(workspace, name), ramp, store)
+        return _bring(workspace, folder, draft, variants, _Asked(), _newest_deploy(workspace, name), ramp, store)
 
 
 @contextmanager

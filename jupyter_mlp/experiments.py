@@ -63,12 +63,12 @@ def outcomes(endpoint: str, *, data: Any) -> Received:
     workspace = current()
     reference = deployments.newest(workspace, endpoint)
     folder = deployments.folder(workspace, reference.name)
-    if not folder.running or folder.port is None:
+    if not folder.running or folder.address is None:
         raise InvalidInputError(
             f"The endpoint {reference.name} is not running.", f"Deploy to it again: %mlp_deploy MODEL --to {reference.name}"
         )
     pairs = _pairs(data, reference.name)
-    with Client("127.0.0.1", folder.port, reference.name, folder.token()) as client:
+    with Client(folder.address, reference.name, folder.token()) as client:
         for start in range(0, len(pairs), _CHUNK):
             client.tell([{"id": name, "value": value} for name, value in pairs[start : start + _CHUNK]])
     tables = experiment_tables.fold(workspace, folder)

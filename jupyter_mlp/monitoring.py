@@ -138,11 +138,13 @@ def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments
     if not answered:
         notes.append(f"No request was answered yet; send one: mlp.predict('endpoint:{reference.name}', data=...)")
     errors = Counter(str(e.status) for e in failed)
-    state = "running" if folder.running else "stopped" if folder.wanted().get("stopped") else "down"
+    from jupyter_mlp.serving import places
+
+    state = places.state(workspace, folder)
     return Report(
         made,
         reference,
-        state,
+        "running" if state in ("ready", "starting") else state,
         metrics,
         tuple(variants),
         dict(errors.most_common()),

@@ -297,7 +297,7 @@ def _by_endpoint(workspace: Workspace, target: str, source: _Source, into: str |
     reference = deployments.newest(workspace, target)
     folder = deployments.folder(workspace, reference.name)
     served = next(iter(folder.wanted().get("variants", [])), None)
-    if served is None or folder.port is None or not folder.running:
+    if served is None or folder.address is None or not folder.running:
         raise InvalidInputError(
             f"The endpoint {reference.name} is not running.", f"Deploy to it again: %mlp_deploy MODEL --to {reference.name}"
         )
@@ -309,7 +309,7 @@ def _by_endpoint(workspace: Workspace, target: str, source: _Source, into: str |
         predictions: list[Any] = []
         models: list[str] = []
         ids: list[str] = []
-        with Client("127.0.0.1", folder.port, reference.name, folder.token()) as client:
+        with Client(folder.address, reference.name, folder.token()) as client:
             for answer in client.ask_all(_kept(source.each(columns), asked, all_rows=into is not None)):
                 predictions += answer.predictions
                 ids += experiment_tables.ids(answer.id, len(answer.predictions))

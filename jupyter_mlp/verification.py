@@ -153,9 +153,9 @@ def _scratch(workspace: Workspace, packed: Stored) -> Iterator[tuple[Workspace, 
 
 
 def _drop(scratch: Workspace) -> None:
-    from jupyter_mlp.serving import control
+    from jupyter_mlp.serving import places
 
-    control.stop_all(scratch)
+    places.stop_all(scratch)
     if (scratch.root / "records.db").exists():
         for activity in scratch.activities.recent(["train"], state="running"):
             jobs.cancel(jobs.folder_of(scratch, activity.id))

@@ -133,7 +133,7 @@ def run(folder: Path, requests: int, rate: float, good: int, bad: int, kills: in
 
     from jupyter_mlp.core.errors import MLPError
     from jupyter_mlp.deployment import deploy
-    from jupyter_mlp.serving import control
+    from jupyter_mlp.serving import places
     from jupyter_mlp.store.workspace import current
 
     workspace = current()
@@ -175,7 +175,7 @@ def run(folder: Path, requests: int, rate: float, good: int, bad: int, kills: in
         seen = json.loads(out.read_text())
         share, back = _kills(at, rate, kills, folder) if kills else (1.0, 0.0)
     finally:
-        control.stop_all(workspace)
+        places.stop_all(workspace)
     due = np.array([one[0] for one in seen])
     times = np.array([one[1] for one in seen])
     swapping = np.zeros(len(seen), dtype=bool)

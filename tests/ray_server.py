@@ -27,10 +27,10 @@ _OPTIONS = {
 
 
 @contextmanager
-def running(nodes: int = 4, gpus: int = 8) -> Iterator[Any]:
+def running(nodes: int = 4, gpus: int = 8, head_cpus: int = 1) -> Iterator[Any]:
     """A cluster whose dashboard answers; its `web` is the dashboard's address."""
     os.environ |= _OPTIONS
-    cluster, web = _patiently(_head)
+    cluster, web = _patiently(lambda: _head(head_cpus))
     try:
         for number in range(nodes):
             node = {"num_cpus": gpus, "num_gpus": gpus, "node_ip_address": "127.0.0.1", "node_name": f"node{number + 1}"}
@@ -42,18 +42,18 @@ def running(nodes: int = 4, gpus: int = 8) -> Iterator[Any]:
         cluster.shutdown()
 
 
-def _head() -> tuple[Any, str]:
+def _head(cpus: int) -> tuple[Any, str]:
     from ray.cluster_utils import Cluster
 
-    port = _free_port()
+    port = free_port()
     head = {
-        "num_cpus": 1,
+        "num_cpus": cpus,
         "num_gpus": 0,
         "node_ip_address": "127.0.0.1",
         "include_dashboard": True,
         "dashboard_host": "127.0.0.1",
         "dashboard_port": port,
-        "dashboard_agent_listen_port": _free_port(),
+        "dashboard_agent_listen_port": free_port(),
     }
     return Cluster(initialize_head=True, head_node_args=head), f"http://127.0.0.1:{port}"
 
@@ -73,7 +73,7 @@ class Gate:
 
     def __init__(self, web: str) -> None:
         self._to = ("127.0.0.1", int(web.rsplit(":", 1)[1]))
-        self._port = _free_port()
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._listening: socket.socket | None = None
         self.open()
@@ -146,7 +146,7 @@ def _until_it_answers(url: str) -> None:
             time.sleep(0.2)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

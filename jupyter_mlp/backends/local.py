@@ -19,7 +19,7 @@ from jupyter_mlp.store import jobs, queue
 from jupyter_mlp.store.gpus import count as gpu_count
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.leases import Lease
-from jupyter_mlp.store.processes import spawn
+from jupyter_mlp.store.processes import import_path, spawn
 
 ALL_GPUS = "MLP_ALL_GPUS"  # CUDA_VISIBLE_DEVICES as it was before a rank was given its own
 RANK_VARIABLES = (
@@ -76,7 +76,7 @@ class LocalLauncher:
             queue.enter(run)
             python = (run.read("spec.json") or {}).get("python") or sys.executable  # whoever revives it may be in another environment
             command = [python, "-m", "jupyter_mlp.backends.supervisor", str(folder), str(workspace), str(held)]
-            spawn(command, folder / _LOG, {**_unranked(), "PYTHONUNBUFFERED": "1", "PYTHONPATH": starting.import_path()}, folder, (held,))
+            spawn(command, folder / _LOG, {**_unranked(), "PYTHONUNBUFFERED": "1", "PYTHONPATH": import_path()}, folder, (held,))
         finally:
             os.close(held)
         return handle

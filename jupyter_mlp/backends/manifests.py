@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from jupyter_mlp.core import systemd as systemd_words
+from jupyter_mlp.core.clusters import LOCAL
+from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.store import deployments
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.templates import rendered
@@ -17,6 +19,10 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 
 def systemd(workspace: Workspace, folder: EndpointFolder, reference: str) -> str:
     """Return a unit that starts the endpoint's host again, with whatever is wanted of the endpoint then."""
+    if folder.where != LOCAL:
+        raise InvalidInputError(
+            f"{folder.name} runs on the cluster {folder.where.name}, which starts it again by itself.", "systemd is for this machine."
+        )
     command = [sys.executable, "-m", "jupyter_mlp.serving.host", "--wait", str(folder.path), *_roots(workspace)]
     environment = [f"PYTHONPATH={_PACKAGE}"]  # the host runs the code of this kernel, wherever it was imported from
     words = {

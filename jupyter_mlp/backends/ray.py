@@ -1,39 +1,32 @@
 """Ray launcher: the job goes to the dashboard of a cluster by Ray's Jobs API, over HTTP; a notebook needs no Ray.
 
-The entry point that Ray runs is our supervisor (ray_gang.py). Whoever reaches a Ray dashboard may run code there, so one
-that is not on this machine is only spoken to with a token, unless the settings say that its network is trusted.
+The entry point that Ray runs is our supervisor (ray_gang.py).
 """
 
 from __future__ import annotations
 
-import http.client
-import ipaddress
-import json
-import os
 import shlex
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from jupyter_mlp.backends import gang, starting
 from jupyter_mlp.backends.looking import Looks
+from jupyter_mlp.backends.ray_dashboard import Dashboard
 from jupyter_mlp.core import shapes
 from jupyter_mlp.core.clusters import GONE, Cluster, Sight
 from jupyter_mlp.core.entities import CANCELLED, QUEUED, RUNNING
-from jupyter_mlp.core.errors import InvalidInputError, JobError, UnreachableError
+from jupyter_mlp.core.errors import JobError
 from jupyter_mlp.core.shapes import Node, Shape
 from jupyter_mlp.store import jobs
 from jupyter_mlp.store.attempts import SUPERVISOR
 from jupyter_mlp.store.jobs import RunFolder
 
-_DEFAULT = "http://127.0.0.1:8265"
-_ANSWER_S, _SUBMIT_S = 15.0, 90.0  # a head takes the first job once the agent on its node is up, which imports for long
 _CANCEL_S = 15.0
+_SUBMIT_S = 90.0  # a head takes the first job once the agent on its node is up, which imports for long
 _UNSEEN = "UNSEEN"  # our word beside Ray's
 _looks = Looks()
 
@@ -43,22 +36,22 @@ class RayLauncher:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._address = (cluster.address or os.environ.get("RAY_API_SERVER_ADDRESS") or _DEFAULT).rstrip("/")
+        self._dashboard = Dashboard(cluster)
 
     def nodes(self) -> list[Node]:
         """Return the cluster's nodes, those that were lost left out: Ray remembers every one it ever had."""
-        found = self._asked("GET", "/api/v0/nodes?detail=1&limit=1000")["data"]["result"]["result"]
+        found = self._dashboard.asked("GET", "/api/v0/nodes?detail=1&limit=1000")["data"]["result"]["result"]
         used = self._used()
         return [_node(told, used.get(str(told["node_id"]), {})) for told in found if told["state"] == "ALIVE"]
 
     def shape(self, gpus: int) -> Shape:
         """Return nodes x GPUs per node; Ray may then place each GPU's process wherever there is room."""
-        self._refuse_open()
+        self._dashboard.refuse_open()
         return shapes.shape(gpus, self.nodes(), f"the Ray cluster {self._cluster.name}")
 
     def submit(self, folder: Path, workspace: Path) -> Mapping[str, Any]:
         """Send the job under a name of its own: Ray refuses a second one of that name, so nothing is ever sent twice."""
-        self._refuse_open()
+        self._dashboard.refuse_open()
         run = RunFolder(folder)
         known = run.read("handle.json") or {}
         status, why = self._state(known["job"]) if known else ("", "")
@@ -77,7 +70,7 @@ class RayLauncher:
 
     def look(self, handle: Mapping[str, Any]) -> Sight:
         """Say what the dashboard says."""
-        return _looks.at((self._address, handle["job"]), lambda: self._seen(handle["job"])) if handle.get("job") else Sight(GONE)
+        return _looks.at((self._dashboard.address, handle["job"]), lambda: self._seen(handle["job"])) if handle.get("job") else Sight(GONE)
 
     def cancel(self, handle: Mapping[str, Any]) -> None:
         """Let the job end by itself, and end it when it does not."""
@@ -86,7 +79,7 @@ class RayLauncher:
         while run.read("exit.json") is None and time.monotonic() < deadline and self._seen(handle["job"]).state != GONE:
             time.sleep(0.2)
         if run.read("exit.json") is None:
-            self._asked("POST", f"/api/jobs/{quote(handle['job'])}/stop", absent={})
+            self._dashboard.asked("POST", f"/api/jobs/{quote(handle['job'])}/stop", absent={})
             run.end(CANCELLED)
 
     def _send(self, job: str, folder: Path, workspace: Path, spec: Mapping[str, Any]) -> None:
@@ -94,7 +87,7 @@ class RayLauncher:
         entry = [python, "-m", "jupyter_mlp.backends.ray_gang", str(folder), str(workspace)]
         told = {"env_vars": starting.environment(self._cluster)}
         body = {"entrypoint": shlex.join(entry), "submission_id": job, "runtime_env": told, "metadata": {"run": folder.name}}
-        self._asked("POST", "/api/jobs/", body)
+        self._dashboard.asked("POST", "/api/jobs/", body, timeout_s=_SUBMIT_S)
 
     def _seen(self, job: str) -> Sight:
         status, why = self._state(job)
@@ -102,7 +95,7 @@ class RayLauncher:
 
     def _state(self, job: str) -> tuple[str, str]:
         """Return Ray's word for a job's state, empty when it does not know the job, and a sentence about it."""
-        told = self._asked("GET", f"/api/jobs/{quote(job)}", absent={})
+        told = self._dashboard.asked("GET", f"/api/jobs/{quote(job)}", absent={})
         status = str(told.get("status", ""))
         if status in ("PENDING", "RUNNING"):
             return status, "Ray starts the job." if status == "PENDING" else ""
@@ -115,72 +108,8 @@ class RayLauncher:
 
     def _used(self) -> dict[str, Mapping[str, Any]]:
         """Return what is in use on each node, by its id."""
-        told = self._asked("GET", "/api/cluster_status?format=0")["data"]["clusterStatus"]
+        told = self._dashboard.asked("GET", "/api/cluster_status?format=0")["data"]["clusterStatus"]
         return dict((told.get("loadMetricsReport") or {}).get("usageByNode") or {})
-
-    def _refuse_open(self) -> None:
-        if self._cluster.trusted or _token() or _is_here(self._address):
-            return
-        name = self._cluster.name
-        raise InvalidInputError(
-            f"The Ray cluster {name} at {self._address} would be sent code without a token, as anybody could.",
-            f"Start it with RAY_AUTH_MODE=token and set RAY_AUTH_TOKEN here; or say [cluster.{name}] trusted = true.",
-        )
-
-    def _asked(self, method: str, path: str, body: Any = None, absent: Any = None) -> Any:
-        """Return what the dashboard answers, as JSON types.
-
-        Args:
-            absent: the answer where it knows nothing of that name.
-        """
-        token = _token()
-        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self._address}{path}", data, headers, method=method)
-        try:
-            with _OPENER.open(request, timeout=_SUBMIT_S if body is not None else _ANSWER_S) as answer:
-                return json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            if error.code == 404 and absent is not None:
-                return absent
-            raise self._refused(error) from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise UnreachableError(
-                f"The Ray cluster {self._cluster.name} does not answer at {self._address}: {reason}.",
-                "Look whether its head is up; jobs that it still runs go on.",
-            ) from None
-
-    def _refused(self, error: urllib.error.HTTPError) -> JobError:
-        said = " ".join(error.read().decode(errors="replace").strip().splitlines()[-1:])[:300]
-        name = self._cluster.name
-        if error.code in (401, 403):
-            return JobError(f"The Ray cluster {name} wants another token: {said}", "Set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.")
-        if error.code >= 500:
-            return UnreachableError(f"The Ray cluster {name} cannot answer now ({error.code}): {said}", "Try again in a moment.")
-        return JobError(f"The Ray cluster {name} refused ({error.code}): {said}", "Look at [cluster.NAME] address.")
-
-
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a dashboard is not behind the proxy to the world
-
-
-def _token() -> str:
-    """Return Ray's token, from where Ray itself looks for it."""
-    if token := os.environ.get("RAY_AUTH_TOKEN"):
-        return token.strip()
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
-
-
-def _is_here(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _starts(run: RunFolder) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from jupyter_mlp.core.errors import JobError
 from jupyter_mlp.store.attempts import SUPERVISOR
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.leases import Lease
+from jupyter_mlp.store.processes import import_path
 
 _STARTS = 5  # in vain, before the run is called failed
 _BETWEEN_S = 0.25  # twice as long after each start in vain: what keeps it from coming up may pass
@@ -47,12 +47,6 @@ def why_started(run: RunFolder) -> str:
     """Return why the newest supervisor had to be started; empty where nobody knew."""
     starts = [event for event in run.events()[0] if event.get(SUPERVISOR) == "started"]
     return str(starts[-1].get("why", "")) if starts else ""
-
-
-def import_path() -> str:
-    """Where this package is, for a supervisor that starts in another folder."""
-    package = str(Path(__file__).resolve().parents[2])
-    return os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
 
 
 def environment(cluster: Cluster) -> dict[str, str]:

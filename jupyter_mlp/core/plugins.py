@@ -1,6 +1,7 @@
 """Names of outside systems -> the class that speaks to them; nothing is imported until it is asked for.
 
-Other packages add theirs through the entry-point groups `jupyter_mlp.engines`, `.launchers`, `.manifests`, `.stores` and `.trackers`.
+Other packages add theirs through the entry-point groups `jupyter_mlp.engines`, `.launchers`, `.manifests`, `.places`, `.stores`
+and `.trackers`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ _KNOWN: dict[str, dict[str, tuple[str, str]]] = {
         "kserve": ("jupyter_mlp.backends.manifests:kserve", "pip install jupyter_mlp"),
     },
     "trackers": {"wandb": ("jupyter_mlp.backends.wandb:logger", "pip install 'jupyter_mlp[wandb]'")},
+    "places": {
+        "local": ("jupyter_mlp.serving.control:ThisMachine", "pip install 'jupyter_mlp[serve]'"),
+        "ray": ("jupyter_mlp.backends.ray_serve:RayServe", "pip install 'jupyter_mlp[serve]'"),
+    },
     "launchers": {
         "local": ("jupyter_mlp.backends.local:LocalLauncher", "pip install 'jupyter_mlp[train]'"),
         "ray": ("jupyter_mlp.backends.ray:RayLauncher", "pip install 'jupyter_mlp[train]'"),

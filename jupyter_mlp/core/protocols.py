@@ -44,6 +44,47 @@ class Launcher(Protocol):
         ...
 
 
+class EndpointPlace(Protocol):
+    """Where endpoints run. In all places the same application follows the same endpoint folder, so a swap is a word in that folder.
+
+    `folder` is the endpoint's (store/deployments.py). Whatever asks a cluster raises UnreachableError when it does not answer.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        """Remember the cluster; nothing is asked yet."""
+        ...
+
+    def settle(self, folder: Path, port: int | None, replicas: int | None) -> Mapping[str, Any]:
+        """Return what is wanted of this place beside models, for wanted.json.
+
+        InvalidInputError or ConflictError refuses what cannot be here, before anything was changed.
+        """
+        ...
+
+    def runs(self, folder: Path) -> bool:
+        """Whether something here follows the folder, or is about to."""
+        ...
+
+    def bring(self, folder: Path, fresh: bool) -> str | None:
+        """Have what is wanted served: start what follows the folder where `fresh`, wait until all of it has followed.
+
+        Return what that says is wrong with the models, or None. JobError says that it does not come up.
+        """
+        ...
+
+    def state(self, folder: Path) -> str:
+        """Return `ready`, `starting`, `down`, or `unreachable` where nobody can say; at once."""
+        ...
+
+    def stop(self, folder: Path) -> None:
+        """End what follows the folder; it is gone when this returns."""
+        ...
+
+    def log(self, folder: Path) -> str:
+        """Say where to read what the endpoint's processes printed."""
+        ...
+
+
 class OnlineStore(Protocol):
     """Keeps values by key, in spaces that are replaced as a whole. Whatever asks it raises StorageError when it does not answer."""
 

@@ -86,7 +86,8 @@ class Look:
             yield {"changed": "records"}
         for folder in sorted(self.workspace.endpoints.glob("*/wanted.json")):
             name = folder.parent.name
-            if self._differs(f"requests {name}", _stamp(folder.parent / "requests" / "current.jsonl")):
+            logs = sorted((folder.parent / "requests").glob("current*.jsonl"))
+            if self._differs(f"requests {name}", [_stamp(log) for log in logs]):
                 yield {"changed": "requests", "name": name}
         for run in self._running:
             if self._differs(f"run {run}", _stamp(self.workspace.runs / run / "events.jsonl")):

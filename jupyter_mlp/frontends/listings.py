@@ -242,15 +242,16 @@ def _model_row(workspace: Workspace, ref: Ref, activity: Activity) -> Row:
 
 
 def _endpoint_row(workspace: Workspace, ref: Ref, activity: Activity) -> Row:
+    from jupyter_mlp.serving import places
+
     folder = deployments.folder(workspace, ref.name)
     wanted = folder.wanted()
-    stopped = not wanted or bool(wanted.get("stopped"))
-    state = "stopped" if stopped else "ready" if folder.running else "down"
     return {
         "title": ref.name,
-        "state": state,
+        "state": places.state(workspace, folder),
         "variants": wanted.get("variants", []),
         "port": folder.port,
+        "where": folder.where.name,
         "before": bool(activity.facts.get("before")),
         "detail": "",
     }

@@ -78,10 +78,12 @@ class App:
         name: the endpoint's name, part of its URLs.
         token: what callers must send as `Authorization: Bearer ...`.
         log: where requests are remembered. `outcomes`: where what happened is.
+        mounted: what its paths begin with for callers, where it is not alone at its address.
     """
 
-    def __init__(self, name: str, token: str, log: RequestLog, outcomes: RequestLog | None = None) -> None:
+    def __init__(self, name: str, token: str, log: RequestLog, outcomes: RequestLog | None = None, mounted: str = "") -> None:
         self.name = name
+        self._mounted = mounted
         self.serving: Serving | None = None
         self.access = Access(token)
         self._log = log
@@ -288,11 +290,10 @@ class App:
     def _document(self) -> dict[str, Any]:
         serving = self.serving
         if serving is None:
-            return openapi.document(self.name, None, [])
+            return openapi.document(self.name, None, [], at=self._mounted)
         best = champion(serving.variants)
-        return openapi.document(
-            self.name, serving.batchers[best.model].predictor.recipe if best else None, serving.describe(), serving.lookup is not None
-        )
+        recipe = serving.batchers[best.model].predictor.recipe if best else None
+        return openapi.document(self.name, recipe, serving.describe(), serving.lookup is not None, self._mounted)
 
 
 def _field(message: str) -> str:

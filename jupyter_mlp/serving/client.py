@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit
 
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, MLPError
 from jupyter_mlp.serving.predictor import json_ready
@@ -29,12 +30,14 @@ class Client:
     """A kept-open connection to one endpoint; a lost one is opened again once.
 
     Example:
-        >>> with Client("127.0.0.1", 8123, "delays", token) as client:
+        >>> with Client("http://127.0.0.1:8123", "delays", token) as client:
         ...     client.ask([{"dep_delay": 4.0}]).predictions
     """
 
-    def __init__(self, host: str, port: int, endpoint: str, token: str, timeout_s: float = 60.0) -> None:
-        self._connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+    def __init__(self, address: str, endpoint: str, token: str, timeout_s: float = 60.0) -> None:
+        where = urlsplit(address)
+        self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=timeout_s)
+        self._below = where.path
         self._endpoint = endpoint
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
@@ -82,11 +85,10 @@ class Client:
     def _send(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
         for attempt in (1, 2):
             try:
-                self._connection.request(method, path, body, self._headers)
+                self._connection.request(method, f"{self._below}{path}", body, self._headers)
                 response = self._connection.getresponse()
-                data = response.read()
-                return response.status, json.loads(data)
-            except (OSError, http.client.HTTPException, ValueError) as error:
+                return response.status, self._read(response.status, response.read())
+            except (OSError, http.client.HTTPException) as error:
                 # Predictions change nothing, so asking again after a lost connection is safe.
                 self._connection.close()
                 if attempt == 2:
@@ -95,6 +97,16 @@ class Client:
                         f"mlp.endpoint('{self._endpoint}') shows its state; deploying to it again restarts it.",
                     ) from error
         raise AssertionError("unreachable")
+
+    def _read(self, status: int, body: bytes) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads(body)
+        except ValueError:
+            raise JobError(
+                f"The endpoint {self._endpoint} cannot be reached: {status} came from something else at its address.",
+                f"mlp.endpoint('{self._endpoint}') shows its state; deploying to it again restarts it.",
+            ) from None
+        return found
 
 
 def _refused(endpoint: str, status: int, body: Mapping[str, Any]) -> MLPError:

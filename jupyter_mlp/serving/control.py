@@ -1,9 +1,7 @@
-"""Starting, awaiting, undoing and stopping hosts from the deploying side."""
+"""Endpoints on this machine: starting, awaiting and stopping the host of one, a process that outlives the kernel."""
 
 from __future__ import annotations
 
-import http.client
-import os
 import socket
 import sys
 import time
@@ -11,17 +9,56 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jupyter_mlp.core.clusters import Cluster
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError
-from jupyter_mlp.store import deployments, processes
-from jupyter_mlp.store.deployments import EndpointFolder
+from jupyter_mlp.store import processes
+from jupyter_mlp.store.deployments import EndpointFolder, answers
 from jupyter_mlp.store.processes import Process
-from jupyter_mlp.store.workspace import Workspace
 
 _READY_S = 90.0  # a model that runs its author's code imports torch first
 
 
-def port_for(folder: EndpointFolder, asked: int | None, fresh: bool) -> int:
-    """Return the port to listen on: as asked, else as before, else a free one."""
+class ThisMachine:
+    """The hosts of endpoints, each with a port of its own."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def settle(self, folder: Path, port: int | None, replicas: int | None) -> Mapping[str, Any]:
+        """Take a port: as asked, else as before, else a free one."""
+        if replicas is not None:
+            raise InvalidInputError("On this machine an endpoint has one serving process.", "Leave --replicas out, or name a --cluster.")
+        endpoint = EndpointFolder(folder)
+        return {"port": _port_for(endpoint, port, fresh=not self.runs(folder))}
+
+    def runs(self, folder: Path) -> bool:
+        """Whether the host lives and was not told to stop."""
+        return EndpointFolder(folder).running
+
+    def bring(self, folder: Path, fresh: bool) -> str | None:
+        """Start a host where `fresh`; wait until its serving process has followed."""
+        endpoint = EndpointFolder(folder)
+        return _followed(endpoint, _start(endpoint) if fresh else None)
+
+    def state(self, folder: Path) -> str:
+        """Return what its process and its own health say."""
+        endpoint = EndpointFolder(folder)
+        if not endpoint.running:
+            return "down"
+        return "ready" if answers(endpoint.address) else "starting"
+
+    def stop(self, folder: Path) -> None:
+        """End the host and all its processes."""
+        process = EndpointFolder(folder).process()
+        if process is not None:
+            process.stop(wait_s=10.0)
+
+    def log(self, folder: Path) -> str:
+        """The host's own file."""
+        return f"Its log: {EndpointFolder(folder).log}"
+
+
+def _port_for(folder: EndpointFolder, asked: int | None, fresh: bool) -> int:
     if not fresh:
         if asked not in (None, folder.port):
             raise InvalidInputError(
@@ -55,31 +92,26 @@ def _freeport_for() -> int:
         return int(trial.getsockname()[1])
 
 
-def start(workspace: Workspace, folder: EndpointFolder) -> Process:
+def _start(folder: EndpointFolder) -> Process:
     """Start the host of an endpoint whose wanted state is written."""
     process = folder.process()
     if process is not None and process.alive:
         process.stop()  # told to stop before, but not gone yet
-    roots = [str(path) for path in deployments.model_roots(workspace)]
-    package = str(Path(__file__).resolve().parents[2])
-    argv = [sys.executable, "-m", "jupyter_mlp.serving.host", str(folder.path), *roots]
-    return processes.spawn(argv, folder.log, {"PYTHONPATH": _first(package)}, workspace.root)
+    wanted = folder.wanted()
+    argv = [sys.executable, "-m", "jupyter_mlp.serving.host", str(folder.path), *wanted["models"]]
+    return processes.spawn(argv, folder.log, {"PYTHONPATH": processes.import_path()}, Path(wanted["workspace"]))
 
 
-def _first(package: str) -> str:
-    """The host runs the code of this kernel, wherever it was imported from."""
-    return os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH", "")])])
-
-
-def wait(folder: EndpointFolder, generation: int, host: Process | None) -> str | None:
+def _followed(folder: EndpointFolder, host: Process | None) -> str | None:
     """Wait until the host has followed; return what it says is wrong, or None."""
+    generation = int(folder.wanted()["generation"])
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
         actual = folder.actual()
         if int(actual.get("generation", -1)) >= generation:
             if actual.get("error"):
                 return str(actual["error"])
-            if folder.port is not None and answers(folder.port):
+            if answers(folder.address):
                 return None
         elif host is not None and not host.alive:
             raise JobError(f"The host of {folder.name} ended before it served: {_last_line(folder.log)}", f"Its log: {folder.log}")
@@ -90,42 +122,3 @@ def wait(folder: EndpointFolder, generation: int, host: Process | None) -> str |
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1][:300] if lines else "it printed nothing"
-
-
-def answers(port: int) -> bool:
-    """Whether the endpoint on this port says that it is ready."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def undo(folder: EndpointFolder, old: Mapping[str, Any], state: Mapping[str, Any], fresh: bool) -> None:
-    """A deploy that failed leaves the endpoint as it was: still serving, or not running."""
-    if fresh:
-        folder.want({**state, "generation": state["generation"] + 1, "stopped": True})
-        process = folder.process()
-        if process is not None:
-            process.stop()
-    else:
-        folder.want({**old, "generation": state["generation"] + 1})
-
-
-def stop(folder: EndpointFolder) -> None:
-    """End the host and all its processes; the log of requests and the token stay."""
-    with folder.locked("deploy"):
-        wanted = folder.wanted()
-        folder.want({**wanted, "generation": int(wanted.get("generation", 0)) + 1, "stopped": True})
-        process = folder.process()
-        if process is not None:
-            process.stop(wait_s=10.0)
-
-
-def stop_all(workspace: Workspace) -> None:
-    """End every endpoint of a workspace, as when a scratch workspace is dropped."""
-    for name in deployments.names(workspace):
-        stop(deployments.folder(workspace, name))

@@ -119,8 +119,7 @@ class _Parent:
                 pass
             if self._ending or self._folder.is_over():
                 return child.wait()
-            wanted = self._folder.wanted()
-            if wanted.get("ramp") or len(wanted.get("variants", [])) > 1:
+            if ramp_keeper.is_needed(self._folder):
                 try:
                     ramp_keeper.keep(self._folder)
                 except Exception as error:  # noqa: BLE001 - whatever is wrong with the records, serving goes on

@@ -37,12 +37,13 @@ pre { background: #f6f6f6; padding: .7rem; overflow-x: auto; }
 """
 
 
-def document(name: str, recipe: Recipe | None, variants: Sequence[Mapping[str, Any]], keys: bool = False) -> Schema:
+def document(name: str, recipe: Recipe | None, variants: Sequence[Mapping[str, Any]], keys: bool = False, at: str = "") -> Schema:
     """Return the OpenAPI 3.1 document of an endpoint.
 
     Args:
         recipe: of the model that answers most; None while no model is loaded.
         variants: what `/metadata` says of them. `keys`: whether predictions are published by key.
+        at: what callers write before every path.
     """
     predicting = _post("Predict rows", "Asked", "Answered", _example(variants))
     about = _get("What is served", {"type": "object"})
@@ -54,6 +55,7 @@ def document(name: str, recipe: Recipe | None, variants: Sequence[Mapping[str, A
             "description": "Predictions over HTTP, by jupyter_mlp.",
         },
         "security": [{"token": []}],
+        **({"servers": [{"url": at}]} if at else {}),
         "paths": {
             f"/v1/models/{name}:predict": {"post": {**predicting, "operationId": "predict"}},
             "/predict": {"post": {**predicting, "operationId": "predict_short", "summary": "The same, for short"}},

@@ -1,4 +1,6 @@
-"""Moves a ramp from step to step, and traffic back from a challenger that fails: in the host's parent, which lives without kernel.
+"""Moves a ramp from step to step, and traffic back from a challenger that fails: in a process that lives without kernel.
+
+On this machine that is the host's parent, for a cluster a keeper (keeper.py).
 
 wanted.json holds {"ramp": {"model", "champion", "steps", "every_s", "at"}} beside the variants; `at` is when the next
 step is due. Every move is a deploy of its own in the records, so that a rollback and a question "since when" work alike.
@@ -23,7 +25,12 @@ from jupyter_mlp.store.activities import Draft
 from jupyter_mlp.store.deployments import EndpointFolder
 
 _log = logging.getLogger(__name__)
-_WAIT_S = 30.0
+
+
+def is_needed(folder: EndpointFolder) -> bool:
+    """Whether the shares of an endpoint may have to be moved."""
+    wanted = folder.wanted()
+    return not folder.is_over() and (bool(wanted.get("ramp")) or len(wanted.get("variants", [])) > 1)
 
 
 def keep(folder: EndpointFolder) -> None:
@@ -69,7 +76,7 @@ def _health(entries: Sequence[Entry], model: str) -> Health:
 
 
 def _move(folder: EndpointFolder, wanted: Mapping[str, Any], variants: Sequence[Variant], ramp: Mapping[str, Any] | None, why: str) -> None:
-    """Deploy other shares of models that are loaded already, as a record of its own."""
+    """Deploy other shares of models that are loaded already, as a record of its own; the next look waits until they are followed."""
     from jupyter_mlp.store import deployments
     from jupyter_mlp.store.workspace import Workspace
 
@@ -83,17 +90,12 @@ def _move(folder: EndpointFolder, wanted: Mapping[str, Any], variants: Sequence[
             generation = int(wanted["generation"]) + 1
             state = {**wanted, "generation": generation, "variants": [v.to_dict() for v in variants], "ramp": ramp}
             folder.want(state)
-            _until(folder, generation)
             _record(draft, folder, state, before.id if before else None, why)
     _log.warning("%s", why)
 
 
-def _until(folder: EndpointFolder, generation: int) -> None:
-    deadline = time.monotonic() + _WAIT_S
-    while int(folder.actual().get("generation", -1)) < generation and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
 def _record(draft: Draft, folder: EndpointFolder, state: Mapping[str, Any], before: str | None, why: str) -> None:
     draft.made.append(Ref("endpoint", folder.name, draft.activity.id))
-    draft.facts.update(variants=state["variants"], port=folder.port, generation=state["generation"], before=before, why=why)
+    draft.facts.update(
+        variants=state["variants"], port=folder.port, address=folder.address, generation=state["generation"], before=before, why=why
+    )

@@ -1,7 +1,8 @@
 """The log of requests: one JSON line each, buffered, written within half a second, rotated by size.
 
 Serving appends and never reads; monitoring reads and never writes. Killing the process at any moment costs at most the
-last half second and leaves at most one broken line, which readers skip.
+last half second and leaves at most one broken line, which readers skip. Where several processes serve an endpoint each
+has a file of its own: on a file system that machines share, appends of two of them would overwrite each other.
 """
 
 from __future__ import annotations
@@ -70,10 +71,12 @@ class RequestLog:
     Args:
         folder: where the files are.
         file_bytes, files: size at which a file is closed, and how many closed ones are kept.
+        writer: names this process where it is one of several.
     """
 
-    def __init__(self, folder: Path, file_bytes: int = _FILE_BYTES, files: int = _FILES) -> None:
+    def __init__(self, folder: Path, file_bytes: int = _FILE_BYTES, files: int = _FILES, writer: str = "") -> None:
         self._folder = folder
+        self._ending = f".{writer}.jsonl" if writer else ".jsonl"
         self._limit = file_bytes
         self._files = files
         self._waiting: list[Entry | Outcome] = []
@@ -92,7 +95,7 @@ class RequestLog:
         entries, self._waiting = self._waiting, []
         data = self._broken + self._encoder.encode_lines(entries)
         self._broken = b""
-        path = self._folder / "current.jsonl"
+        path = self._folder / f"current{self._ending}"
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
@@ -106,8 +109,9 @@ class RequestLog:
             _log.warning("requests log: %s", error)
 
     def _rotate(self, path: Path) -> None:
-        os.replace(path, self._folder / f"{time.time_ns():020d}.jsonl")
-        for old in sorted(self._folder.glob("[0-9]*.jsonl"))[: -self._files]:
+        os.replace(path, self._folder / f"{time.time_ns():020d}{self._ending}")
+        # What another process wrote last long ago counts as closed: it has ended, or begins a new file.
+        for old in sorted(self._folder.glob("*.jsonl"), key=lambda one: one.stat().st_mtime_ns)[: -self._files]:
             old.unlink(missing_ok=True)
 
 
@@ -122,28 +126,38 @@ def lines(folder: Path, kind: type[Line], limit: int = 100_000_000, since: float
     Args:
         since: seconds since 1970; what is older is passed over without being read whole.
     """
-    paths = [folder / "current.jsonl", *sorted(folder.glob("[0-9]*.jsonl"), reverse=True)]
-    taken: list[Line] = []
-    for path in paths:
-        taken = list(_decoded(path, kind, since)) + taken
+    taken = [line for path in currents(folder) for line in _decoded(path, kind, since)]
+    for path in sorted(folder.glob("[0-9]*.jsonl"), reverse=True):
         if len(taken) >= limit:
             break
+        taken = list(_decoded(path, kind, since)) + taken
+    taken.sort(key=lambda one: one.time)  # of several processes; of one they are
     return taken[-limit:]
 
 
+def currents(folder: Path) -> list[Path]:
+    """Return the files that are written now, or were when their process ended."""
+    return sorted(folder.glob("current*.jsonl"))
+
+
 def newest(folder: Path, most: int = 2**20) -> list[Entry]:
-    """Return the entries of the last `most` bytes, oldest first: enough to try a model on, read at once."""
+    """Return the entries of the last `most` bytes of each process, oldest first: enough to try a model on, read at once."""
     decoder = msgspec.json.Decoder(Entry)
     found: list[Entry] = []
-    try:
-        with (folder / "current.jsonl").open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - most))
-            for line in file.read().split(b"\n"):
-                with contextlib.suppress(msgspec.MsgspecError):
-                    found.append(decoder.decode(line))
-    except FileNotFoundError:
-        pass
+    for line in (line for path in currents(folder) for line in _tail(path, most).split(b"\n")):
+        with contextlib.suppress(msgspec.MsgspecError):
+            found.append(decoder.decode(line))
+    found.sort(key=lambda one: one.time)
     return found
+
+
+def _tail(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+            return file.read()
+    except FileNotFoundError:  # rotated away between listing and reading
+        return b""
 
 
 def table(folder: Path, limit: int = 200_000) -> pa.Table:

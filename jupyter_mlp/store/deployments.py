@@ -4,6 +4,8 @@
   wanted.json     written by deploy(): generation, variants, port      (what should be)
   actual.json     written by the host: generation, serving, error      (what is)
   process.json    written by the host: pid, start time, port
+  replicas/       on a cluster, one file a replica in the place of actual.json, which the deploying side writes when all agree
+  address.json    on a cluster: where the endpoint is asked
   token           0600; whoever can read it may ask for predictions
   requests/       the log of requests; stays when the endpoint is stopped
   outcomes/       what really happened, by the id of the answer
@@ -13,15 +15,18 @@
 from __future__ import annotations
 
 import fcntl
+import http.client
 import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from jupyter_mlp.core.clusters import LOCAL, Cluster
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store.artifacts import publish_bytes
@@ -86,6 +91,37 @@ class EndpointFolder:
         """Say what the host does now."""
         _write(self.path / "actual.json", state)
 
+    def report_of(self, replica: str, state: Mapping[str, Any]) -> None:
+        """Say what one replica of several does now."""
+        _write(self.path / "replicas" / f"{replica}.json", state)
+
+    def replicas(self) -> dict[str, dict[str, Any]]:
+        """Return what the replicas on a cluster said last, by their names; those that are gone stay until they are forgotten."""
+        return {path.stem: _read(path) for path in sorted((self.path / "replicas").glob("*.json"))}
+
+    def forget_replicas(self, but: Collection[str] = ()) -> None:
+        """Forget what replicas said, but for some."""
+        for path in (self.path / "replicas").glob("*.json"):
+            if path.stem not in but:
+                path.unlink(missing_ok=True)
+
+    @property
+    def where(self) -> Cluster:
+        """The cluster that the endpoint runs on, or did last; this machine where no other was named."""
+        found = self.wanted().get("where")
+        return Cluster.from_dict(found) if found else LOCAL
+
+    @property
+    def address(self) -> str | None:
+        """What all of the endpoint's URLs begin with, once it was brought up."""
+        if self.where != LOCAL:
+            return _read(self.path / "address.json").get("address")
+        return f"http://127.0.0.1:{self.port}" if self.port is not None else None
+
+    def found_at(self, address: str) -> None:
+        """Say where the endpoint is asked, on a cluster."""
+        _write(self.path / "address.json", {"address": address})
+
     def process(self) -> Process | None:
         """Return the host's identity if one was started; ask it whether it is alive."""
         found = _read(self.path / "process.json")
@@ -103,9 +139,13 @@ class EndpointFolder:
 
     @property
     def running(self) -> bool:
-        """Whether the host process is alive and meant to be."""
+        """Whether the host process is alive and meant to be; on a cluster, whether it is meant to be, for nobody here sees it."""
+        if not self.stamp() or self.wanted().get("stopped"):
+            return False
+        if self.where != LOCAL:
+            return True
         process = self.process()
-        return process is not None and process.alive and not self.wanted().get("stopped")
+        return process is not None and process.alive
 
     def token(self) -> str:
         """Return the endpoint's token, making it at first use; readable by its owner only."""
@@ -167,6 +207,21 @@ def folder(workspace: Workspace, name: str) -> EndpointFolder:
 def names(workspace: Workspace) -> list[str]:
     """Return the names of the endpoints that were ever made in this workspace."""
     return sorted(path.parent.name for path in workspace.endpoints.glob("*/wanted.json"))
+
+
+def answers(address: str | None) -> bool:
+    """Whether the endpoint at this address says that it is ready."""
+    where = urlsplit(address or "")
+    if not where.hostname:
+        return False
+    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=2)
+    try:
+        connection.request("GET", f"{where.path}/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def newest(workspace: Workspace, name: str) -> Ref:

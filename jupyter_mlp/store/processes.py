@@ -85,6 +85,12 @@ class Process:
             return None
 
 
+def import_path() -> str:
+    """Return a PYTHONPATH with which a process runs the code of this one, wherever that was imported from."""
+    package = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+
+
 def spawn(
     argv: Sequence[str],
     log: Path,

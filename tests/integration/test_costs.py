@@ -20,7 +20,7 @@ from jupyter_mlp.core.references import Ref
 from jupyter_mlp.deployment import deploy, endpoint
 from jupyter_mlp.frontends import cli
 from jupyter_mlp.model_registry import find_models
-from jupyter_mlp.serving import control, costs
+from jupyter_mlp.serving import costs, places
 from jupyter_mlp.store import registry
 from jupyter_mlp.store.workspace import Workspace
 
@@ -31,7 +31,7 @@ WIDE = 2000
 def serving(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     monkeypatch.setattr(costs, "SECONDS", 0.1)
     yield workspace
-    control.stop_all(workspace)
+    places.stop_all(workspace)
 
 
 def wide(recipe: Recipe) -> Any:

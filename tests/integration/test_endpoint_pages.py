@@ -17,7 +17,7 @@ from test_serving import ROW, ask
 
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.deployment import Deployment, deploy
-from jupyter_mlp.serving import control
+from jupyter_mlp.serving import places
 from jupyter_mlp.store.workspace import Workspace
 
 
@@ -25,7 +25,7 @@ from jupyter_mlp.store.workspace import Workspace
 def serving(workspace: Workspace) -> Iterator[Workspace]:
     """A workspace whose endpoints end with the test."""
     yield workspace
-    control.stop_all(workspace)
+    places.stop_all(workspace)
 
 
 def read(at: Deployment, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> tuple[int, str, str]:

@@ -15,7 +15,7 @@ from test_serving import ROW, Load, ask
 import jupyter_mlp as mlp
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
 from jupyter_mlp.deployment import deploy
-from jupyter_mlp.serving import control, experiment_tables
+from jupyter_mlp.serving import experiment_tables, places
 from jupyter_mlp.serving.routing import Router, Variant
 from jupyter_mlp.store.workspace import Workspace
 
@@ -28,7 +28,7 @@ import proof_verdicts
 def serving(workspace: Workspace) -> Iterator[Workspace]:
     """A workspace whose endpoints end with the test."""
     yield workspace
-    control.stop_all(workspace)
+    places.stop_all(workspace)
 
 
 def test_what_is_said_of_simulated_streams_is_true() -> None:
@@ -98,7 +98,7 @@ def test_outcomes_become_tables_and_a_verdict(serving: Workspace) -> None:
     assert predictions["n"].sum() == predictions["ids"].sum() == 900
     names = [ref.split("@")[0] for ref in map(str, serving.activities.maker(report.reference).used)]  # type: ignore[union-attr]
     assert "table:lake.delays_outcomes" in names
-    folder = control.deployments.folder(serving, "delays")
+    folder = places.deployments.folder(serving, "delays")
     assert experiment_tables.fold(serving, folder) == experiment_tables.fold(serving, folder)
 
 
@@ -145,7 +145,7 @@ def test_a_ramp_moves_by_itself_and_gives_back_what_fails(serving: Workspace) ->
 
 
 def shares(workspace: Workspace, seen: list[dict[str, int]]) -> list[dict[str, int]]:
-    now = {v["model"]: v["weight"] for v in control.deployments.folder(workspace, "delays").actual()["serving"]}
+    now = {v["model"]: v["weight"] for v in places.deployments.folder(workspace, "delays").actual()["serving"]}
     if not seen or seen[-1] != now:
         seen.append(now)
     return seen

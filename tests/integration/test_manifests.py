@@ -24,7 +24,7 @@ from models import make_model
 
 from jupyter_mlp.core.errors import NotFoundError
 from jupyter_mlp.deployment import deploy
-from jupyter_mlp.serving import control
+from jupyter_mlp.serving import places
 from jupyter_mlp.store import deployments
 from jupyter_mlp.store.workspace import Workspace
 
@@ -35,7 +35,7 @@ ROW = {"dep_delay": 4.0, "carrier": "UA"}
 @pytest.fixture
 def serving(workspace: Workspace) -> Iterator[Workspace]:
     yield workspace
-    control.stop_all(workspace)
+    places.stop_all(workspace)
 
 
 def until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
@@ -128,7 +128,7 @@ def test_the_inference_service_runs_the_same_variants(serving: Workspace, tmp_pa
     assert refused.returncode == 2 and "MLP_ENDPOINT_TOKEN is not set" in refused.stderr
     started = subprocess.Popen(words, env={**environment, container["env"][0]["name"]: "a secret of ours"}, cwd=tmp_path)
     try:
-        until(lambda: control.answers(port))
+        until(lambda: deployments.answers(f"http://127.0.0.1:{port}"))
         models = [asked(port, "late_lines", "a secret of ours")[1]["model"] for _ in range(60)]
         assert set(models) == {first, second} and 8 < models.count(second) < 40
         assert asked(port, "late_lines", "another one")[0] == 401

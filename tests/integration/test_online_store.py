@@ -18,7 +18,7 @@ from jupyter_mlp.core import plugins
 from jupyter_mlp.core.errors import InvalidInputError, JobError, NotFoundError, StorageError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.deployment import deploy, endpoint
-from jupyter_mlp.serving import control, experiment_tables
+from jupyter_mlp.serving import experiment_tables, places
 from jupyter_mlp.store.workspace import Workspace
 
 STORES = ("sqlite", "redis")
@@ -40,7 +40,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
 def serving(workspace: Workspace) -> Iterator[Workspace]:
     """A workspace whose endpoints end with the test."""
     yield workspace
-    control.stop_all(workspace)
+    places.stop_all(workspace)
 
 
 def test_a_store_keeps_spaces_apart_and_replaces_them_whole(address: tuple[str, str]) -> None:

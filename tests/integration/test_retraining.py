@@ -13,7 +13,7 @@ import jupyter_mlp as mlp
 from jupyter_mlp import deployment
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.serving import control, requests_log
+from jupyter_mlp.serving import places, requests_log
 from jupyter_mlp.store import deployments, registry
 from jupyter_mlp.store.workspace import Workspace
 
@@ -21,7 +21,7 @@ from jupyter_mlp.store.workspace import Workspace
 @pytest.fixture
 def serving(workspace: Workspace) -> Iterator[Workspace]:
     yield workspace
-    control.stop_all(workspace)
+    places.stop_all(workspace)
 
 
 def test_one_line_trains_on_the_newest_data_and_puts_a_shadow_beside(notebook: Notebook, serving: Workspace) -> None:

@@ -24,7 +24,7 @@ from jupyter_mlp.evaluation import evaluate
 from jupyter_mlp.frontends import cli
 from jupyter_mlp.monitoring import monitor
 from jupyter_mlp.prediction import Answers, predict
-from jupyter_mlp.serving import control, requests_log
+from jupyter_mlp.serving import places, requests_log
 from jupyter_mlp.store import datasets, deployments
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.workspace import Workspace
@@ -36,7 +36,7 @@ ROW = {"dep_delay": 4.0, "carrier": "UA"}
 def serving(workspace: Workspace) -> Iterator[Workspace]:
     """A workspace whose endpoints end with the test."""
     yield workspace
-    control.stop_all(workspace)
+    places.stop_all(workspace)
 
 
 def ask(

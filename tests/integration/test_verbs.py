@@ -22,7 +22,7 @@ from jupyter_mlp import scheduler
 from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.frontends import cli
 from jupyter_mlp.frontends.verbs import VERBS
-from jupyter_mlp.serving import control
+from jupyter_mlp.serving import places
 from jupyter_mlp.store.workspace import Workspace
 
 QUERY = "SELECT x, letter, y FROM lake.t WHERE x > :low"
@@ -98,7 +98,7 @@ def test_every_magic(notebook: Notebook, workspace: Workspace, tmp_path: Path) -
         for verb in VERBS:
             assert verb.summary in " ".join(repr(notebook.cell(f"%mlp_{verb.name} --help")).split())
     finally:
-        control.stop_all(workspace)
+        places.stop_all(workspace)
 
 
 def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,7 +164,7 @@ def test_every_command(workspace: Workspace, tmp_path: Path, capsys: pytest.Capt
         assert mlp_("retrain", "lines")["endpoint"]["variants"][1]["shadow"]  # twice: the second takes the first one's training
         assert typed | {"forget"} == {verb.name for verb in VERBS}
     finally:
-        control.stop_all(workspace)
+        places.stop_all(workspace)
 
 
 @pytest.mark.parametrize(
