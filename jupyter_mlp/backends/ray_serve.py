@@ -10,6 +10,7 @@ Python that the cluster was started with.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -34,6 +35,7 @@ _LOOK_S = 0.5
 _SERVES = ("proxy_location", "http_options", "grpc_options", "target_capacity")
 _GLANCE_S = 3.0
 _ONGOING = 1000  # requests of a replica at once: our application says itself when more is waiting than it can answer soon
+_CLASS = re.compile(r"^[\w.]+(Error|Exception): ")  # of an exception, before its words
 _looks = Looks()
 
 
@@ -127,6 +129,7 @@ class RayServe:
             "import_path": _CODE,
             # The start is there for Serve: what it has given up once it tries again only where something is new.
             "args": {"folder": str(endpoint.path), "models": wanted["models"], "start": start},
+            "logging_config": {"enable_access_log": False},  # the endpoint has its own log of requests
             "runtime_env": {"env_vars": starting.environment(self._cluster)},
             "deployments": [_sized(replicas, float(self._cluster.cpus_per_gpu))],
         }
@@ -268,6 +271,8 @@ def _running(application: Mapping[str, Any] | None) -> set[str]:
 
 
 def _said(application: Mapping[str, Any] | None) -> str:
-    """What Serve says of an application, of a stack the last line."""
-    lines = [line.strip() for line in str((application or {}).get("message") or "").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+    """What Serve says of an application that does not come up, of a stack the last line."""
+    deployment = ((application or {}).get("deployments") or {}).get(_DEPLOYMENT) or {}
+    text = str(deployment.get("message") or (application or {}).get("message") or "")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return _CLASS.sub("", lines[-1])[:300] if lines else ""

@@ -87,9 +87,8 @@ class Client:
             try:
                 self._connection.request(method, f"{self._below}{path}", body, self._headers)
                 response = self._connection.getresponse()
-                data = response.read()
-                return response.status, json.loads(data)
-            except (OSError, http.client.HTTPException, ValueError) as error:
+                return response.status, self._read(response.status, response.read())
+            except (OSError, http.client.HTTPException) as error:
                 # Predictions change nothing, so asking again after a lost connection is safe.
                 self._connection.close()
                 if attempt == 2:
@@ -98,6 +97,16 @@ class Client:
                         f"mlp.endpoint('{self._endpoint}') shows its state; deploying to it again restarts it.",
                     ) from error
         raise AssertionError("unreachable")
+
+    def _read(self, status: int, body: bytes) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads(body)
+        except ValueError:
+            raise JobError(
+                f"The endpoint {self._endpoint} cannot be reached: {status} came from something else at its address.",
+                f"mlp.endpoint('{self._endpoint}') shows its state; deploying to it again restarts it.",
+            ) from None
+        return found
 
 
 def _refused(endpoint: str, status: int, body: Mapping[str, Any]) -> MLPError:

@@ -39,6 +39,7 @@ class Follower:
         self._app = app
         self._tell = report
         self._seen: tuple[int, ...] = ()
+        self._error: str | None = None  # of the newest try
         self.stopped = False
 
     async def begin(self, last_good: bool = False) -> None:
@@ -81,8 +82,7 @@ class Follower:
         self._seen = self._folder.stamp()
         before = self._folder.actual()
         generation = int(self._folder.wanted().get("generation", 0))
-        if why is None:
-            why = before.get("error")
+        why = self._error if why is None else why
         if before.get("last_good"):
             error = await self._swap(generation, before["last_good"], self._folder.wanted().get("store"))
             why = why if error is None else f"{why} The last good ones fail too: {error}"
@@ -132,6 +132,7 @@ class Follower:
         return predictor
 
     def _report(self, generation: int, error: str | None) -> None:
+        self._error = error
         serving = [variant.to_dict() for variant in self._app.serving.variants] if self._app.serving else []
         self._tell(
             {

@@ -9,6 +9,7 @@ import pytest
 
 from jupyter_mlp.backends.looking import Looks
 from jupyter_mlp.backends.ray import RayLauncher
+from jupyter_mlp.backends.ray_dashboard import Dashboard
 from jupyter_mlp.backends.slurm import SlurmLauncher
 from jupyter_mlp.core.clusters import UNREACHABLE, Cluster, Sight
 from jupyter_mlp.core.entities import CANCELLED, QUEUED, RUNNING
@@ -63,10 +64,10 @@ def test_an_unreachable_cluster_fails_no_run_and_a_cancelled_one_is_not_sent_aga
     (folder.path / "handle.json").unlink()  # never sent: it cannot be sent now either
     assert jobs.state_of(folder) == (RUNNING, "") and folder.read("exit.json") is None
 
-    def known(self: RayLauncher, method: str, path: str, body: Any = None, absent: Any = None) -> Any:
+    def known(self: Dashboard, method: str, path: str, body: Any = None, absent: Any = None) -> Any:
         assert method == "GET", "nothing is sent"
         return {"status": "STOPPED"}
 
-    monkeypatch.setattr(RayLauncher, "_asked", known)
+    monkeypatch.setattr(Dashboard, "asked", known)
     folder.write("handle.json", {"job": "two", "folder": str(folder.path), "where": where})
     assert jobs.state_of(folder) == (CANCELLED, "Somebody stopped it on the cluster.")
