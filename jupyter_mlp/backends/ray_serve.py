@@ -57,7 +57,10 @@ class RayServe:
         self._dashboard.refuse_open()
         self._dashboard.asked("GET", "/api/version")  # who is not there is found out before the patience for Serve begins
         endpoint = EndpointFolder(folder)
-        self._refuse_taken(endpoint, self._told()["applications"])
+        told = self._told()
+        self._refuse_taken(endpoint, told["applications"])
+        if told.get("http_options"):
+            self._address_of(endpoint.name, told)  # or a refusal
         return {"where": self._cluster.to_dict(), "replicas": replicas or int(endpoint.wanted().get("replicas") or 1)}
 
     def runs(self, folder: Path) -> bool:
@@ -209,20 +212,21 @@ class RayServe:
 
     def _is_found(self, endpoint: EndpointFolder) -> bool:
         """Whether a proxy passes requests on to it; written down where."""
-        address = self._address_of(endpoint.name)
+        address = self._address_of(endpoint.name, self._told())
         if not answers(address):
             return False
         if endpoint.address != address:
             endpoint.found_at(address)
         return True
 
-    def _address_of(self, name: str) -> str:
-        told = self._told()
+    def _address_of(self, name: str, told: Mapping[str, Any]) -> str:
         options = told.get("http_options") or {}
-        if told.get("proxy_location") in (None, "Disabled"):
-            raise JobError(f"Ray Serve on {self._cluster.name} has no HTTP proxy.", "Start Serve there with proxy_location EveryNode.")
-        host = urlsplit(self._dashboard.address).hostname
-        return f"http://{host}:{options.get('port', 8000)}{options.get('root_path') or ''}/{name}"
+        if told.get("proxy_location") in (None, "Disabled") or options.get("ssl_keyfile"):
+            raise JobError(
+                f"Ray Serve on {self._cluster.name} has no proxy that speaks HTTP.",
+                'Start Serve there with proxy_location "EveryNode" and without ssl_keyfile.',
+            )
+        return f"http://{urlsplit(self._dashboard.address).hostname}:{options.get('port', 8000)}/{name}"
 
 
 def _sized(replicas: int, cpus: float) -> dict[str, Any]:

@@ -251,6 +251,7 @@ def _endpoint_row(workspace: Workspace, ref: Ref, activity: Activity) -> Row:
         "state": places.state(workspace, folder),
         "variants": wanted.get("variants", []),
         "port": folder.port,
+        "where": folder.where.name,
         "before": bool(activity.facts.get("before")),
         "detail": "",
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 from jupyter_mlp.core import plugins
 from jupyter_mlp.core.clusters import LOCAL, Cluster
-from jupyter_mlp.core.errors import ConflictError, InvalidInputError, UnreachableError
+from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, UnreachableError
 from jupyter_mlp.core.protocols import EndpointPlace
 from jupyter_mlp.store import clusters, deployments
 from jupyter_mlp.store.deployments import EndpointFolder
@@ -50,7 +50,7 @@ def undo(place: EndpointPlace, folder: EndpointFolder, old: Mapping[str, Any], s
     """A deploy that failed leaves the endpoint as it was: still serving, or not running."""
     if fresh:
         folder.want({**state, "generation": state["generation"] + 1, "stopped": True})
-        with suppress(UnreachableError):  # what went wrong first is what to show
+        with suppress(JobError):  # what went wrong first is what to show
             place.stop(folder.path)
     else:
         folder.want({**old, "generation": state["generation"] + 1})

@@ -190,7 +190,8 @@ def test_swaps_and_a_rollback_under_load_lose_nothing(at: Deployment, one: str, 
 
 
 def test_a_ramp_moves_by_itself(shared: Workspace, at: Deployment, one: str, two: str) -> None:
-    mlp.deploy(two, to="delays", ramp="50,100", every="1s")
+    asked = ["--to", "delays", "--ramp", "50,100", "--every", "1s", "--cluster", "lab", "--replicas", "2"]
+    assert cli.main(["deploy", f"model:{two}", *asked]) == 0
     until(lambda: [variant.model for variant in mlp.endpoint("delays").variants] == [two])
     until(lambda: {ask(at, {"instances": [ROW]})[1]["model"] for _ in range(10)} == {two})
     made = shared.activities.maker(deployments.newest(shared, "delays"))
@@ -220,14 +221,10 @@ def test_a_replica_that_is_killed_comes_back(shared: Workspace, at: Deployment, 
     killed, told = next(iter(folder.replicas().items()))
     os.kill(told["pid"], signal.SIGKILL)
 
-    def is_whole() -> bool:
-        replicas = lab_replicas(folder)
-        return killed not in replicas and len(replicas) == 2
-
-    def lab_replicas(folder: deployments.EndpointFolder) -> set[str]:
+    def alive() -> set[str]:
         return {name for name, one in folder.replicas().items() if os.path.exists(f"/proc/{one['pid']}")}
 
-    until(is_whole)
+    until(lambda: killed not in alive() and len(alive()) == 2)
     until(lambda: at.state == "ready")
     assert {ask(at, {"instances": [ROW]})[1]["model"] for _ in range(10)} == {one}
 
