@@ -118,7 +118,7 @@ def places(workspace: Workspace) -> dict[str, int]:
 
 
 def _ticket(spec: Mapping[str, Any]) -> dict[str, Any]:
-    here = {"host": socket.gethostname(), "needs": int(spec["gpus"]), "priority": int(spec["priority"])}
+    here = {"host": socket.gethostname(), "needs": int(spec.get("gpus", 1)), "priority": int(spec.get("priority", 0))}
     return {**here, "state": WAITS, "devices": []}
 
 
