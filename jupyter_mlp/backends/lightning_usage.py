@@ -1,13 +1,14 @@
-"""What a rank uses while it fits, measured by a thread of its own so that no step waits for it."""
+"""What a rank uses while it fits, measured by a thread of its own: no step waits for it, and no training fails for it."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import lightning as L  # noqa: N812 - how everybody writes it
+import psutil
 import torch
 
 from jupyter_mlp.store import usage
@@ -22,9 +23,13 @@ def measured(run: RunFolder, trainer: L.Trainer, rank: int) -> Iterator[None]:
     """Say every few seconds, and once at the end, what this rank uses."""
     over, meter = threading.Event(), Meter()
 
+    def tell() -> None:
+        with suppress(OSError, psutil.Error):  # a full disk fails what must be written, and this need not be
+            usage.say(run, _now(meter, trainer, rank))
+
     def watch() -> None:
         while not over.wait(_EVERY_S):
-            usage.say(run, _now(meter, trainer, rank))
+            tell()
 
     thread = threading.Thread(target=watch, daemon=True, name="mlp-usage")
     thread.start()
@@ -32,8 +37,9 @@ def measured(run: RunFolder, trainer: L.Trainer, rank: int) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join()
-    usage.say(run, _now(meter, trainer, rank))
+        thread.join(_EVERY_S)  # a driver that does not answer holds nobody up
+    if not thread.is_alive():
+        tell()
 
 
 def device_name(trainer: L.Trainer) -> str:

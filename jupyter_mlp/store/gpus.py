@@ -28,12 +28,15 @@ def names() -> list[str]:
     found = visible()
     if not found:
         return []
+    unnamed = [UNNAMED] * len(found)
     try:
         import pynvml
-
+    except ImportError:
+        return unnamed
+    try:
         pynvml.nvmlInit()
-    except Exception:  # noqa: BLE001 - not installed, or a driver without its library: what is there is still counted
-        return [UNNAMED] * len(found)
+    except pynvml.NVMLError:
+        return unnamed
     try:
         return [_name(pynvml, one) for one in found]
     finally:
@@ -42,8 +45,7 @@ def names() -> list[str]:
 
 def _name(nvml: Any, one: str) -> str:
     try:
-        return str(
-            nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(int(one)) if one.isdigit() else nvml.nvmlDeviceGetHandleByUUID(one))
-        )
+        handle = nvml.nvmlDeviceGetHandleByIndex(int(one)) if one.isdigit() else nvml.nvmlDeviceGetHandleByUUID(one)
+        return str(nvml.nvmlDeviceGetName(handle))
     except nvml.NVMLError:
         return UNNAMED

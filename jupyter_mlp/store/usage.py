@@ -75,6 +75,6 @@ def _seconds(process: psutil.Process) -> float:
 def _total(processes: Sequence[psutil.Process], of: Callable[[psutil.Process], float]) -> float:
     total = 0.0
     for process in processes:
-        with suppress(psutil.NoSuchProcess):  # it ended while we looked
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # it ended while we looked, or became another user's
             total += of(process)
     return total

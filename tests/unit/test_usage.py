@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,26 @@ def test_the_line_of_a_run_says_what_it_used(tmp_path: Path) -> None:
     ]
     usage.say(folder, Use(2.0, 1, "cpu", 1.0, 10**9))
     assert runs._used(folder)[0] == ("device", "NVIDIA H100 80GB HBM3, cpu") and runs._used(folder)[1][1].endswith("each of 2 processes")
+
+
+def test_a_full_disk_does_not_end_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from jupyter_mlp.backends import lightning_usage
+
+    def full(folder: RunFolder, use: Use) -> None:
+        raise OSError(28, "No space left on device")
+
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=SimpleNamespace(type="cpu")))
+    monkeypatch.setattr(lightning_usage, "_EVERY_S", 0.05)
+    with lightning_usage.measured(RunFolder(tmp_path), trainer, 0):
+        time.sleep(0.3)
+    written = len(usage.said(RunFolder(tmp_path)))
+    assert written >= 2
+    monkeypatch.setattr(usage, "say", full)
+    with lightning_usage.measured(RunFolder(tmp_path), trainer, 0):
+        time.sleep(0.2)
+    assert len(usage.said(RunFolder(tmp_path))) == written
 
 
 def test_gpus_that_are_not_ours_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
