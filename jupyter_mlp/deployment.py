@@ -5,10 +5,7 @@ Where they run, on this machine or on a cluster, is the endpoint's place (servin
 
 from __future__ import annotations
 
-import getpass
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,13 +13,14 @@ from urllib.parse import urlsplit
 from jupyter_mlp.core import plugins, ramps
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.clusters import LOCAL
-from jupyter_mlp.core.entities import FINISHED, Activity
-from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
+from jupyter_mlp.core.entities import FINISHED
+from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.frontier import Limits, limits
 from jupyter_mlp.core.manifests import Manifest
 from jupyter_mlp.core.references import Ref, named
-from jupyter_mlp.serving import keeper, lookups, names, places, routing
+from jupyter_mlp.serving import keeper, lookups, names, places, routing, swaps
 from jupyter_mlp.serving.routing import Variant
+from jupyter_mlp.serving.swaps import Swap
 from jupyter_mlp.store import datasets, deployments, modes, registry
 from jupyter_mlp.store.activities import Draft
 from jupyter_mlp.store.datasets import DatasetVersion
@@ -96,7 +94,7 @@ class Deployment(Shown):
 
     def rollback(self) -> Deployment:
         """Serve again what the deploy before this one served, without dropping a request."""
-        return _rollback(self.workspace, self.name)
+        return _deployed(self.workspace, swaps.rollback(self.workspace, self.name))
 
     def remove(self, model: str) -> Deployment:
         """Take a model out that is tried beside others, without dropping a request; the champion takes over its share.
@@ -110,7 +108,7 @@ class Deployment(Shown):
         Example:
             >>> mlp.endpoint("delays").remove("model:8c1d...").variants
         """
-        return _remove(self.workspace, self.name, model)
+        return _deployed(self.workspace, swaps.remove(self.workspace, self.name, model))
 
     def manifest(self, form: str) -> Manifest:
         """Return what tells another service manager to run this endpoint: a unit for systemd, an InferenceService for kserve.
@@ -240,24 +238,25 @@ def deploy(
     if ramp is not None and (traffic is not None or shadow):
         raise InvalidInputError("A ramp says itself how much traffic the model gets.", "Leave out --traffic and --shadow.")
     steps, every_s = ramps.steps(ramp) if ramp is not None else (), ramps.seconds(every)
-    with _recording(workspace, folder, [found.uuid], parameters) as draft:
+    with swaps.recording(workspace, folder, [found.uuid], parameters) as draft:
         names.check_free(workspace, folder, found)
         if within is not None:
             found = _tuned(workspace, found, within, data, draft, progress)
         before = names.served(folder)
         variants = routing.with_model(before, found.uuid, steps[0] if steps else traffic, shadow)
-        plan = _ramp_of_others(folder, found.uuid) if shadow else _ramp(found.uuid, before, steps, every_s)
-        asked = _Asked() if modes.verifying() else _Asked(port, cluster, replicas)  # the endpoint that is verified may have them
+        plan = swaps.ramp_of_others(folder, found.uuid) if shadow else swaps.ramp_to(found.uuid, before, steps, every_s)
+        asked = swaps.Asked() if modes.verifying() else swaps.Asked(port, cluster, replicas)  # the endpoint that is verified may have them
         store = lookups.kept(folder.wanted().get("store"), variants)
         if data is not None and key is not None:
             predictions = _dataset(workspace, data)
             draft.used.append(predictions.reference)
             store = lookups.publish(workspace.root, to, predictions, key, found.uuid)
         try:
-            return _bring(workspace, folder, draft, variants, asked, _newest_deploy(workspace, to), plan, store)
+            made = swaps.bring(workspace, folder, draft, variants, asked, swaps.newest_deploy(workspace, to), plan, store)
         except BaseException:
             lookups.forget(workspace.root, store, folder.wanted().get("store"))
             raise
+    return _deployed(workspace, made)
 
 
 def deploy_retrained(model: str, *, to: str) -> tuple[Deployment, tuple[str, ...]]:
@@ -268,15 +267,16 @@ def deploy_retrained(model: str, *, to: str) -> tuple[Deployment, tuple[str, ...
     workspace = current()
     folder = deployments.folder(workspace, to)
     found = registry.load(workspace, model)
-    with _recording(workspace, folder, [found.uuid], {"model": model, "to": to, "shadow": True, "by": _RETRAINING}) as draft:
+    with swaps.recording(workspace, folder, [found.uuid], {"model": model, "to": to, "shadow": True, "by": _RETRAINING}) as draft:
         names.check_free(workspace, folder, found)
         before = names.served(folder)
         shadows = [variant.model for variant in before if variant.shadow and variant.model != found.uuid]
         gone = tuple(f"model:{one}" for one in shadows if _by_retraining(workspace, to, one))
         kept = [variant for variant in before if f"model:{variant.model}" not in gone]
         variants = routing.with_model(kept, found.uuid, shadow=True)
-        ramp, store = _ramp_of_others(folder, found.uuid), lookups.kept(folder.wanted().get("store"), variants)
-        return _bring(workspace, folder, draft, variants, _Asked(), _newest_deploy(workspace, to), ramp, store), gone
+        ramp, store = swaps.ramp_of_others(folder, found.uuid), lookups.kept(folder.wanted().get("store"), variants)
+        made = swaps.bring(workspace, folder, draft, variants, swaps.Asked(), swaps.newest_deploy(workspace, to), ramp, store)
+    return _deployed(workspace, made), gone
 
 
 def _by_retraining(workspace: Workspace, name: str, model: str) -> bool:
@@ -302,13 +302,8 @@ def endpoint(name: str) -> Deployment:
     return Deployment(reference.name, reference, routing.read(made.facts["variants"]), address, workspace, proof=made.facts.get("proof"))
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """Where a deploy wants the endpoint; None for where it is."""
-
-    port: int | None = None
-    cluster: str | None = None
-    replicas: int | None = None
+def _deployed(workspace: Workspace, made: Swap) -> Deployment:
+    return Deployment(made.reference.name, made.reference, made.variants, made.address, workspace, made.seconds, proof=made.proof)
 
 
 def _tuned(
@@ -332,124 +327,3 @@ def _tuned(
 
 def _dataset(workspace: Workspace, data: str | DatasetVersion) -> DatasetVersion:
     return datasets.load(workspace, data if isinstance(data, str) else data.ref)
-
-
-def _bring(
-    workspace: Workspace,
-    folder: EndpointFolder,
-    draft: Draft,
-    variants: tuple[Variant, ...],
-    asked: _Asked,
-    before: Activity | None,
-    ramp: Mapping[str, Any] | None = None,
-    store: Mapping[str, Any] | None = None,
-) -> Deployment:
-    """Make the endpoint serve `variants`, put everything back if it cannot, and complete the record."""
-    begun = time.perf_counter()
-    old = folder.wanted()
-    place = places.asked(workspace, folder, asked.cluster)
-    settled = place.settle(folder.path, asked.port, asked.replicas)
-    fresh = bool(old.get("stopped")) or not place.runs(folder.path)
-    generation = int(old.get("generation", 0)) + 1
-    state: dict[str, Any] = {
-        "endpoint": folder.name,
-        "generation": generation,
-        "variants": [variant.to_dict() for variant in variants],
-        **settled,
-        "models": [str(path) for path in deployments.model_roots(workspace)],
-        "workspace": str(workspace.root),
-        "user": getpass.getuser(),
-        "ramp": ramp,
-        "open_pages": _open_pages(workspace),
-        "store": store,
-    }
-    folder.token()
-    folder.want(state)
-    try:
-        error = place.bring(folder.path, fresh)
-    except BaseException:
-        places.undo(place, folder, old, state, fresh)
-        raise
-    if error:
-        places.undo(place, folder, old, state, fresh)
-        kept = "Nothing is served." if fresh else "What was served before still is."
-        raise JobError(f"The endpoint {folder.name} refuses this deploy: {error}", f"{kept} {place.log(folder.path)}")
-    keeper.ensure(folder)
-    lookups.forget(workspace.root, old.get("store"), store)
-    ref = Ref("endpoint", folder.name, draft.activity.id)
-    draft.made.append(ref)
-    address = folder.address
-    assert address is not None, "what was brought up has one"
-    made = Deployment(folder.name, ref, variants, address, workspace, time.perf_counter() - begun, proof=draft.facts.get("proof"))
-    facts = {"variants": state["variants"], "port": made.port, "address": address, "generation": generation}
-    draft.facts.update(facts, before=before.id if before else None, **({"store": store} if store else {}))
-    return made
-
-
-def _open_pages(workspace: Workspace) -> list[str]:
-    """What the settings open to those without a token."""
-    names = [name.strip() for name in workspace.settings.open_pages.split(",") if name.strip()]
-    for name in names:
-        if name not in ("metrics", "openapi"):
-            raise InvalidInputError(f"The setting open_pages names {name!r}, which is no page.", 'Write open_pages = "metrics,openapi".')
-    return names
-
-
-def _ramp(model: str, before: Sequence[Variant], steps: Sequence[int], every_s: float) -> dict[str, Any] | None:
-    """What the endpoint's host needs to move on by itself."""
-    best = routing.champion([variant for variant in before if variant.model != model])
-    if best is None or not steps or steps == (100,):
-        return None
-    return {"model": model, "champion": best.model, "steps": list(steps), "every_s": every_s, "at": time.time() + every_s}
-
-
-def _ramp_of_others(folder: EndpointFolder, model: str) -> dict[str, Any] | None:
-    """The ramp that is under way, where a model that comes or goes beside it has no part in it."""
-    ramp: dict[str, Any] | None = folder.wanted().get("ramp")
-    return ramp if ramp and model not in (ramp["model"], ramp["champion"]) else None
-
-
-def _rollback(workspace: Workspace, name: str) -> Deployment:
-    folder = deployments.folder(workspace, name)
-    made = _newest_deploy(workspace, name)
-    before = workspace.activities.get(made.facts["before"]) if made and made.facts.get("before") else None
-    if made is None or before is None:
-        raise NotFoundError(f"The endpoint {name} has served nothing before this.", "mlp.deploy(MODEL, to=...) serves another model.")
-    variants = routing.read(before.facts["variants"])
-    with _recording(workspace, folder, [variant.model for variant in variants], {"to": name, "rollback": made.id}) as draft:
-        earlier = workspace.activities.get(before.facts["before"]) if before.facts.get("before") else None
-        store = lookups.kept(before.facts.get("store"), variants)
-        if store:  # it may be gone from the store since
-            predictions = datasets.load(workspace, store["data"])
-            store = lookups.publish(workspace.root, name, predictions, store["key"], store["model"])
-        return _bring(workspace, folder, draft, variants, _Asked(), earlier, store=store)
-
-
-def _remove(workspace: Workspace, name: str, model: str) -> Deployment:
-    folder = deployments.folder(workspace, name)
-    found = registry.load(workspace, model)
-    with _recording(workspace, folder, [found.uuid], {"to": name, "remove": found.uuid}) as draft:
-        variants = routing.without_model(names.served(folder), found.uuid)
-        store = lookups.kept(folder.wanted().get("store"), variants)
-        ramp = _ramp_of_others(folder, found.uuid)
-        return _bring(workspace, folder, draft, variants, _Asked(), _newest_deploy(workspace, name), ramp, store)
-
-
-@contextmanager
-def _recording(workspace: Workspace, folder: EndpointFolder, models: list[str], parameters: dict[str, Any]) -> Iterator[Draft]:
-    """Record one deploy, and keep others away from the endpoint while it lasts."""
-    used = [Ref("model", model) for model in models]
-    with (
-        workspace.activities.recording("deploy", name=folder.name, used=used, parameters=parameters) as draft,
-        folder.locked("deploy") as mine,
-    ):
-        if not mine:
-            raise ConflictError(f"Another deploy to {folder.name} is under way.", "Run it again when that one is done.")
-        yield draft
-
-
-def _newest_deploy(workspace: Workspace, name: str) -> Activity | None:
-    try:
-        return workspace.activities.maker(deployments.newest(workspace, name))
-    except NotFoundError:
-        return None

@@ -96,6 +96,4 @@ def _move(folder: EndpointFolder, wanted: Mapping[str, Any], variants: Sequence[
 
 def _record(draft: Draft, folder: EndpointFolder, state: Mapping[str, Any], before: str | None, why: str) -> None:
     draft.made.append(Ref("endpoint", folder.name, draft.activity.id))
-    draft.facts.update(
-        variants=state["variants"], port=folder.port, address=folder.address, generation=state["generation"], before=before, why=why
-    )
+    draft.facts.update(variants=state["variants"], address=folder.address, generation=state["generation"], before=before, why=why)
