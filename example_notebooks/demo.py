@@ -124,7 +124,7 @@ def _more(activity: Any) -> str:
     if activity.kind == "evaluate":
         return f"  (MAE {facts['metrics']['mae']:.2f} minutes, baseline {facts['baseline']['mae']:.2f})"
     if activity.kind == "deploy":
-        return f"  (http://127.0.0.1:{facts['port']})"
+        return f"  ({facts['address']})"
     if activity.kind == "verify":
         verdicts = [cell["verdict"] for cell in facts["cells"]]
         return "  (" + ", ".join(f"{verdicts.count(one)} {one}" for one in dict.fromkeys(verdicts)) + ")"
