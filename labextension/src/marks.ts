@@ -55,6 +55,7 @@ class Marks implements IDisposable {
   private asked = '';
   private states: Record<string, IState> = {};
   private used: Record<string, string> = {};
+  private readonly awaited = new WeakSet<Cell>(); // not built yet when there was something to draw
   isDisposed = false;
 
   constructor(
@@ -150,25 +151,38 @@ class Marks implements IDisposable {
     }));
     const counts = code.map(cell => (cell.model.toJSON() as { execution_count?: number | null }).execution_count ?? 0);
     const now = JSON.stringify([cells, counts]);
-    if (now !== this.asked) {
-      this.asked = now;
-      this.comm.send({ cells });
+    if (now === this.asked) {
+      this.draw(); // cells that were made anew since, as after a reload from disk, have no marks yet
+      return;
     }
+    this.asked = now;
+    this.comm.send({ cells });
   }
 
   private show(): void {
-    if (this.isDisposed) {
-      return;
+    this.draw();
+    if (Object.keys(this.states).length === 0) {
+      this.soon();
     }
-    const shown = this.choices.current.validityMarks;
-    for (const cell of this.panel.content.widgets) {
-      if (cell.model.type === 'code') {
-        draw(cell, shown ? sign(this.states[cell.model.id]) : null);
-        tell(cell, shown ? this.used[cell.model.id] : undefined);
+  }
+
+  /** Draw what is known. JupyterLab builds cells when it has time: one that is not built yet is drawn as soon as it is. */
+  private draw(): void {
+    for (const cell of this.isDisposed ? [] : this.panel.content.widgets) {
+      if (cell.model.type === 'code' && !cell.isPlaceholder()) {
+        this.drawCell(cell);
+      } else if (cell.model.type === 'code' && !this.awaited.has(cell)) {
+        this.awaited.add(cell);
+        void cell.ready.then(() => this.drawCell(cell));
       }
     }
-    if (shown && Object.keys(this.states).length === 0) {
-      this.soon();
+  }
+
+  private drawCell(cell: Cell): void {
+    if (!this.isDisposed && !cell.isDisposed) {
+      const shown = this.choices.current.validityMarks;
+      draw(cell, shown ? sign(this.states[cell.model.id]) : null);
+      tell(cell, shown ? this.used[cell.model.id] : undefined);
     }
   }
 }

@@ -84,6 +84,12 @@ def test_marks_say_what_a_clean_run_would_give(server: jupyter.Server, new_tab: 
     lab.page.reload()
     lab.show()
     _is(lab, 2, "stale", "x was made anew")
+    # so do cells that JupyterLab builds anew
+    lab.page.evaluate("document.querySelectorAll('.jp-Notebook-cell').forEach(cell => cell.classList.add('before'))")
+    lab.page.get_by_role("menuitem", name="File", exact=True).click()
+    lab.page.get_by_text("Reload Notebook from Disk").click()
+    lab.page.wait_for_function("!document.querySelector('.jp-Notebook-cell.before')")
+    _is(lab, 2, "stale", "x was made anew")
     # moved above what it reads
     _run(lab, 2)
     _is(lab, 2, "valid")
