@@ -281,7 +281,11 @@ def _run(workspace: Workspace, question: Question, name: str, progress: Progress
 
         def write(folder: Path) -> list[str]:
             notes: list[str] = _in_the_users_words(
-                query.text, text, edits, names, lambda: workspace.engine.write(text, question.parameters, folder, progress)
+                query.text,
+                text,
+                edits,
+                names,
+                lambda: workspace.engine.write(text, question.parameters, folder, progress, workspace.lake.make_ready),
             )
             return notes + [f"never reused: {reason}" for reason in question.why]
 

@@ -22,7 +22,7 @@ from jupyter_mlp.backends.spark_server import runtime_folder, start_local, touch
 from jupyter_mlp.backends.spark_types import storable
 from jupyter_mlp.core.config import Settings
 from jupyter_mlp.core.errors import InvalidInputError, JobError, MissingPackageError
-from jupyter_mlp.core.imports import importing
+from jupyter_mlp.core.imports import beside, importing
 from jupyter_mlp.core.zone import local_zone
 
 if TYPE_CHECKING:
@@ -140,8 +140,18 @@ class SparkEngine:
             self._pinned.add(name)
         assert session is self._session
 
-    def write(self, sql: str, parameters: Mapping[str, Any], folder: Path, progress: Progress | None = None) -> list[str]:
+    def write(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any],
+        folder: Path,
+        progress: Progress | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> list[str]:
         """Run one query and let the executors write its rows as Parquet files in `folder`.
+
+        Args:
+            meanwhile: what is to be done anyhow, done here while Spark works; it must not need Spark.
 
         Returns:
             Notes about what had to be changed to store the rows.
@@ -149,7 +159,8 @@ class SparkEngine:
         Raises:
             InvalidInputError: Spark refused or failed the query: its sentence, error class, and position in the text sent.
         """
-        with self._interruptible(progress):
+        _connect_class()  # before `meanwhile`: it, too, may import, and only one thread at a time can
+        with beside(meanwhile), self._interruptible(progress):
             try:
                 frame, notes = storable(self.session.sql(sql, args=dict(parameters) or None))
                 frame.write.parquet(folder.as_uri())
@@ -267,11 +278,6 @@ class SparkEngine:
         session.sql = watched
 
     def _connect(self) -> Any:
-        try:
-            with importing():
-                from pyspark.sql.connect.session import SparkSession
-        except ImportError as error:
-            raise MissingPackageError("Spark is not installed.", "pip install 'jupyter_mlp[spark]'") from error
         # Refusals reach the user as two lines; Spark's own logger would print the JVM's stack beside them.
         logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
         address = self._settings.spark
@@ -280,7 +286,7 @@ class SparkEngine:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                session = SparkSession.builder.remote(address).create()
+                session = _connect_class().builder.remote(address).create()
                 # At exit it would try for minutes to tidy up on a server that has stopped since.
                 atexit.unregister(session.client._on_exit)
                 for name, value in {**SESSION, "spark.sql.session.timeZone": local_zone()}.items():
@@ -290,6 +296,15 @@ class SparkEngine:
                     f"Spark at {address} cannot be reached: {first_line(error)}", "Check the setting `spark` (mlp doctor shows it)."
                 ) from error
         return session
+
+
+def _connect_class() -> Any:
+    try:
+        with importing():
+            from pyspark.sql.connect.session import SparkSession
+    except ImportError as error:
+        raise MissingPackageError("Spark is not installed.", "pip install 'jupyter_mlp[spark]'") from error
+    return SparkSession
 
 
 def _sql_settings(session: Any) -> dict[str, str]:
