@@ -95,10 +95,8 @@ def _server_options(settings: Settings, runtime: Path) -> dict[str, str]:
         "spark.sql.warehouse.dir": str(runtime / "warehouse"),
         "spark.sql.catalogImplementation": "in-memory",
         "spark.sql.shuffle.partitions": "8",
-        "spark.sql.parquet.compression.codec": "lz4_raw",  # zstd takes 1.4 times as long to write, and saves a quarter
         "spark.driver.maxResultSize": "0",
         "spark.log.level": "ERROR",
-        "spark.hadoop.parquet.block.size": str(32 * 2**20),
     }
 
 

@@ -11,6 +11,7 @@ import time
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import jupyter_mlp as mlp
@@ -32,6 +33,15 @@ def test_a_query_knows_what_it_read(flights: Workspace) -> None:
     assert [str(ref) for ref in found.inputs] == [f"table:lake.flights@{flights.lake.current('lake.flights')}"]
     assert found.rows == 3 and not found.reused
     assert "lake.flights" in repr(found) and "first" not in repr(found)
+
+
+def test_how_the_rows_are_stored(workspace: Workspace) -> None:
+    found = mlp.query("SELECT id % 3 AS k, id * 0.5D AS `a#b`, cast(id AS FLOAT) AS `Größe` FROM range(1000)", name="stored")
+    group = pq.read_metadata(found.files[0]).row_group(0)
+    stored = {group.column(at).path_in_schema: group.column(at) for at in range(3)}
+    assert {one.compression for one in stored.values()} == {"ZSTD"}
+    encoded = {name for name, one in stored.items() if any("DICTIONARY" in encoding for encoding in one.encodings)}
+    assert encoded == {"k"}  # numbers with a point do not repeat
 
 
 def test_asked_again_spark_does_not_run(flights: Workspace) -> None:
