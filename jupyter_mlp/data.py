@@ -329,11 +329,11 @@ def _in_the_users_words(
         message = refusal.message
         for view, name in names.items():
             message = message.replace(f"`{view}`", f"`{name}`").replace(view, name)
-        hint, place = "Correct the query and run the cell again.", None
+        place = None
         if refusal.position is not None:
             at = _original_offset(original, sent, edits, refusal.position)
             place = original.count("\n", 0, at) + 1, at - (original.rfind("\n", 0, at) + 1) + 1
-            hint = f"Line {place[0]}, column {place[1]} of the query: {original.splitlines()[place[0] - 1].strip()[:120]}"
+        hint = queries.where_to_look(original, place)
         raise InvalidInputError(message, hint, condition=refusal.condition, position=place) from refusal
 
 

@@ -119,8 +119,19 @@ class Deployment(Shown):
         write = plugins.load("manifests", form)
         return Manifest(self.ref, form, write(self.workspace, self._folder, self.ref))
 
+    def start(self) -> Deployment:
+        """Serve again exactly what was served before it was stopped, or before the machine was; one that runs is left alone.
+
+        Example:
+            >>> mlp.endpoint("delays").start().state
+            'ready'
+        """
+        if self.state in ("stopped", "down"):
+            return _deployed(self.workspace, swaps.start(self.workspace, self.name))
+        return self
+
     def stop(self) -> None:
-        """End the endpoint's processes; its log of requests stays, and deploying to it again starts it again."""
+        """End the endpoint's processes; its log of requests stays, and `start` serves again what was served."""
         places.stop(self.workspace, self._folder)
 
     @property

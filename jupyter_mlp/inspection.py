@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core import layered
 from jupyter_mlp.core.cards import Card, Shown, Table
@@ -18,6 +18,9 @@ from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.core.references import KINDS, Ref, named
 from jupyter_mlp.store import gpus, modes, servers
 from jupyter_mlp.store.workspace import Workspace, current
+
+if TYPE_CHECKING:
+    from jupyter_mlp.serving.routing import Variant
 
 _LOOKING = ("monitor", "verify", "pin")  # they look at things and make nothing that others build on
 _NEIGHBOURS = 400  # activities drawn at most
@@ -60,6 +63,21 @@ class Graph(Shown):
         return Card(title, tables=tables, text=layered.as_text(links), svg=layered.as_svg(links))
 
 
+@dataclass(frozen=True)
+class Serving:
+    """An endpoint that was not stopped: who answers there, with which share of the requests, and whether it does.
+
+    Attributes:
+        state: `ready`, `starting`, `down` or `unreachable`.
+        url: None before it first came up.
+    """
+
+    name: str
+    state: str
+    url: str | None
+    variants: tuple[Variant, ...]
+
+
 @dataclass(frozen=True, repr=False)
 class Status(Shown):
     """What is running, what was made last, and where."""
@@ -69,6 +87,7 @@ class Status(Shown):
     recent: tuple[Activity, ...]
     counts: tuple[tuple[str, int], ...]
     queued: tuple[tuple[str, int], ...] = ()
+    endpoints: tuple[Serving, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -84,14 +103,18 @@ class Status(Shown):
             "recent": [a.to_dict() for a in self.recent],
             "counts": dict(self.counts),
             "queued": dict(self.queued),
+            "endpoints": [{**vars(one), "variants": [v.to_dict() for v in one.variants]} for one in self.endpoints],
         }
 
     def card(self) -> Card:
         """Return running and recent activities as tables."""
         tables = [Table(["running", "name", "state", "since", "by"], [self._row(a) for a in self.running])] if self.running else []
+        serving = [(e.name, e.state, ", ".join(map(str, e.variants)), e.url) for e in self.endpoints]
+        tables += [Table(["endpoint", "state", "models", "url"], serving)] if serving else []
         rows = [(a.kind, a.state, " ".join(r.short for r in a.made) or a.name or "", _took(a), _ago(a.started_at)) for a in self.recent]
         tables += [Table(["activity", "state", "made", "took", "when"], rows)] if rows else []
         notes = [] if rows else ["Nothing yet. Begin with a table: %mlp_table lake.NAME FILE_OR_FRAME"]
+        notes += [f"{e.name} is down. Serve the same again: mlp endpoint {e.name} --start" for e in self.endpoints if e.state == "down"]
         facts = [("workspace", self.workspace), *((f"{kind}s", count) for kind, count in self.counts)]
         return Card("Status", facts, tables, notes=notes)
 
@@ -162,7 +185,9 @@ def status() -> Status:
     kinds = ("table", "dataset", "recipe", "model", "endpoint", "snapshot")
     counts = tuple((kind, workspace.activities.count(kind)) for kind in kinds)
     recent = tuple(workspace.activities.recent(limit=10))
-    return Status(str(workspace.root), tuple(running), recent, tuple(c for c in counts if c[1]), _queued(workspace, running))
+    made = tuple(count for count in counts if count[1])
+    endpoints = tuple(_serving(workspace)) if dict(made).get("endpoint") else ()
+    return Status(str(workspace.root), tuple(running), recent, made, _queued(workspace, running), endpoints)
 
 
 def doctor() -> Diagnosis:
@@ -192,6 +217,16 @@ def _running(workspace: Workspace) -> list[Activity]:
     from jupyter_mlp.store.jobs import settled
 
     return [now for now in (settled(workspace, activity) for activity in recorded) if now.state == "running"]
+
+
+def _serving(workspace: Workspace) -> Iterator[Serving]:
+    from jupyter_mlp.serving import places, routing
+    from jupyter_mlp.store import deployments
+
+    for name, state in places.states(workspace, deployments.names(workspace)).items():
+        if state != "stopped":
+            folder = deployments.folder(workspace, name)
+            yield Serving(name, state, folder.address, routing.read(folder.wanted()["variants"]))
 
 
 def _queued(workspace: Workspace, running: Iterable[Activity]) -> tuple[tuple[str, int], ...]:

@@ -148,6 +148,14 @@ def rewrite(query: Query, views: Mapping[TableUse, str]) -> tuple[str, list[tupl
     return text, [(start, end, len(new)) for start, end, new in sorted(edits)]
 
 
+def where_to_look(text: str, place: tuple[int, int] | None) -> str:
+    """Return what to do about a query that was refused at this line and column, both from 1; None where the place is not known."""
+    if place is None:
+        return "Correct the query and run the cell again."
+    lines = text.splitlines()
+    return f"Line {place[0]}, column {place[1]} of the query: {lines[min(place[0], len(lines)) - 1].strip()[:120]}"
+
+
 def original_position(edits: list[tuple[int, int, int]], offset: int) -> int:
     """Return where the character at `offset` of the rewritten text stands in the text the user wrote."""
     shift = 0

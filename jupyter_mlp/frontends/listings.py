@@ -58,7 +58,7 @@ def details(workspace: Workspace, ref: Ref) -> dict[str, Any]:
     """
     told = _TOLD.get(ref.kind)
     exact, activity = _made(workspace, ref)
-    row = _row(workspace, exact, activity)
+    (row,) = _with_states(workspace, [_row(workspace, exact, activity)])
     return {**row, "parameters": dict(activity.parameters), "details": told(workspace, exact, activity) if told else {}}
 
 
@@ -129,6 +129,18 @@ def _rows(workspace: Workspace, things: list[Thing]) -> list[Row]:
         activity = known.get(thing.activity)
         if activity is not None and activity.state != "forgotten":
             rows.append(_row(workspace, _exact(thing, activity), activity))
+    return _with_states(workspace, rows)
+
+
+def _with_states(workspace: Workspace, rows: list[Row]) -> list[Row]:
+    """Say of endpoints how they are now."""
+    endpoints = [row for row in rows if row["kind"] == "endpoint"]
+    if endpoints:
+        from jupyter_mlp.serving import places
+
+        found = places.states(workspace, [row["name"] for row in endpoints])
+        for row in endpoints:
+            row["state"] = found[row["name"]]
     return rows
 
 
@@ -242,13 +254,10 @@ def _model_row(workspace: Workspace, ref: Ref, activity: Activity) -> Row:
 
 
 def _endpoint_row(workspace: Workspace, ref: Ref, activity: Activity) -> Row:
-    from jupyter_mlp.serving import places
-
     folder = deployments.folder(workspace, ref.name)
     wanted = folder.wanted()
     return {
         "title": ref.name,
-        "state": places.state(workspace, folder),
         "variants": wanted.get("variants", []),
         "port": folder.port,
         "where": folder.where.name,

@@ -68,6 +68,8 @@ def _endpoint(given: Namespace, context: Context) -> Any:
         return found.remove(reference_of(given.remove, context.names))
     if given.manifest:
         return found.manifest(given.manifest)
+    if given.start:
+        return found.start()
     if given.stop:
         found.stop()
     return found
@@ -178,12 +180,13 @@ MODEL_VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "endpoint",
-        "Show an endpoint as it is now; roll it back, take a model out, stop it, or hand it to another service manager.",
+        "Show an endpoint as it is now; roll it back, take a model out, stop and start it, or hand it to another service manager.",
         (
             option("endpoint", help="the endpoint's name", completes="endpoint"),
             option("--rollback", action="store_true", help="serve again what was served before, without a pause"),
             option("--remove", metavar="MODEL", help="take a model out that is tried there beside others", completes="model"),
             option("--stop", action="store_true", help="end its processes; its log stays"),
+            option("--start", action="store_true", help="serve again what was served before a stop, or a restart of the machine"),
             option("--manifest", metavar="FORM", help="print what makes systemd or kserve run it, for a file"),
         ),
         _endpoint,

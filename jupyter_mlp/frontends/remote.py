@@ -24,7 +24,7 @@ TAKEN: dict[str, tuple[str, ...]] = {
     "impact": ("what",),
     "attach": ("run", "cancel"),
     "deploy": ("model", "to", "traffic", "shadow"),
-    "endpoint": ("endpoint", "rollback", "stop", "traffic"),
+    "endpoint": ("endpoint", "rollback", "start", "stop"),
     "monitor": ("endpoint",),
     "pin": ("ref", "reason"),
     "forget": ("ref", "cascade"),

@@ -24,6 +24,10 @@ class Variant:
     weight: int = 100
     shadow: bool = False
 
+    def __str__(self) -> str:
+        """Its model's first eight digits and what it is given."""
+        return f"{self.model[:8]} {'shadow' if self.shadow else f'{self.weight} %'}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the variant as JSON types."""
         return {"model": self.model, "weight": self.weight, "shadow": self.shadow}

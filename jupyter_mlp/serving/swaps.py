@@ -135,6 +135,23 @@ def rollback(workspace: Workspace, name: str) -> Swap:
         return bring(workspace, folder, draft, variants, Asked(), earlier, store=store)
 
 
+def start(workspace: Workspace, name: str) -> Swap:
+    """Serve again what was served before the endpoint was stopped, or before its machine was.
+
+    Raises:
+        NotFoundError: nothing was ever deployed to it.
+    """
+    folder = deployments.folder(workspace, name)
+    wanted, made = folder.wanted(), newest_deploy(workspace, name)
+    if made is None or not wanted:
+        raise NotFoundError(f"The endpoint {name} has never served.", "mlp.deploy(MODEL, to=...) makes it.")
+    variants = routing.read(wanted["variants"])
+    with recording(workspace, folder, [variant.model for variant in variants], {"to": name, "start": made.id}) as draft:
+        before = workspace.activities.get(made.facts["before"]) if made.facts.get("before") else None  # what a rollback goes back to
+        store = lookups.kept(wanted.get("store"), variants)
+        return bring(workspace, folder, draft, variants, Asked(), before, wanted.get("ramp"), store)
+
+
 def remove(workspace: Workspace, name: str, model: str) -> Swap:
     """Take a model out that is tried beside others.
 

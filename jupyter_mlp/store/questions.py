@@ -205,7 +205,8 @@ def _let_spark_speak(workspace: Workspace, query: Query, parameters: Mapping[str
         workspace.engine.analyse(query.text, parameters)
     except InvalidInputError as refusal:
         if refusal.condition != NO_SUCH_TABLE:
-            raise
+            hint = queries.where_to_look(query.text, refusal.position)
+            raise InvalidInputError(refusal.message, hint, condition=refusal.condition, position=refusal.position) from refusal
 
 
 def _session_reasons(workspace: Workspace, query: Query) -> list[str]:

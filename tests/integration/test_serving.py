@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 from models import ODD, make_model, rows_of
 
+import jupyter_mlp as mlp
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
 from jupyter_mlp.deployment import Deployment, deploy, endpoint
 from jupyter_mlp.evaluation import evaluate
@@ -236,6 +237,30 @@ def test_a_model_that_kills_the_process_gives_way_to_the_last_good_one(serving: 
     assert at.predict(ROW) == [1.0]
     actual = folder.actual()
     assert actual["serving"] == good["variants"] and "has no folder" in actual["error"]
+
+
+def test_start_brings_back_what_was_served(serving: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = make_model(serving, constant=1.0), make_model(serving, constant=2.0)
+    deploy(one, to="delays")
+    at = deploy(two, to="delays", ramp="10,50,100", every="1h")
+    ramp = deployments.folder(serving, "delays").wanted()["ramp"]
+    everything = _family(serving, "delays")
+    for end in (psutil.Process.suspend, psutil.Process.kill, lambda process: process.wait(5)):  # as a machine goes down: all at once
+        for process in everything:
+            end(process)
+    found = mlp.status()
+    assert [(e.name, e.state, e.variants) for e in found.endpoints] == [("delays", "down", at.variants)]
+    assert "mlp endpoint delays --start" in repr(found)
+    capsys.readouterr()
+    assert cli.main(["endpoint", "delays", "--start", "--json"]) == 0
+    started = json.loads(capsys.readouterr().out)
+    assert (started["state"], started["url"]) == ("ready", at.url) and deployments.folder(serving, "delays").wanted()["ramp"] == ramp
+    assert f"delays    ready  {one[:8]} 90 %, {two[:8]} 10 %" in repr(mlp.status())
+    again = endpoint("delays")
+    assert again.start() is again, "what runs is left alone"
+    again.stop()
+    assert mlp.status().endpoints == ()
+    assert again.start().rollback().variants == deploy(one, to="delays").variants, "a start is no step back"
 
 
 def test_rollback_walks_back(serving: Workspace) -> None:
@@ -458,6 +483,14 @@ def test_monitor_sees_traffic_errors_and_drift(serving: Workspace) -> None:
     activity = serving.activities.maker(drifted.reference)
     assert activity is not None and activity.used[0].kind == "endpoint"
     json.dumps(drifted.to_dict(), allow_nan=False)
+
+
+def _family(workspace: Workspace, name: str) -> list[psutil.Process]:
+    """The host of an endpoint and all that it started."""
+    process = deployments.folder(workspace, name).process()
+    assert process is not None
+    host = psutil.Process(process.pid)
+    return [host, *host.children(recursive=True)]
 
 
 def _until(true: Any, limit_s: float) -> None:

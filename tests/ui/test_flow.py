@@ -163,6 +163,14 @@ def test_traffic_and_roll_back_are_asked_for(server: jupyter.Server, new_tab: An
     dialog.get_by_role("button", name="Roll back").click()
     row.get_by_text("90 %").first.wait_for(timeout=60_000)
     assert {one["weight"] for one in _wanted(server)} == {90, 10}
+    row.get_by_role("button", name="Stop").click()
+    dialog.get_by_role("button", name="Stop it").click()
+    row.get_by_role("button", name="Start").wait_for(timeout=60_000)
+    lab.picture("lab-stopped")
+    row.get_by_role("button", name="Start").click()
+    dialog.get_by_role("button", name="Start it").click()
+    row.get_by_role("button", name="Stop").wait_for(timeout=60_000)
+    assert {one["weight"] for one in _wanted(server)} == {90, 10}
     assert lab.wrong == []
 
 

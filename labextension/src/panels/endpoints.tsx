@@ -60,6 +60,20 @@ export function EndpointRow({ row }: { row: IRow }): JSX.Element {
               Stop
             </button>
           ) : null}
+          {row.state === 'stopped' || row.state === 'down' ? (
+            <button
+              className="jp-mlp-button"
+              disabled={busy !== ''}
+              onClick={() =>
+                void change(`Start ${name}?`, `${name} answers again with what it served before.`, 'Start it', 'endpoint', {
+                  endpoint: name,
+                  start: true
+                })
+              }
+            >
+              Start
+            </button>
+          ) : null}
         </React.Fragment>
       }
     >
