@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import symtable
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 
@@ -32,20 +33,29 @@ def statements_of(cells: Sequence[str]) -> list[Statement]:
     """Return the statements of all cells in order, without calls of magics; a cell with a syntax error has none."""
     found: list[Statement] = []
     for number, cell in enumerate(cells):
-        try:
-            tree = ast.parse(cell)
-        except SyntaxError:
-            continue  # it never ran
-        for node in tree.body:
-            if not _is_magic(node):
-                text = ast.get_source_segment(cell, node) or ast.unparse(node)
-                if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.decorator_list:
-                    text = "\n".join(cell.splitlines()[node.decorator_list[0].lineno - 1 : node.end_lineno])
-                found.append(_statement(len(found), number, text, node))
+        begun = len(found)
+        found += [replace(one, index=begun + one.index, cell=number) if begun or number else one for one in _of_cell(cell)]
     return found
 
 
-def _statement(index: int, cell: int, text: str, node: ast.stmt) -> Statement:
+@lru_cache(maxsize=4096)  # a run looks at every cell from several sides
+def _of_cell(cell: str) -> tuple[Statement, ...]:
+    """The statements of one cell, as if it were the only one."""
+    try:
+        tree = ast.parse(cell)
+    except SyntaxError:
+        return ()  # it never ran
+    found: list[Statement] = []
+    for node in tree.body:
+        if not _is_magic(node):
+            text = ast.get_source_segment(cell, node) or ast.unparse(node)
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.decorator_list:
+                text = "\n".join(cell.splitlines()[node.decorator_list[0].lineno - 1 : node.end_lineno])
+            found.append(_statement(len(found), text, node))
+    return tuple(found)
+
+
+def _statement(index: int, text: str, node: ast.stmt) -> Statement:
     defines: set[str] = set()
     now: set[str] = set()
     try:
@@ -53,7 +63,7 @@ def _statement(index: int, cell: int, text: str, node: ast.stmt) -> Statement:
     except SyntaxError:  # a top-level await: Python has no scopes for it, so every name counts
         names = [one for one in ast.walk(node) if isinstance(one, ast.Name)]
         defines = {one.id for one in names if isinstance(one.ctx, ast.Store)}
-        return Statement(index, cell, text, frozenset(defines), frozenset(one.id for one in names) - defines, frozenset(), "other")
+        return Statement(index, 0, text, frozenset(defines), frozenset(one.id for one in names) - defines, frozenset(), "other")
     for symbol in table.get_symbols():
         if symbol.is_assigned() or symbol.is_imported():
             defines.add(symbol.get_name())
@@ -70,7 +80,7 @@ def _statement(index: int, cell: int, text: str, node: ast.stmt) -> Statement:
         kind = "definition"
     elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
         kind = "assignment"
-    return Statement(index, cell, text, frozenset(defines), frozenset(now | body), frozenset(later), kind)
+    return Statement(index, 0, text, frozenset(defines), frozenset(now | body), frozenset(later), kind)
 
 
 def _free_names(table: Any, here: set[str], inner: set[str]) -> None:

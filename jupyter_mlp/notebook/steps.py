@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from jupyter_mlp.core.identity import digest
@@ -227,6 +228,7 @@ def _without_texts(python: str) -> str:
     return ast.unparse(tree)
 
 
+@lru_cache(maxsize=4096)
 def _parses(python: str) -> bool:
     try:
         ast.parse(python)
