@@ -50,5 +50,7 @@ def task_failure(error: Exception) -> Exception:
 
 
 def first_line(error: Exception) -> str:
-    """Return the beginning of an error that goes on for pages."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the beginning of an error that goes on for pages; of one of gRPC, what it says in the middle of them."""
+    details = getattr(error, "details", None)
+    told = str(details() or "") if callable(details) else ""
+    return (told.strip() or str(error).strip() or type(error).__name__).splitlines()[0]
