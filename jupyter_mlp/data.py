@@ -17,7 +17,7 @@ from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.queries import Query, Statement, TableUse
 from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.core.spark_functions import VOLATILE
-from jupyter_mlp.store import datasets, fingerprints, modes, previews, questions, races, readings, turns
+from jupyter_mlp.store import commits, datasets, fingerprints, modes, previews, questions, races, readings, turns
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.questions import Question, SessionView
 from jupyter_mlp.store.storable import storable
@@ -285,7 +285,7 @@ def _run(workspace: Workspace, question: Question, name: str, progress: Progress
                 text,
                 edits,
                 names,
-                lambda: workspace.engine.write(text, question.parameters, folder, progress, workspace.lake.make_ready),
+                lambda: workspace.engine.write(text, question.parameters, folder, progress, commits.make_ready),
             )
             return notes + [f"never reused: {reason}" for reason in question.why]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.errors import ConflictError, MLPError
+from jupyter_mlp.core.imports import importing
 from jupyter_mlp.store import evolution
 from jupyter_mlp.store.catalog import Catalog
 from jupyter_mlp.store.catalog_reads import IN_PLACE
@@ -58,6 +59,15 @@ class Commit:
     parent: str | None
     rows: int
     schema: pa.Schema
+
+
+def make_ready() -> None:
+    """Import what a commit needs, half a second of it, before somebody waits for one."""
+    with importing():
+        import pyiceberg.io.pyarrow
+        import pyiceberg.manifest
+        import pyiceberg.serializers
+        import pyiceberg.table.locations  # noqa: F401
 
 
 def commit(

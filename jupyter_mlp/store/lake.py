@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, MLPError, NotFoundError, nearest, storage_error
-from jupyter_mlp.core.imports import importing
 from jupyter_mlp.store import catalog_guard, catalog_reads, commits, writers
 from jupyter_mlp.store.catalog import Catalog
 from jupyter_mlp.store.catalog_reads import local_path, local_uri
@@ -58,15 +57,6 @@ class Lake:
     def place(self) -> Path | str:
         """Where the catalog is: the folder of its file, or the URL of its server."""
         return self._book.place
-
-    @staticmethod
-    def make_ready() -> None:
-        """Import what a commit needs, half a second of it, before somebody waits for one."""
-        with importing():
-            import pyiceberg.io.pyarrow
-            import pyiceberg.manifest
-            import pyiceberg.serializers
-            import pyiceberg.table.locations  # noqa: F401
 
     def queue(self, name: str) -> AbstractContextManager[None]:
         """Wait for the turn to write a table; whoever commits by other ways than `add` takes it too."""
