@@ -128,11 +128,16 @@ def rollback(workspace: Workspace, name: str) -> Swap:
     variants = routing.read(before.facts["variants"])
     with recording(workspace, folder, [variant.model for variant in variants], {"to": name, "rollback": made.id}) as draft:
         earlier = workspace.activities.get(before.facts["before"]) if before.facts.get("before") else None
-        store = lookups.kept(before.facts.get("store"), variants)
-        if store:  # it may be gone from the store since
-            predictions = datasets.load(workspace, store["data"])
-            store = lookups.publish(workspace.root, name, predictions, store["key"], store["model"])
+        store = _published_again(workspace, name, before.facts.get("store"), variants)
         return bring(workspace, folder, draft, variants, Asked(), earlier, store=store)
+
+
+def _published_again(workspace: Workspace, name: str, store: Mapping[str, Any] | None, variants: Sequence[Variant]) -> Any:
+    """What was published by key, in the store again: it may be gone since."""
+    kept = lookups.kept(store, variants)
+    if not kept:
+        return None
+    return lookups.publish(workspace.root, name, datasets.load(workspace, kept["data"]), kept["key"], kept["model"])
 
 
 def start(workspace: Workspace, name: str) -> Swap:
@@ -148,8 +153,11 @@ def start(workspace: Workspace, name: str) -> Swap:
     variants = routing.read(wanted["variants"])
     with recording(workspace, folder, [variant.model for variant in variants], {"to": name, "start": made.id}) as draft:
         before = workspace.activities.get(made.facts["before"]) if made.facts.get("before") else None  # what a rollback goes back to
-        store = lookups.kept(wanted.get("store"), variants)
-        return bring(workspace, folder, draft, variants, Asked(), before, wanted.get("ramp"), store)
+        store = _published_again(workspace, name, wanted.get("store"), variants)
+        ramp = wanted.get("ramp")
+        if ramp:  # nobody saw the newcomer while nothing ran: the step that was under way takes its whole time again
+            ramp = {**ramp, "at": time.time() + ramp["every_s"]}
+        return bring(workspace, folder, draft, variants, Asked(), before, ramp, store)
 
 
 def remove(workspace: Workspace, name: str, model: str) -> Swap:
