@@ -35,6 +35,13 @@ def test_a_query_knows_what_it_read(flights: Workspace) -> None:
     assert "lake.flights" in repr(found) and "first" not in repr(found)
 
 
+def test_what_spark_refuses_before_a_table_is_missed_has_its_place(flights: Workspace) -> None:
+    _ = flights.engine.session
+    with pytest.raises(InvalidInputError, match="Syntax error") as refused:
+        mlp.query("SELECT IDENTIFIER('k') + 10L SET WHERE FROM INTERVAL FROM IDENTIFIER('k')", name="few")
+    assert refused.value.position and refused.value.hint.startswith("Line 1, column ")
+
+
 def test_how_the_rows_are_stored(workspace: Workspace) -> None:
     found = mlp.query("SELECT id % 3 AS k, id * 0.5D AS `a#b`, cast(id AS FLOAT) AS `Größe` FROM range(1000)", name="stored")
     group = pq.read_metadata(found.files[0]).row_group(0)
