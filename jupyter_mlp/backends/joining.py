@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-from jupyter_mlp.store import jobs
+from jupyter_mlp.store import jobs, processes
 from jupyter_mlp.store.attempts import log_of
 from jupyter_mlp.store.jobs import RunFolder
 
@@ -55,7 +55,7 @@ def _meeting(run: RunFolder) -> dict[str, str]:
     attempt = int(os.environ["MLP_ATTEMPT"])
     if os.environ["RANK"] == "0":
         address = os.environ.get(HOST) or socket.gethostname()
-        run.write(_MEETING, {"attempt": attempt, "address": address, "port": _free_port(address)})
+        run.write(_MEETING, {"attempt": attempt, "address": address, "port": processes.free_port(address)})
     while (found := run.read(_MEETING) or {}).get("attempt") != attempt:
         time.sleep(_LOOK_S)  # for ever, if need be: the supervisor ends this rank when rank 0 has ended
     told = {"MASTER_ADDR": str(found["address"]), "MASTER_PORT": str(found["port"])}
@@ -73,15 +73,9 @@ def _fence(run: RunFolder, attempt: int) -> None:
 def is_ours(address: str) -> bool:
     """Whether this node can be reached under an address."""
     try:
-        return _free_port(address) > 0
+        return processes.free_port(address) > 0
     except OSError:
         return False
-
-
-def _free_port(address: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as found:
-        found.bind((address, 0))
-        return int(found.getsockname()[1])
 
 
 def _is_loopback(address: str) -> bool:

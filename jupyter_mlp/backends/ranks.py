@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from jupyter_mlp.backends.attempting import Ending, verdict, who
 from jupyter_mlp.store.attempts import log_of
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.leases import Lease
-from jupyter_mlp.store.processes import Process, identify
+from jupyter_mlp.store.processes import Process, free_port, identify
 
 HELD = "MLP_HELD"  # the number of the open ranks.lock
 _GRACE_S = 5.0
@@ -54,7 +53,7 @@ class Ranks:
             return False
         self.attempt, self._children, self._first, self._ooms = attempt, [], [], _oom_kills()
         try:
-            port = _free_port()
+            port = free_port()
             for rank in range(self._world):
                 self._children.append(self._spawn(rank, held, {**self._told(rank, port), **environment, HELD: str(held)}))
         finally:
@@ -189,12 +188,6 @@ class Ranks:
     def _reap(self) -> None:
         for child in self._children:
             child.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def _oom_kills() -> int:

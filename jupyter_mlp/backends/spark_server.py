@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +19,7 @@ from jupyter_mlp.core.config import Settings
 from jupyter_mlp.core.errors import JobError
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.store import runtime as runtimes
-from jupyter_mlp.store.processes import spawn
+from jupyter_mlp.store.processes import free_port, spawn
 
 _starting = threading.Lock()
 
@@ -98,15 +97,9 @@ def _server_options(settings: Settings, runtime: Path) -> dict[str, str]:
         "spark.sql.shuffle.partitions": "8",
         "spark.driver.maxResultSize": "0",
         "spark.log.level": "ERROR",
-        "spark.local.connect.server.port": str(_free_port()),
+        # Spark's usual one is found free by two environments that start at once, and one would ask the other's server.
+        "spark.local.connect.server.port": str(free_port()),
     }
-
-
-def _free_port() -> int:
-    """A port of its own: Spark's usual one is found free by two environments that start at once, and one would ask the other's server."""
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
 
 
 @contextmanager

@@ -70,9 +70,11 @@ def _port_for(folder: EndpointFolder, asked: int | None, fresh: bool) -> int:
         if not 1 <= asked <= 65535:
             raise InvalidInputError(f"port is {asked}, not a number from 1 to 65535.", "Leave it out to get a free one.")
         if not _is_free(asked):
-            raise ConflictError(f"Port {asked} is in use or not allowed.", f"Write port={_freeport_for()}, which is free, or leave it out.")
+            raise ConflictError(
+                f"Port {asked} is in use or not allowed.", f"Write port={processes.free_port()}, which is free, or leave it out."
+            )
         return asked
-    return folder.port if folder.port and _is_free(folder.port) else _freeport_for()
+    return folder.port if folder.port and _is_free(folder.port) else processes.free_port()
 
 
 def _is_free(port: int) -> bool:
@@ -84,12 +86,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _freeport_for() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
 
 
 def _start(folder: EndpointFolder) -> Process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -141,3 +142,14 @@ def this_process() -> Process:
     except (OSError, ValueError, IndexError, StopIteration):
         return identify(os.getpid())
     return Process(os.getpid(), booted + ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """Return a port of this machine that nobody listens on at `address`.
+
+    Raises:
+        OSError: the address is none of this machine's.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as found:
+        found.bind((address, 0))
+        return int(found.getsockname()[1])
