@@ -19,6 +19,7 @@ CHROMIUM = shutil.which("chromium")
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 ).split()
+LAUNCHED = "addEventListener('focusin', event => event.target.closest?.('.jp-Launcher') && (window.launched = true))"
 NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
 
@@ -46,6 +47,7 @@ class Lab:
         self.server = server
         self.wrong: list[str] = []
         page.on("pageerror", self._note)
+        page.add_init_script(LAUNCHED)
 
     def _note(self, error: Any) -> None:
         if "Canceled future for" not in str(error):  # JupyterLab's own word when a kernel dies while it is asked something
@@ -57,6 +59,8 @@ class Lab:
         self.show()
         if path:
             self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+        else:  # the launcher comes late and takes the focus, from whoever has begun to type as well
+            self.page.wait_for_function("window.launched", timeout=60_000)
 
     def show(self) -> None:
         """Bring the sidebar to the front, unless JupyterLab has restored it there."""

@@ -64,6 +64,7 @@ def test_it_is_used_with_the_keyboard_and_read_aloud(server: jupyter.Server, new
     lab = new_tab(server)
     lab.open()
     lab.panel("data").locator(".jp-mlp-row").first.wait_for(timeout=30_000)
+    lab.panel("data").get_by_role("button", name="Write this cell").wait_for(timeout=30_000)
     unnamed = """Array.from(document.querySelectorAll('#jupyter-mlp :is(button, input, select, svg[role=img])'))
         .filter(one => !(one.getAttribute('aria-label') || one.textContent.trim() || one.labels?.length)).length"""
     assert lab.page.evaluate(unnamed) == 0
