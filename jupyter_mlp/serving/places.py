@@ -9,7 +9,7 @@ from typing import Any
 
 from jupyter_mlp.core import plugins
 from jupyter_mlp.core.clusters import LOCAL, Cluster
-from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, UnreachableError
+from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, MissingPackageError, UnreachableError
 from jupyter_mlp.core.protocols import EndpointPlace
 from jupyter_mlp.store import clusters, deployments
 from jupyter_mlp.store.deployments import EndpointFolder
@@ -46,7 +46,11 @@ def state(workspace: Workspace, folder: EndpointFolder) -> str:
     """Return `ready`, `starting`, `stopped`, `down` or `unreachable`, as it is now."""
     if not folder.stamp() or folder.wanted().get("stopped"):
         return "stopped"
-    return of(workspace, folder).state(folder.path)
+    try:
+        place = of(workspace, folder)
+    except (InvalidInputError, MissingPackageError):  # what speaks to its cluster is not installed here, and others must be shown
+        return "unreachable"
+    return place.state(folder.path)
 
 
 def states(workspace: Workspace, names: Iterable[str]) -> dict[str, str]:

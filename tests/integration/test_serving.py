@@ -19,6 +19,7 @@ import pytest
 from models import ODD, make_model, rows_of
 
 import jupyter_mlp as mlp
+from jupyter_mlp.core.clusters import Cluster
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
 from jupyter_mlp.deployment import Deployment, deploy, endpoint
 from jupyter_mlp.evaluation import evaluate
@@ -263,6 +264,20 @@ def test_start_brings_back_what_was_served(serving: Workspace, capsys: pytest.Ca
     again.stop()
     assert mlp.status().endpoints == ()
     assert again.start().rollback().variants == deploy(one, to="delays").variants, "a start is no step back"
+
+
+def test_an_endpoint_whose_plug_in_is_gone_hides_no_other(serving: Workspace) -> None:
+    model = make_model(serving)
+    deploy(model, to="delays")
+    deploy(model, to="elsewhere").stop()
+    elsewhere = deployments.folder(serving, "elsewhere")
+    stopped = elsewhere.wanted()
+    elsewhere.want({**stopped, "stopped": False, "where": Cluster("edge", "nomad").to_dict()})
+    assert {one.name: one.state for one in mlp.status().endpoints} == {"delays": "ready", "elsewhere": "unreachable"}
+    assert endpoint("elsewhere").state == "unreachable"
+    with pytest.raises(InvalidInputError, match="Endpoints do not run on nomad"):
+        endpoint("elsewhere").stop()
+    elsewhere.want(stopped)
 
 
 def test_rollback_walks_back(serving: Workspace) -> None:
