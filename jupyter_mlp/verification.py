@@ -75,10 +75,11 @@ class Verification(Shown):
         verdict = "It gives the same again." if self.ok else "It does NOT give the same again."
         facts: list[tuple[str, Any]] = [("snapshot", str(self.snapshot)), ("verdict", verdict)]
         facts += [("cells", ", ".join(f"{count} {what}" for what, count in counted.items())), ("took", f"{self.seconds:,.1f} s")]
+        facts += [("report", self.report)] if self.report else []  # the page itself does not know where it will be
         rows = [[cell.number, _first_line(cell.source), cell.verdict, cell.cause, cell.detail] for cell in self.cells]
         return Card(
             f"verification of {self.snapshot.kind}:{self.snapshot.name[:12]}",
-            [*facts, ("report", self.report)],
+            facts,
             [Table(["cell", "source", "verdict", "cause", "detail"], rows)],
             notes=self.notes,
         )

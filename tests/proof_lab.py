@@ -48,7 +48,7 @@ new MutationObserver(() => {
 def main() -> int:
     """Measure, print, and say whether the limits are kept."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="starts of each kind")
+    parser.add_argument("--rounds", type=int, default=25, help="starts of each kind")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long idle tabs are watched")
     parser.add_argument("--only", choices=["lab_start", "lab_idle"])
     given = parser.parse_args()
