@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jupyter_mlp.core import shapes
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.clusters import LOCAL, Cluster
-from jupyter_mlp.core.errors import MLPError
+from jupyter_mlp.core.entities import QUEUED, RUNNING
+from jupyter_mlp.core.errors import MLPError, NotFoundError
 from jupyter_mlp.core.shapes import Node
 from jupyter_mlp.store import clusters as known
-from jupyter_mlp.store.workspace import current
+from jupyter_mlp.store import jobs, queue
+from jupyter_mlp.store.workspace import Workspace, current
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,15 @@ class Place:
 
     Attributes:
         nodes: its machines. `error`: why nothing is known of them, and what to do; empty when it answered.
+        running, queued: trainings of this workspace there.
     """
 
     cluster: Cluster
     nodes: tuple[Node, ...] = ()
     error: str = ""
     hint: str = ""
+    running: int = 0
+    queued: int = 0
 
     @property
     def gpus(self) -> int:
@@ -62,7 +68,7 @@ class Clusters(Shown):
         down = [f"{place.cluster.name}: {node.name} is {node.down}" for place in self.places for node in place.nodes if node.down]
         if all(place.cluster == LOCAL for place in self.places):
             notes.append('Another one: [cluster.lab] kind = "slurm", or "ray" and its address, in mlp.toml of the workspace.')
-        columns = ["--cluster", "kind", "GPUs free", "of", "has", "where"]
+        columns = ["--cluster", "kind", "GPUs free", "of", "has", "trainings", "where"]
         return Card("Clusters", tables=[Table(columns, rows)], notes=[*notes, *down])
 
 
@@ -73,9 +79,12 @@ def clusters() -> Clusters:
         >>> mlp.clusters().to_dict()["clusters"][1]["free"]
         32
     """
-    found = list(known.known_to(current()).values())
+    workspace = current()
+    found = list(known.known_to(workspace).values())
     with ThreadPoolExecutor(len(found)) as pool:
-        return Clusters(tuple(pool.map(_seen, found)))
+        seen = pool.map(_seen, found)
+        trainings, taken = _trainings(workspace), queue.taken(workspace)
+        return Clusters(tuple(_with(place, trainings.get(place.cluster.name, {}), taken) for place in seen))
 
 
 def _seen(cluster: Cluster) -> Place:
@@ -85,13 +94,41 @@ def _seen(cluster: Cluster) -> Place:
         return Place(cluster, error=error.message, hint=error.hint)
 
 
+def _trainings(workspace: Workspace) -> Mapping[str, Mapping[str, int]]:
+    """Cluster -> how many trainings run there, and how many wait."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for activity in workspace.activities.recent(["train"], limit=1000, state=RUNNING):
+        try:
+            folder = jobs.folder_of(workspace, activity.id)
+        except NotFoundError:  # recorded a moment ago: its job is not written yet
+            continue
+        if jobs.settled(workspace, activity).state == RUNNING:
+            found[jobs.cluster_of(folder).name][known.sight(folder).state] += 1
+    return found
+
+
+def _with(place: Place, trainings: Mapping[str, int], taken: Iterable[int]) -> Place:
+    """The place with its trainings; of this machine, the queue knows which GPUs they have."""
+    nodes = place.nodes
+    if place.cluster == LOCAL:
+        nodes = tuple(replace(node, free=max(0, node.gpus - len(set(taken)))) for node in nodes)
+    return replace(place, nodes=nodes, running=trainings.get(RUNNING, 0), queued=trainings.get(QUEUED, 0))
+
+
 def _row(place: Place) -> Sequence[Any]:
     where = place.cluster.address or place.cluster.partition
     if place.error:
-        return place.cluster.name, place.cluster.kind, None, None, "no answer", where
-    return place.cluster.name, place.cluster.kind, place.free, place.gpus, shapes.has(place.nodes), where
+        return place.cluster.name, place.cluster.kind, None, None, "no answer", _at_work(place), where
+    return place.cluster.name, place.cluster.kind, place.free, place.gpus, shapes.has(place.nodes), _at_work(place), where
+
+
+def _at_work(place: Place) -> str | None:
+    told = [f"{place.running} running"] * bool(place.running) + [f"{place.queued} queued"] * bool(place.queued)
+    return ", ".join(told) or None
 
 
 def _told(place: Place) -> dict[str, Any]:
     told = {"name": place.cluster.name, "kind": place.cluster.kind, "gpus": place.gpus, "free": place.free}
-    return {**told, "nodes": [vars(node) for node in place.nodes], "error": place.error or None}
+    trainings = {"running": place.running, "queued": place.queued}
+    has = "" if place.error else shapes.has(place.nodes)
+    return {**told, "has": has, **trainings, "nodes": [vars(node) for node in place.nodes], "error": place.error or None}

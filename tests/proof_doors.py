@@ -32,6 +32,8 @@ ROUTES = (
     "thing",
     "lineage",
     "traffic",
+    "clusters",
+    "difference",
     "log",
     "report",
     "schedule",
@@ -41,7 +43,7 @@ ROUTES = (
     "changes",
     "nothing",
 )
-ARGUMENTS = ("ref", "text", "kind", "name", "cursor", "limit", "session")
+ARGUMENTS = ("ref", "text", "kind", "name", "cursor", "limit", "session", "before", "after")
 PIECES = (
     "", "0", "1", "-1", "99999999999999999999", "1.a", "9" * 18 + ".x", "NaN", "null", "true", "dataset:trips", "table:lake.a@1", "run:x",
     "model:" + "a" * 36, "endpoint:../..", "report:x@y", "file:/etc/passwd@1", "snapshot:%00", "../../etc/passwd", "\0", "\n", "'", '"',

@@ -67,6 +67,6 @@ class Door(APIHandler):
             raise InvalidInputError(f"{name} is {text[:40]!r}, not a number from 1 to {most}.", f"Leave it out for {default}.")
         return int(text)
 
-    def ref(self) -> Ref:
+    def ref(self, name: str = "ref") -> Ref:
         """Return the reference that the query names."""
-        return Ref.parse(self.text("ref"))
+        return Ref.parse(self.text(name))

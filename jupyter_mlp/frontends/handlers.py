@@ -5,6 +5,8 @@
     GET  jupyter-mlp/thing?ref=                    one thing in detail
     GET  jupyter-mlp/lineage?ref=                  what it used, what was made from it
     GET  jupyter-mlp/traffic?name=                 what an endpoint answered in the last minutes
+    GET  jupyter-mlp/clusters                      where training can run, and what is free there
+    GET  jupyter-mlp/difference?before=&after=     what is different between two snapshots
     GET  jupyter-mlp/log?ref=                      the end of a run's log
     GET  jupyter-mlp/report?ref=                   the page of a report or of an executed notebook, alone in its sandbox
     GET  jupyter-mlp/schedule?session=             the form that schedules the notebook of a session
@@ -98,6 +100,29 @@ class Traffic(Door):
         """Send rate, latency and errors of the last minutes."""
         name = self.text("name")
         await self.answer(lambda: remote.traffic(current(), name))
+
+
+class Clusters(Door):
+    """Where training can run."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Send what is free there now."""
+        from jupyter_mlp.machines import clusters
+
+        await self.answer(lambda: clusters().to_dict())
+
+
+class Difference(Door):
+    """What is different between two snapshots."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Send the changes."""
+        before, after = self.ref("before"), self.ref("after")
+        await self.answer(lambda: remote.difference(before, after))
 
 
 class Log(Door):
@@ -247,6 +272,8 @@ def routes(base_url: str) -> list[tuple[Any, ...]]:
         (below("thing"), Thing),
         (below("lineage"), Lineage),
         (below("traffic"), Traffic),
+        (below("clusters"), Clusters),
+        (below("difference"), Difference),
         (below("log"), Log),
         (below("report"), Report),
         (below("schedule"), Schedule),

@@ -77,6 +77,20 @@ def clean(text: str) -> str:
     return text
 
 
+def difference(before: Ref, after: Ref) -> dict[str, Any]:
+    """Return what is different between two snapshots of this workspace.
+
+    Raises:
+        InvalidInputError: one of them is something else. NotFoundError: there is no such snapshot.
+    """
+    from jupyter_mlp.differences import diff
+
+    for ref in (before, after):
+        if ref.kind != "snapshot":
+            raise InvalidInputError(f"{ref.short} is no snapshot.", "Name two: snapshot:ID")
+    return diff(str(before), str(after)).to_dict()
+
+
 def traffic(workspace: Workspace, name: str) -> dict[str, Any]:
     """Return what an endpoint answered in the last minutes: rate, latency, errors, and requests by time and by model."""
     from jupyter_mlp.serving import requests_log

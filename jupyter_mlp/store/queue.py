@@ -117,6 +117,11 @@ def places(workspace: Workspace) -> dict[str, int]:
     return queueing.places(tickets, waiting)
 
 
+def taken(workspace: Workspace) -> list[int]:
+    """Return the numbers of the GPUs, or of the cores, that jobs have on this machine now; one that several have, several times."""
+    return [device for ticket, devices in _tickets(workspace) if ticket.state != WAITS for device in devices]
+
+
 def _ticket(spec: Mapping[str, Any]) -> dict[str, Any]:
     here = {"host": socket.gethostname(), "needs": int(spec.get("gpus", 1)), "priority": int(spec.get("priority", 0))}
     return {**here, "state": WAITS, "devices": []}

@@ -2,7 +2,7 @@
 import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
 
-import { IPage, ILineage, IScheduleCheck, IScheduleForm, IStarter, IThing, ITraffic, Kind } from './model';
+import { ICluster, IDifference, IPage, ILineage, IScheduleCheck, IScheduleForm, IStarter, IThing, ITraffic, Kind } from './model';
 
 const PREFIX = 'jupyter-mlp';
 
@@ -42,6 +42,14 @@ export class Api {
 
   traffic(name: string): Promise<ITraffic> {
     return this.get<ITraffic>('traffic', { name });
+  }
+
+  async clusters(): Promise<ICluster[]> {
+    return (await this.get<{ clusters: ICluster[] }>('clusters', {})).clusters;
+  }
+
+  difference(before: string, after: string): Promise<IDifference> {
+    return this.get<IDifference>('difference', { before, after });
   }
 
   starters(): Promise<{ starters: IStarter[] }> {

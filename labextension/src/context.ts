@@ -99,6 +99,31 @@ export function useRead<T>(read: () => Promise<T>, wakes: (change: Change) => bo
   return [found, error];
 }
 
+/** What one request gives: read when it is shown, and some time after something changed while the page is looked at. */
+export function useSometimes<T>(read: () => Promise<T>, pauseMs: number): [T | null, string] {
+  const { changes } = useLab();
+  const [round, again] = useState(0);
+  useEffect(() => {
+    let timer = 0;
+    const hear = (): void => {
+      if (!timer && !document.hidden) {
+        timer = window.setTimeout(() => {
+          timer = 0;
+          again(before => before + 1);
+        }, pauseMs);
+      }
+    };
+    changes.changed.connect(hear);
+    document.addEventListener('visibilitychange', hear);
+    return () => {
+      window.clearTimeout(timer);
+      changes.changed.disconnect(hear);
+      document.removeEventListener('visibilitychange', hear);
+    };
+  }, [changes]);
+  return useRead<T>(read, () => false, [round]);
+}
+
 /** An error in two lines, as the server said it. */
 export function said(error: unknown): string {
   if (error instanceof Refused) {

@@ -1,12 +1,14 @@
 import { datasetName, endpointName, next, quoted, word } from './cells';
 import { pause } from './changes';
+import { room } from './components/clusters';
 import { line } from './components/curves';
+import { others } from './components/difference';
 import { chosen, first, sent } from './fields';
 import { hidden, relative } from './lab';
 import { belonging } from './live';
 import { sign } from './marks';
 import { Listing, merged, told } from './listing';
-import { IPage, IRow, IScheduleForm } from './model';
+import { ICluster, IPage, IRow, IScheduleForm } from './model';
 import { isSql } from './sql';
 import { ago, clip, number, shown, until } from './texts';
 
@@ -23,6 +25,25 @@ function row(name: string, more: Partial<IRow> = {}): IRow {
   const none = { error: null, seconds: 1, at: 0, user: '', host: '', notebook: '', cell: '', verb: '' };
   return { ...none, ref: `run:${name}`, short: `run:${name}`, kind: 'run', name, title: name, state: 'finished', ...more };
 }
+
+describe('clusters', () => {
+  const lab: ICluster = { name: 'lab', kind: 'slurm', gpus: 32, free: 24, has: '32 GPUs', running: 2, queued: 0, error: null };
+  test('what is free, and who has the rest', () => {
+    expect(room(lab)).toBe('24 of 32 GPUs free, 2 running');
+    expect(room({ ...lab, gpus: 0, free: 0, has: 'no GPU and 2 cores on 1 node', running: 0, queued: 3 })).toBe(
+      'no GPU and 2 cores on 1 node, 3 queued'
+    );
+    expect(room({ ...lab, error: 'lab does not answer.' })).toBe('lab does not answer., 2 running');
+  });
+});
+
+describe('snapshots', () => {
+  test('one is compared with the one before it of the same notebook first', () => {
+    const one = row('b', { title: 'a', at: 2 });
+    const rows = [row('d', { title: 'a', at: 4 }), row('c', { title: 'b', at: 3 }), one, row('a', { title: 'a', at: 1 })];
+    expect(others(one, rows).map(one => one.name)).toEqual(['a', 'd', 'c']);
+  });
+});
 
 describe('texts', () => {
   test('times', () => {

@@ -169,6 +169,32 @@ export interface IThing extends IRow {
   details: IDetails;
 }
 
+/** Where training can run: free and all GPUs, and the workspace's trainings there. */
+export interface ICluster {
+  name: string;
+  kind: string;
+  gpus: number;
+  free: number;
+  has: string;
+  running: number;
+  queued: number;
+  error: string | null;
+}
+
+/** One thing that is not the same in two snapshots; empty where it was or is not. */
+export interface IDifferent {
+  kind: string;
+  name: string;
+  before: string;
+  after: string;
+}
+
+export interface IDifference {
+  before: string;
+  after: string;
+  changes: IDifferent[];
+}
+
 export interface ITraffic {
   name: string;
   seconds: number;

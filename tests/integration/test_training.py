@@ -243,6 +243,9 @@ def test_jobs_wait_in_order_and_a_small_one_fills_the_gap(
     small = notebook.cell(f"{cell} --max-epochs 24")
     _until(lambda: list(workspace_folder(small).path.glob("checkpoints/*.json")), 60)
     assert (first.state, small.state) == ("running", "running")  # the gap is filled
+    here = mlp.clusters().to_dict()["clusters"][0]
+    assert (here["name"], here["running"], here["queued"]) == ("local", 2, 2)
+    assert "2 running, 2 queued" in repr(mlp.clusters())
     assert dict(mlp.status().queued) == {urgent.id: 1, big.id: 2}
     assert "queued, place 2" in repr(big) and "queued, place 1" in repr(mlp.status())
     os.kill(_supervisors(workspace_folder(big))[0], signal.SIGKILL)  # a kill costs no place

@@ -106,6 +106,7 @@ def test_the_quick_start_through_the_sidebar(server: jupyter.Server, new_tab: An
     row.locator(".jp-mlp-open").click()
     row = lab.open_row("runs", "Net")
     row.get_by_role("img", name="val_mae").wait_for(timeout=30_000)
+    lab.panel("runs").locator("[data-cluster=local]").get_by_text("on 1 node").wait_for()
     lab.picture("lab-runs")
     row.locator(".jp-mlp-open").click()
     # 3-4 evaluate, deploy
@@ -194,6 +195,7 @@ def test_a_training_outlives_the_page_and_the_kernel(server: jupyter.Server, new
     lab.show()
     row = lab.row("runs", "Net")
     row.locator("progress").wait_for(timeout=60_000)
+    lab.panel("runs").locator("[data-cluster=local]").get_by_text("1 running").wait_for(timeout=30_000)
     # the cell shows it again, from the records, instead of the line that nobody moves any more
     live = lab.page.locator(".jp-Notebook-cell .jp-mlp-live")
     live.locator("progress").wait_for(timeout=60_000)
@@ -234,6 +236,18 @@ def test_a_snapshot_is_verified_and_its_report_opened(server: jupyter.Server, ne
     frame.get_by_text("It gives the same again").wait_for(timeout=240_000)  # the report opens by itself
     row.get_by_text("verified", exact=True).wait_for(timeout=60_000)
     lab.picture("lab-verified")
+    assert row.get_by_label("Compare with").count() == 0, "there is no other yet"
+    lab.write("late = 1")
+    lab.page.keyboard.press("Control+Enter")
+    lab.page.get_by_text("[5]:").wait_for()
+    lab.page.keyboard.press("Control+s")
+    lab.panel("snapshots").get_by_role("button", name="New").click()
+    lab.panel("snapshots").locator(".jp-mlp-row").nth(1).wait_for(timeout=60_000)
+    newest = lab.open_row("snapshots", "few")
+    first = lab.panel("snapshots").locator(".jp-mlp-row").nth(1).get_attribute("data-ref")
+    newest.get_by_label("Compare with").select_option(first)
+    newest.locator(".jp-mlp-difference").get_by_text("late = 1").wait_for(timeout=30_000)
+    lab.picture("lab-difference")
     assert lab.page.locator("iframe[src*='jupyter-mlp/report']").get_attribute("sandbox") == ""
     assert lab.wrong == []
 

@@ -1,6 +1,7 @@
-/** Runs: live progress, curves, log, cancel; several chosen ones are compared. */
+/** Runs: what is free, live progress, curves, log, cancel; several chosen ones are compared. */
 import * as React from 'react';
 
+import { Clusters } from '../components/clusters';
 import { Curves, INamedSeries } from '../components/curves';
 import { Rows, Section } from '../components/list';
 import { Row } from '../components/row';
@@ -27,6 +28,7 @@ export function RunsPanel(): JSX.Element {
   );
   return (
     <Section name="runs" title="Runs">
+      <Clusters />
       {chosen.length > 1 ? <Comparison rows={runs.rows.filter(row => chosen.includes(row.name))} /> : null}
       <Rows
         name="runs"

@@ -1,6 +1,7 @@
-/** Snapshots: verify one, see cell by cell what came of it, open the report. */
+/** Snapshots: verify one, see cell by cell what came of it, open the report; what is different from another. */
 import * as React from 'react';
 
+import { Compare } from '../components/difference';
 import { Rows, Section } from '../components/list';
 import { Insert, Row } from '../components/row';
 import { useLab, useListing, useRead } from '../context';
@@ -15,12 +16,12 @@ export function SnapshotsPanel(): JSX.Element {
   const [snapshots, reader] = useListing(cursor => api.list('snapshot', cursor), wakes);
   return (
     <Section name="snapshots" title="Snapshots" aside={<Insert label="New" cell="%mlp_snapshot" run />}>
-      <Rows name="snapshots" listing={snapshots} further={() => void reader.further()} row={row => <SnapshotRow key={row.name} row={row} />} />
+      <Rows name="snapshots" listing={snapshots} further={() => void reader.further()} row={row => <SnapshotRow key={row.name} row={row} rows={snapshots.rows} />} />
     </Section>
   );
 }
 
-export function SnapshotRow({ row }: { row: IRow }): JSX.Element {
+export function SnapshotRow({ row, rows = [] }: { row: IRow; rows?: readonly IRow[] }): JSX.Element {
   const lab = useLab();
   const verified = row.verified;
   const [before, wait] = React.useState<string | null>(null); // the verification that was the newest when another was asked for
@@ -53,6 +54,7 @@ export function SnapshotRow({ row }: { row: IRow }): JSX.Element {
       }
     >
       {verified ? <Verdict reference={verified.ref} /> : <p className="jp-mlp-quiet">Not verified yet.</p>}
+      <Compare row={row} rows={rows} />
     </Row>
   );
 }
