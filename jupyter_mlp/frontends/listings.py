@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jupyter_mlp.core.cards import count_text, size_text
-from jupyter_mlp.core.entities import RUNNING, Activity
+from jupyter_mlp.core.entities import FINISHED, RUNNING, Activity
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.frontends import schedule_rows
-from jupyter_mlp.store import deployments, jobs, shelf
+from jupyter_mlp.store import aliases, deployments, jobs, shelf
 from jupyter_mlp.store.activities import CELL_ID, PROCESS
 from jupyter_mlp.store.shelf import Thing
 from jupyter_mlp.store.workspace import Workspace
@@ -133,7 +133,12 @@ def _rows(workspace: Workspace, things: list[Thing]) -> list[Row]:
 
 
 def _with_states(workspace: Workspace, rows: list[Row]) -> list[Row]:
-    """Say of endpoints how they are now."""
+    """Say of endpoints how they are now, and of models which aliases point at them now."""
+    models = [row for row in rows if row["kind"] == "model"]
+    if models:
+        pointed = aliases.all_of(workspace)
+        for row in models:
+            row["aliases"] = [alias for alias, model in pointed.items() if model == row["name"]]
     endpoints = [row for row in rows if row["kind"] == "endpoint"]
     if endpoints:
         from jupyter_mlp.serving import places
@@ -331,6 +336,15 @@ def _of_model(workspace: Workspace, ref: Ref, activity: Activity) -> dict[str, A
     return {"inputs": found.inputs, "target": found.target, "task": found.task, "metrics": found.metrics}
 
 
+def _of_endpoint(workspace: Workspace, ref: Ref, activity: Activity) -> dict[str, Any]:
+    """The newest verdict on what it serves now; an earlier one was about other models or shares."""
+    looks = (one for one in workspace.activities.users(ref, _LINEAGE) if one.kind == "monitor" and one.state == FINISHED)
+    last = next(looks, None)
+    if last is None:
+        return {"verdicts": []}
+    return {"verdicts": [one["sentence"] for one in last.facts.get("verdicts", ())], "judged": last.started_at}
+
+
 def _of_verification(workspace: Workspace, ref: Ref, activity: Activity) -> dict[str, Any]:
     return {name: value for name, value in activity.facts.items() if name not in ("report", PROCESS, CELL_ID)}
 
@@ -364,6 +378,7 @@ _TOLD: Mapping[str, Callable[[Workspace, Ref, Activity], dict[str, Any]]] = {
     "table": _of_table,
     "run": _of_run,
     "model": _of_model,
+    "endpoint": _of_endpoint,
     "verification": _of_verification,
     "snapshot": _of_snapshot,
 }

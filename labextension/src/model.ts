@@ -52,6 +52,7 @@ export interface IRow {
   run?: string | null;
   data?: string;
   target?: string | null;
+  aliases?: string[];
   variants?: IVariant[];
   before?: boolean;
   verified?: { ok: boolean; ref: string; at: number } | null;
@@ -161,6 +162,8 @@ export interface IDetails {
   task?: string | null;
   metrics?: Record<string, number>;
   cells?: ICellVerdict[];
+  verdicts?: string[];
+  judged?: number;
   validity?: { state: string; reasons: string[] };
 }
 

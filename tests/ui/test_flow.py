@@ -144,8 +144,21 @@ def test_traffic_and_roll_back_are_asked_for(server: jupyter.Server, new_tab: An
         "other = %mlp_train Net --data flights --target delay --max-epochs 1\nbeside = %mlp_deploy other --to net --traffic 10\nbeside"
     )
     lab.run(240)
+    lab.new_cell()
+    lab.write("%mlp_alias candidate other")
+    lab.run()
+    lab.row("models", "Net").get_by_text("candidate").wait_for(timeout=30_000)
     row = lab.open_row("endpoints", "net")
     row.get_by_text("10 %").first.wait_for(timeout=30_000)
+    row.get_by_text("Which model is better?").wait_for(timeout=30_000)
+    lab.write(
+        "import jupyter_mlp as mlp\nrows = mlp.dataset('flights').to_pandas()\n"
+        "for at in range(0, 2_000, 100):\n    answers = mlp.predict('endpoint:net', data=rows[['hour', 'weekday']][at : at + 100])\n"
+        "    mlp.outcomes('net', data=dict(zip(answers.ids, rows.delay[at : at + 100].tolist())))\n%mlp_monitor net"
+    )
+    lab.run()
+    row.locator(".jp-mlp-verdict").first.wait_for(timeout=60_000)
+    lab.picture("lab-verdict")
     slider = row.get_by_role("slider").last
     slider.focus()
     for _ in range(15):

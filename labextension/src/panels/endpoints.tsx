@@ -1,11 +1,11 @@
-/** Endpoints: who answers, how fast, how often; traffic and roll-back, asked for before production changes. */
+/** Endpoints: who answers, how fast, how often, which model is better; traffic and roll-back, asked for before production changes. */
 import * as React from 'react';
 
 import { Rows, Section } from '../components/list';
 import { Row } from '../components/row';
 import { useLab, useListing, useRead } from '../context';
-import { Change, IRow, ITraffic, IVariant } from '../model';
-import { number } from '../texts';
+import { Change, IRow, IThing, ITraffic, IVariant } from '../model';
+import { ago, clip, number } from '../texts';
 
 const wakes = (change: Change): boolean => change.changed === 'records' || change.changed === 'endpoints';
 
@@ -91,6 +91,7 @@ export function EndpointRow({ row }: { row: IRow }): JSX.Element {
         }
       />
       {running ? <Lately name={name} /> : null}
+      {(row.variants ?? []).length > 1 ? <Verdict row={row} /> : null}
     </Row>
   );
 }
@@ -141,6 +142,28 @@ function Slider({ variant, disabled, change }: { variant: IVariant; disabled: bo
           Set {percent} %
         </button>
       ) : null}
+    </React.Fragment>
+  );
+}
+
+/** Which of its models is better, as the newest monitoring said. */
+function Verdict({ row }: { row: IRow }): JSX.Element {
+  const lab = useLab();
+  const [thing, error] = useRead<IThing>(() => lab.api.thing(row.ref), wakes, [row.ref]);
+  const verdicts = thing?.details.verdicts ?? [];
+  if (error) {
+    return <p className="jp-mlp-error">{error}</p>;
+  }
+  return (
+    <React.Fragment>
+      {verdicts.map(sentence => (
+        <p key={sentence} className="jp-mlp-verdict">
+          {clip(sentence, 600)}
+        </p>
+      ))}
+      <p className="jp-mlp-quiet">
+        {verdicts.length > 0 ? `Monitored ${ago(thing?.details.judged ?? row.at)}.` : 'Which model is better? Monitor says it, once outcomes are known.'}
+      </p>
     </React.Fragment>
   );
 }

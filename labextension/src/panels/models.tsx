@@ -21,7 +21,7 @@ export function ModelsPanel(): JSX.Element {
 
 export function ModelRow({ row }: { row: IRow }): JSX.Element {
   return (
-    <Row row={{ ...row, detail: `${row.name.slice(0, 8)}  ${row.detail ?? ''}` }}>
+    <Row row={{ ...row, detail: `${row.name.slice(0, 8)}  ${row.detail ?? ''}` }} state={clip((row.aliases ?? []).join(', '), 40)}>
       <Card row={row} />
     </Row>
   );
