@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jupyter_mlp import machines
 from jupyter_mlp.backends import slurm, slurm_gang
 from jupyter_mlp.core import config
-from jupyter_mlp.core.clusters import Cluster
+from jupyter_mlp.core.clusters import LOCAL, Cluster
+from jupyter_mlp.core.entities import QUEUED, RUNNING
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.shapes import Node, has, shape
 from jupyter_mlp.store import templates
@@ -105,3 +107,12 @@ def test_what_slurm_says_of_gpus_and_ends() -> None:
     assert slurm._node({**told, "State": "IDLE+DRAIN"}).down == "idle+drain"
     said = "srun: error: node1: task 3: Killed\nsrun: error: node1: tasks 0-2: Exited with exit code 1\n"
     assert slurm_gang._SAID.findall(said) == [("3", "Killed"), ("0", "Exited with exit code 1")]
+
+
+def test_of_this_machine_the_queue_says_which_gpus_are_free() -> None:
+    seen = machines.Place(LOCAL, (Node("here", 4, 4, 8),))
+    place = machines._with(seen, {RUNNING: 2, QUEUED: 1}, taken=[0, 2, 2])  # two jobs share one where the settings let them
+    assert (place.free, place.gpus, place.running, place.queued) == (2, 4, 2, 1)
+    assert "2 running, 1 queued" in repr(machines.Clusters((place,)))
+    away = machines._with(machines.Place(Cluster("lab", "slurm"), (Node("n1", 8, 3, 32),)), {}, taken=[0])
+    assert (away.free, away.running) == (3, 0)
