@@ -222,7 +222,9 @@ class Recipe:
                 raise InvalidInputError(f"instances[{index}].{one.column} is missing.", f"Give {values.WANTS[one.kind]}, or null.")
         if len(row) > len(self.inputs):
             unknown = next(name for name in row if name not in self.columns)
-            raise InvalidInputError(f"instances[{index}].{str(unknown)[:60]} is unknown.", nearest(str(unknown), self.columns))
+            known = nearest(str(unknown), self.columns)
+            hint = "It is what the model predicts: leave it out." if unknown == self.target else known
+            raise InvalidInputError(f"instances[{index}].{str(unknown)[:60]} is unknown.", hint)
 
 
 def _write(one: Input, column: Any, out: np.ndarray) -> None:

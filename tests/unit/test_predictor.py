@@ -54,6 +54,13 @@ def test_a_wrong_field_is_named(workspace: Workspace, row: dict[str, object], fi
         predictor.answer([ROW, row])
 
 
+def test_the_target_is_not_asked_for(workspace: Workspace) -> None:
+    predictor = Predictor.load(workspace.models / make_model(workspace))
+    with pytest.raises(InvalidInputError, match=r"instances\[0\].target is unknown") as caught:
+        predictor.answer([{**ROW, "target": 3.0}])
+    assert caught.value.hint == "It is what the model predicts: leave it out."
+
+
 _COLUMNS = {
     "number": pa.array([1.5, -2.0, None, 1e6]),
     "whole": pa.array([1, 2, 3, None]),
