@@ -99,7 +99,9 @@ def _start(browser: Any, servers: Mapping[str, jupyter.Server], rounds: int) -> 
     opening: list[tuple[float, float]] = []
     rows_at: list[float] = []
     for number in range(rounds + 1):  # the first fills the browser's cache
-        for kind, profile in profiles.items():
+        kinds = list(profiles)
+        for kind in kinds[number % 3 :] + kinds[: number % 3]:  # each is first as often as the others
+            profile = profiles[kind]
             server = servers["without" if kind == "without" else "with"]
             page = profile.new_page()
             page.add_init_script(_NOTES)
