@@ -1,7 +1,9 @@
-"""Ten thousand generated requests against a real server: what is wrong is refused, and nothing is ever the server's failure.
+"""Ten thousand generated requests against a real server, twice: what is wrong is refused, and nothing is ever the server's failure.
 
-Routes, methods, arguments and bodies are mutations of good ones: other kinds, ends cut off, numbers out of range, markup, control
-characters, lone surrogates, deep and broken JSON. Prints the answers by status; fails on any 5xx, and on an answer without words.
+generated   by schemathesis from a description of the routes: half of them fit it, half break it somewhere
+mutated     other kinds, ends cut off, numbers out of range, markup, control characters, lone surrogates, deep and broken JSON
+
+Prints the answers by status; fails on any 5xx, and on an answer without words.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -60,17 +64,23 @@ def main() -> int:
     given = parser.parse_args()
     chooser, seen, begun = random.Random(given.seed), Counter[int](), time.perf_counter()
     wrong: list[str] = []
+
+    def count(method: str, path: str, body: Any, status: int, answer: bytes) -> None:
+        seen[status] += 1
+        if status >= 500 or (status in (400, 404, 409) and not _is_said(answer)):
+            wrong.append(f"{status} {method} {path[:200]} {str(body)[:200]} -> {answer[:200]!r}")
+
     with tempfile.TemporaryDirectory() as folder:
         _fill(Path(folder, "workspace"))
         with jupyter.running(Path(folder), app="server") as server:
+            _generated(server, given.requests, given.seed, count)
             for _ in range(given.requests):
                 method, path, body = _request(chooser)
-                status, answer = _send(server, method, path, body)
-                seen[status] += 1
-                if status >= 500 or (status in (400, 404, 409) and not _is_said(answer)):
-                    wrong.append(f"{status} {method} {path[:200]} {body[:200]!r} -> {answer[:200]!r}")
+                count(method, path, body, *_send(server, method, path, body))
     took = time.perf_counter() - begun
-    print(f"{given.requests:,} requests in {took:.0f} s: " + ", ".join(f"{count:,} x {status}" for status, count in sorted(seen.items())))
+    print(
+        f"{sum(seen.values()):,} requests in {took:.0f} s: " + ", ".join(f"{count:,} x {status}" for status, count in sorted(seen.items()))
+    )
     print("\n".join(wrong[:20]) or "none failed, none was refused without a word")
     return int(bool(wrong) or not seen[200] or not seen[400] or not seen[404])
 
@@ -80,6 +90,70 @@ def _fill(root: Path) -> None:
     for number in range(50):
         activities.finish(activities.begin("query", name="trips"), made=[Ref("dataset", "trips", f"{number:032x}")])
         activities.fail(activities.begin("train", name="Net"), "no")
+
+
+def _described() -> dict[str, Any]:
+    """The routes as an OpenAPI document: what each takes, and that it takes nothing else."""
+    text: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 200}
+    kinds = {"type": "string", "enum": [*shelf.KINDS, "schedule"]}
+    refs = {"type": "string", "pattern": r"^(dataset|table|run|model|endpoint|report|snapshot):[a-z0-9._-]{1,40}(@[0-9a-f]{1,32})?$"}
+    limit = {"type": "integer", "minimum": 1, "maximum": 200}
+    ref = {"ref": refs}
+    gets: dict[str, dict[str, Any]] = {
+        "search": {"text": text, "kind": kinds, "limit": limit}, "thing": ref, "lineage": ref, "log": ref, "report": ref, "clusters": {},
+        "traffic": {"name": text}, "difference": {"before": refs, "after": refs}, "schedule": {"session": text}, "starters": {},
+        "starter": {"name": text},
+    }  # fmt: skip
+    gets |= {f"list/{kind}": {"limit": limit, "cursor": text} for kind in kinds["enum"]}
+    paths: dict[str, Any] = {}
+    for path, taken in gets.items():
+        parameters = [{"name": name, "in": "query", "schema": kind} for name, kind in taken.items()]
+        paths[f"/{path}"] = {"get": {"parameters": parameters, "responses": {"200": {"description": "told"}}}}
+    value = {"anyOf": [text, refs, {"type": "integer"}, {"type": "boolean"}, {"type": "null"}]}
+    for verb, names in TAKEN.items():
+        safe = [name for name in names if name not in ("cascade", "stop")]
+        body = {"type": "object", "properties": dict.fromkeys(safe, value), "additionalProperties": False}
+        content = {"application/json": {"schema": body}}
+        paths[f"/verb/{verb}"] = {"post": {"requestBody": {"content": content}, "responses": {"200": {"description": "done"}}}}
+    return {"openapi": "3.1.0", "info": {"title": "jupyter_mlp", "version": "1"}, "paths": paths}
+
+
+def _generated(server: jupyter.Server, times: int, seed: int, count: Callable[..., None]) -> None:
+    """Send so many requests that schemathesis makes, as many to each route, half of them wrong."""
+    import hypothesis
+    import requests
+    import schemathesis
+    from schemathesis.generation import GenerationMode
+
+    operations = [found.ok() for found in schemathesis.openapi.from_dict(_described()).get_all_operations()]
+    session = requests.Session()
+    session.headers["Authorization"] = f"token {server.token}"
+    base, sent = f"http://127.0.0.1:{server.port}/jupyter-mlp", 0
+    while sent < times:
+        for operation, mode in product(operations, (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)):
+            if sent >= times:
+                return
+            before, seed = sent, seed + 1
+
+            @hypothesis.seed(seed)
+            @hypothesis.settings(
+                max_examples=max(1, times // (2 * len(operations))),
+                deadline=None,
+                database=None,
+                suppress_health_check=list(hypothesis.HealthCheck),
+                phases=[hypothesis.Phase.generate],
+            )
+            @hypothesis.given(case=operation.as_strategy(mode))
+            def ask(case: Any) -> None:
+                nonlocal sent
+                sent += 1
+                answer = case.call(base_url=base, session=session, timeout=60)
+                count(case.method, case.formatted_path, case.body or case.query, answer.status_code, answer.content)
+
+            try:
+                ask()
+            except hypothesis.errors.Unsatisfiable:  # nothing is wrong where nothing is taken
+                assert sent == before
 
 
 def _request(chooser: random.Random) -> tuple[str, str, bytes]:
