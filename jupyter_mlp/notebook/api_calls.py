@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 _PACKAGE = __name__.partition(".")[0]
@@ -25,34 +25,56 @@ def of_cells(cells: Iterable[str]) -> list[Uses]:
     """Return what each cell does with our package: the texts in calls like `mlp.dataset("trips")` may name things of the platform."""
     names = dict(_USUAL)
     found: list[Uses] = []
+    before: list[str] = []
     for cell in cells:
         uses = Uses()
-        for statement in _statements(cell, names):
+        statements = _statements(cell, names)
+        for place, statement in enumerate(statements):
             for node in ast.walk(statement):
                 if isinstance(node, ast.Import | ast.ImportFrom):
                     names |= {name: path for name, path in _imported(node).items() if path}
                 elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                     uses.touches |= bool(names.get(node.id))
                 elif isinstance(node, ast.Call) and _path(node.func, names):
-                    uses.texts += _given(node)
+                    uses.texts += _given(node, before, statements[:place])
             names |= _bound(statement, names)
         found.append(uses)
+        before.append(cell)
     return found
 
 
 def _statements(cell: str, names: Names) -> list[ast.stmt]:
     if not any(name in cell for name in names):
         return []  # most cells: a search costs a hundredth of reading it as Python
+    return _parsed(cell)
+
+
+def _parsed(cell: str) -> list[ast.stmt]:
     try:
         return ast.parse(cell).body
     except SyntaxError:
         return []
 
 
-def _given(call: ast.Call) -> Iterator[str]:
+def _given(call: ast.Call, before: Sequence[str], here: Sequence[ast.stmt]) -> Iterator[str]:
+    """The texts that a call is given: as they stand there, or by a name that cells before, or statements here, gave to one."""
     for given in [*call.args, *(word.value for word in call.keywords)]:
-        if isinstance(given, ast.Constant) and isinstance(given.value, str):
-            yield given.value
+        text = _meant(given.id, before, here) if isinstance(given, ast.Name) else _text(given)
+        if text is not None:
+            yield text
+
+
+def _meant(name: str, before: Sequence[str], here: Sequence[ast.stmt]) -> str | None:
+    """The text that was given to a name last; None where it is something else, or only a run knows what."""
+    earlier = (_parsed(cell) for cell in reversed(before) if name in cell)
+    for statement in (one for statements in (here, *earlier) for one in reversed(statements)):
+        if any(isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store) for node in ast.walk(statement)):
+            return _text(statement.value) if isinstance(statement, ast.Assign | ast.AnnAssign) else None
+    return None
+
+
+def _text(node: ast.expr | None) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
 def _path(node: ast.expr, names: Names) -> str:

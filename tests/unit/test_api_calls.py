@@ -25,6 +25,9 @@ from jupyter_mlp.notebook import api_calls, document, steps
         ["def rows():\n    from jupyter_mlp import dataset\n    return dataset('trips')", "rows()"],
         ["import jupyter_mlp as m\nget = m.dataset", "dataset = get('trips')"],
         ["import jupyter_mlp as m", "def broken(:", "m.dataset('trips')"],
+        ["NAME = 'trips'", "mlp.dataset(NAME)"],
+        ["NAME: str = 'trips'\nrows = mlp.dataset(ref=NAME)\nNAME = 'later'"],
+        ["NAME = 'first'", "NAME = 'trips'  # injected", "mlp.dataset(NAME)", "NAME = 'later'"],
     ],
 )
 def test_names_are_followed(cells: list[str]) -> None:
@@ -40,6 +43,9 @@ def test_names_are_followed(cells: list[str]) -> None:
         ["from jupyter_mlp import dataset", "dataset = dict", "dataset('trips')"],
         ["import jupyter_mlp as m", "other.m('trips')", "print('trips')"],
         ["from . import dataset", "dataset('trips')"],
+        ["NAME = 'trips'", "for NAME in names:\n    pass", "mlp.dataset(NAME)"],
+        ["NAME = 'trips'", "NAME = chosen()", "mlp.dataset(NAME)"],
+        ["mlp.dataset(NAME)", "NAME = 'trips'"],
     ],
 )
 def test_what_is_not_ours_is_not(cells: list[str]) -> None:
