@@ -110,6 +110,7 @@ def query(
     begun = time.perf_counter()
     workspace = current()
     datasets.check_name(name)
+    _check_text(sql)
     with workspace.database.moment():
         question = questions.ask(workspace, sql, params or {})
         key = question.key if modes.reuses() and not fresh else None
@@ -134,6 +135,7 @@ def statement(sql: str, *, params: Mapping[str, Any] | None = None) -> SessionCh
         >>> mlp.statement("CREATE TEMP VIEW late AS SELECT * FROM lake.flights WHERE dep_delay > 15")
     """
     workspace = current()
+    _check_text(sql)
     found = queries.statement(sql)
     if found is None:
         raise InvalidInputError("This is no statement of the session.", "Queries run with mlp.query; mlp.write_table writes tables.")
@@ -151,6 +153,11 @@ def statement(sql: str, *, params: Mapping[str, Any] | None = None) -> SessionCh
             exact = sorted(map(str, pinned.values()))
             workspace.engine.variables[word] = digest(workspace.engine.variables.get(word), query.canonical, exact, volatile)
     return SessionChange(sql.strip(), tuple(dict.fromkeys(pinned.values())))
+
+
+def _check_text(sql: object) -> None:
+    if not isinstance(sql, str):
+        raise InvalidInputError(f"Spark SQL is a text; this is of type {type(sql).__name__}.", 'mlp.query("SELECT * FROM lake.NAME")')
 
 
 def _make_view(workspace: Workspace, found: Statement, params: Mapping[str, Any]) -> SessionChange:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.frontends.arguments import Context, Verb, at_least, between, option
 from jupyter_mlp.frontends.naming import model_of, reference_of
 
@@ -61,6 +62,9 @@ def _deploy(given: Namespace, context: Context) -> Any:
 def _endpoint(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
+    asked = [name for name in ("rollback", "remove", "manifest", "start", "stop") if getattr(given, name)]
+    if len(asked) > 1:
+        raise InvalidInputError(f"--{asked[0]} and --{asked[1]} are two things.", "Ask for one at a time.")
     found = mlp.endpoint(reference_of(given.endpoint, context.names))
     if given.rollback:
         return found.rollback()

@@ -121,6 +121,7 @@ def test_never_reused_when_it_may_differ(workspace: Workspace) -> None:
         ("SELECT *\nFROM lake.flights\nWHERE no_such(carrier)", "no_such", "Line 3, column 7"),
         ("SELECT 1 / (month - month) FROM lake.flights", "Division by zero", "column 8"),
         ("SELECT :missing AS m", "missing", "Line 1, column 8"),
+        (3, "of type int", "mlp.query("),
     ],
 )
 def test_mistakes_get_two_lines(flights: Workspace, sql: str, said: str, hint: str) -> None:

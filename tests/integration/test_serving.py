@@ -259,6 +259,8 @@ def test_start_brings_back_what_was_served(serving: Workspace, capsys: pytest.Ca
     again = deployments.folder(serving, "delays").wanted()["ramp"]
     assert {**again, "at": 0} == {**ramp, "at": 0} and again["at"] > ramp["at"], "the step under way takes its whole time again"
     assert f"delays    ready  {one[:8]} 90 %, {two[:8]} 10 %" in repr(mlp.status())
+    assert cli.main(["endpoint", "delays", "--start", "--stop"]) == 1
+    assert "--start and --stop are two things" in capsys.readouterr().err
     again = endpoint("delays")
     assert again.start() is again, "what runs is left alone"
     again.stop()
