@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 
 from jupyter_mlp.frontends.changes import Look, Watch
 from jupyter_mlp.store.workspace import Workspace, current
@@ -46,13 +45,8 @@ def test_the_watcher_tells_all_listeners_and_ends_with_the_last(workspace: Works
     assert [json.loads(text) for text in first] == [{"changed": "records"}] == [json.loads(text) for text in second]
 
 
-def test_a_quiet_workspace_costs_little(workspace: Workspace) -> None:
+def test_of_a_quiet_workspace_nothing_is_told(workspace: Workspace) -> None:
     workspace.activities.begin("query", name="trips")
     look = Look(workspace)
-    for _ in range(3):
-        _told(look)
-    begun = time.process_time()
-    for _ in range(20):
-        _told(look)
-    assert (time.process_time() - begun) / 20 < 0.01  # a look a second: under 1 % of a core, however many tabs there are
+    assert [_told(look) for _ in range(20)] == [[]] * 20
     look.close()

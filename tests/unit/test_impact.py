@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -73,12 +72,10 @@ def test_what_is_not_understood_is_unknown(sql: str) -> None:
 def test_every_dependant_of_500_assets_and_hardly_more(workspace: Workspace) -> None:
     assets = generate(workspace, 500, seed=1)
     columns = {asset.ref: list(asset.columns) for asset in assets}
-    missing, found_in_all, true_in_all, slowest = 0, 0, 0, 0.0
+    missing, found_in_all, true_in_all = 0, 0, 0
     for asset in [one for one in assets[:160:8] if one.columns]:
         column = next(iter(asset.columns))
-        begun = time.process_time()  # not by the clock: what runs beside us is none of its business; `make bench` has that
         told = mlp.impact(f"{asset.ref}.{column}")
-        slowest = max(slowest, time.process_time() - begun)
         found: set[tuple[Ref, str | None]] = set()
         for one in told.dependants:
             names = columns[one.ref] if one.columns is None else sorted(one.columns)
@@ -90,7 +87,6 @@ def test_every_dependant_of_500_assets_and_hardly_more(workspace: Workspace) -> 
     assert true_in_all > 1_000
     assert missing == 0
     assert true_in_all / found_in_all >= 0.95
-    assert slowest < 1.0
 
 
 def test_it_names_the_versions_and_the_cell(workspace: Workspace) -> None:
