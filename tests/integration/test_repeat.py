@@ -253,6 +253,21 @@ def test_a_snapshot_refuses_what_a_clean_run_would_not_give(notebook: Notebook, 
         del os.environ["MLP_NOTEBOOK"]
 
 
+def test_noting_what_ran_costs_less_than_5_ms_a_cell(notebook: Notebook) -> None:
+    notebook.cell("\n".join(f"name_{n} = {n}" for n in range(2000)))
+
+    def seconds(cells: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(cells):
+            notebook.cell("x = 1")
+        return (time.perf_counter() - begun) / cells
+
+    with_it = min(seconds(30) for _ in range(3))
+    notebook.shell.events.callbacks["pre_run_cell"].clear()
+    notebook.shell.events.callbacks["post_run_cell"].clear()
+    assert with_it - min(seconds(30) for _ in range(3)) < 0.005
+
+
 def test_a_version_that_is_gone_stops_it_before_the_first_cell(notebook: Notebook, workspace: Workspace, tmp_path: Path) -> None:
     made = mlp.write_table("lake.t", ROWS)
     workspace.activities.session.clear()  # somebody else wrote it
