@@ -33,7 +33,7 @@ describe('clusters', () => {
     expect(room({ ...lab, gpus: 0, free: 0, has: 'no GPU and 2 cores on 1 node', running: 0, queued: 3 })).toBe(
       'no GPU and 2 cores on 1 node, 3 queued'
     );
-    expect(room({ ...lab, error: 'lab does not answer.' })).toBe('lab does not answer., 2 running');
+    expect(room({ ...lab, error: 'lab does not answer.' })).toBe('lab does not answer, 2 running');
   });
 });
 

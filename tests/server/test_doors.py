@@ -136,6 +136,13 @@ def test_a_browser_needs_the_token_against_forged_requests(caller: Caller) -> No
     assert caller.ask("POST", "verb/status", {}, "token")[0] == 200
 
 
+def test_only_snapshots_are_compared(caller: Caller) -> None:
+    status, said = caller.ask("GET", "difference?before=dataset:trips&after=snapshot:abc")
+    assert (status, said["message"]) == (400, "dataset:trips is no snapshot.")
+    assert caller.ask("GET", "difference?before=snapshot:abc&after=snapshot:../../etc/passwd")[0] in (400, 404)
+    assert caller.ask("GET", "difference?before=snapshot:abc")[0] == 400
+
+
 def test_a_value_that_looks_like_an_option_is_a_value(caller: Caller) -> None:
     assert caller.ask("POST", "verb/impact", {"what": "--help"}, "token")[0] == 400
 

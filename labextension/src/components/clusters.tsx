@@ -30,5 +30,5 @@ export function Clusters(): JSX.Element {
 export function room(one: ICluster): string {
   const free = one.gpus ? `${one.free} of ${one.gpus} GPUs free` : one.has;
   const jobs = [one.running ? `${one.running} running` : '', one.queued ? `${one.queued} queued` : ''];
-  return [one.error ? clip(one.error, 200) : free, ...jobs].filter(Boolean).join(', ');
+  return [one.error ? clip(one.error, 200).replace(/\.$/, '') : free, ...jobs].filter(Boolean).join(', ');
 }

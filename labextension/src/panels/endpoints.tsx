@@ -156,8 +156,8 @@ function Verdict({ row }: { row: IRow }): JSX.Element {
   }
   return (
     <React.Fragment>
-      {verdicts.map(sentence => (
-        <p key={sentence} className="jp-mlp-verdict">
+      {verdicts.map((sentence, place) => (
+        <p key={place} className="jp-mlp-verdict">
           {clip(sentence, 600)}
         </p>
       ))}
