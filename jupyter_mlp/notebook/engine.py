@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine
 from papermill.utils import merge_kwargs, remove_args
 
-from jupyter_mlp.notebook import journal, known, steps
+from jupyter_mlp.notebook import journal, known, state, steps
 from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.notebook.known import Known, Work
 from jupyter_mlp.notebook.steps import Cell, Chain
@@ -32,6 +33,7 @@ from jupyter_mlp.notebook.steps import Cell, Chain
 _WRITING_SHARE = 0.02  # so much of the time may go into writing the notebook while it runs
 _LEAST_S = 0.5
 _PATIENCE_S = 0.3  # about half of what a kernel takes to start
+_ENDS_KERNEL = re.compile(r"\b(?:exit|quit|_exit)\b")
 
 Say = Callable[..., None]
 
@@ -76,6 +78,27 @@ class _Client(PapermillNotebookClient):
         return found
 
 
+class _Ahead:
+    """Sends a kernel the next cell together with the one it is asked to run: between two cells it waits for nobody.
+
+    A cell behind one that failed is not run: ipykernel drops what it has received, and our keeper refuses what comes later.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._send = client.kc.execute
+        self._sent = ""
+        self.following: Any = None
+
+    def request(self, code: str, **options: Any) -> str:
+        """Take the place of the kernel client's `execute`; return the id of the message."""
+        sent = self._sent or self._send(code, **options)
+        following, self.following, self._sent = self.following, None, ""
+        if following is not None:
+            may_fail = "raises-exception" in following.metadata.get("tags", ())
+            self._sent = self._send(following.source, store_history=True, stop_on_error=not may_fail)
+        return str(sent)
+
+
 class _Run:
     """One run of a notebook: its kernels, its journal, and the notebook that it fills."""
 
@@ -91,6 +114,7 @@ class _Run:
         self.beside = None if work else path
         self.journal = journal.Journal(path)
         self.kernels = 0
+        self.at_once = False  # where chains run beside one another, one that fails stops the others before their next cell
 
     def _plan(self) -> None:
         cells = steps.cells_of(self.document)
@@ -171,10 +195,12 @@ class _Run:
 
         may_leave = not behind[0].cells or self._left(behind[0]) is not None
         most = self.work.kernels - 1 if self.work and may_leave else 0
+        self.at_once = most > 0
         jobs = [asyncio.ensure_future(work(first)), asyncio.ensure_future(help_out())]
         try:
             await asyncio.gather(*jobs)
         finally:
+            self.at_once = False
             for job in jobs:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
@@ -196,9 +222,12 @@ class _Run:
         if self.work is not None and (given or not kernel.state.name or (reused and not again)):
             done = [cell for one in given for cell in one.cells] + list(chain.cells[:first])
             await kernel.prepare(self.order, [one for one in left if one is not None], done, cells[0].count)
-        for cell, key in zip(cells, keys, strict=True):
+        for cell, key, following in zip(cells, keys, [*cells[1:], None], strict=True):
             if self.failed:
                 return
+            kernel.ahead.following = None
+            if following is not None and kernel.state.name and not self.at_once and not _ENDS_KERNEL.search(cell.source):
+                kernel.ahead.following = self.nb_man.nb.cells[following.index]
             await self._cell(kernel, cell, key)
         kernel.has += [*missing, chain]
 
@@ -219,12 +248,16 @@ class _Run:
             self.told += 1
             self.say(step=min(self.told, len(self.order)), of=len(self.order), source=cell.source.strip().splitlines()[0][:60])
         self.nb_man.cell_start(node, cell.index)
+        not_run = False
         try:
             await kernel.client.async_execute_cell(node, cell.index)
             known.number(node, cell.count)
             kernel.at += 1
         except CellExecutionError as error:
             self.failed = True
+            if error.ename == "InputRejected" and error.evalue == state.OVER:
+                not_run = True
+                return
             self.nb_man.cell_exception(node, cell_index=cell.index, exception=error)
             return
         except BaseException:
@@ -232,6 +265,9 @@ class _Run:
             raise
         finally:
             self.nb_man.cell_complete(node, cell_index=cell.index)
+            if not_run:  # the cell before it ended the notebook
+                node.outputs, node.execution_count = [], None
+                node.metadata.papermill["status"] = self.nb_man.PENDING
         line = {
             "key": key,
             "cell": cell.index,
@@ -261,6 +297,8 @@ class _Kernel:
 
     def __init__(self, client: Any, work: Work | None, number: int) -> None:
         self.client, self.work, self.number = client, work, number
+        self.ahead = _Ahead(client)
+        client.kc.execute = self.ahead.request
         self.has: list[Chain] = []
         self.state = Path()
         self.turn = self.at = 0

@@ -59,7 +59,10 @@ def _ended(given: dict[str, Any], say: Say) -> dict[str, Any]:
     left = [cell for cell in cells if _is_to_run(cell) and cell.execution_count is None]
     if left:
         # papermill takes sys.exit(0) for a good end; a notebook is complete when every cell of it ran.
-        return {"ended": "incomplete", "error": f"The notebook ended itself (sys.exit) with {len(left)} cells not run."}
+        return {
+            "ended": "incomplete",
+            "error": f"The notebook ended itself (exit) with {len(left)} {'cell' if len(left) == 1 else 'cells'} not run.",
+        }
     return {"ended": "completed"}
 
 

@@ -28,6 +28,7 @@ from jupyter_mlp.notebook.crossing import SECRET, SECRET_NAME, CannotCrossError,
 
 VALUES = "values"  # the folder of arrays and tables, beside the files of lines
 _OWN = re.compile(r"_+|_i+|_[ido]?h|_i?\d+|In|Out|exit|quit|get_ipython|open")
+OVER = "This cell did not run: the one before it ended the run."
 _LOOKED_AT = 100_000  # characters of a text
 _FREE_S, _SHARE = 0.3, 0.2  # writing may take so many seconds, and beyond that so much of the run's time
 
@@ -37,7 +38,7 @@ class Keeper:
 
     Args:
         cells: what is known of each cell, by its source: {"names" (what it touches; None: anything), "makes", "defines" (those of
-            them that a definition binds), "blocks" (why nothing can go on behind it), "sets_environment"}.
+            them that a definition binds), "blocks" (why nothing can go on behind it), "sets_environment", "may_fail"}.
         defined: names that definitions have bound before.
     """
 
@@ -58,12 +59,22 @@ class Keeper:
         self.secrets = frozenset(secrets.sensitive().values())
         self.random: dict[str, Any] = {}
         self.cwd = ""
+        self.over = False
+
+    def accept(self, lines: list[str]) -> list[str]:
+        """Refuse what was sent ahead of a cell that ended the run; IPython calls it before it runs anything."""
+        from IPython.core.error import InputRejected
+
+        if self.over or self.shell.exit_now:
+            raise InputRejected(OVER)
+        return lines
 
     def note(self, result: Any) -> None:
         """Write down what the cell that just ended changed; the kernel calls it."""
         told = self.cells.get(result.info.raw_cell) if result.info is not None and result.info.store_history else None
         if told is None:
             return
+        self.over = not result.success and not told["may_fail"]
         begun = time.perf_counter()
         self.at += 1
         self.defined = (self.defined - set(told["makes"])) | set(told["defines"])
@@ -168,6 +179,7 @@ def keep(request: str) -> None:
         fcntl.flock(shell._mlp_lock, fcntl.LOCK_SH)
     else:
         shell.events.unregister("post_run_cell", before.note)
+        shell.input_transformers_cleanup.remove(before.accept)
         os.close(before.file)
     if asked["behind"]:
         _restore(shell, asked)
@@ -175,6 +187,7 @@ def keep(request: str) -> None:
     shell._mlp_keeper = keeper
     _count_on(shell, asked["count"])
     shell.events.register("post_run_cell", keeper.note)
+    shell.input_transformers_cleanup.append(keeper.accept)
 
 
 def ends(path: Path) -> set[int]:

@@ -50,6 +50,7 @@ class Cell:
         index: position among all cells. `count`: its execution count in a run from top to bottom.
         names: what it touches, functions' bodies included; None: anything. `needs`, `makes`: what it takes from before, and leaves.
         defines: names that its definitions bind. `replay`: its statements that run again where a kernel goes on behind it.
+        may_fail: its tag says that an error is no end of the run.
         blocks: why no kernel can go on behind it, whatever it leaves. `world`: why its outcome is not a matter of its inputs alone.
     """
 
@@ -67,6 +68,7 @@ class Cell:
     world: str
     blind: bool
     setup: bool
+    may_fail: bool
     refs: tuple[str, ...] = ()
     made_refs: tuple[str, ...] = ()
 
@@ -78,6 +80,7 @@ class Cell:
             "defines": sorted(self.defines),
             "blocks": self.blocks,
             "sets_environment": self.sets_environment,
+            "may_fail": self.may_fail,
         }
 
 
@@ -141,6 +144,7 @@ def _cell(cell: CodeCell, scope: Scope, count: int, blocks: str, hidden: str, un
         world,
         bool(flow.blind),
         plain and not world,
+        _MEANT_TO_FAIL in cell.tags,
         tuple(used),
         tuple(makes_refs),
     )

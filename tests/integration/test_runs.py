@@ -79,6 +79,40 @@ def test_what_kernels_held_does_not_pile_up(workspace: Workspace, tmp_path: Path
     assert [step["state"] for step in mlp.run_notebook(path).steps] == ["reused", "completed"]
 
 
+def test_a_cell_sent_ahead_of_one_that_fails_does_not_run(workspace: Workspace, tmp_path: Path) -> None:
+    fails = write(tmp_path / "fails.ipynb", NOTE.format("a"), "1 / 0", NOTE.format("c"))
+    with pytest.raises(JobError, match="ZeroDivisionError"):
+        mlp.run_notebook(fails)
+    assert ran(tmp_path) == ["a"]
+    path = write(
+        tmp_path / "meant.ipynb", "1 / 0", NOTE.format("b"), "def leave():\n    get_ipython().ask_exit()\nleave()", NOTE.format("d")
+    )
+    node = nbformat.read(path, 4)
+    node.cells[0].metadata["tags"] = ["raises-exception"]
+    nbformat.write(node, path)
+    with pytest.raises(JobError, match=r"ended itself .*with 1 cell not run"):
+        mlp.run_notebook(path)
+    assert ran(tmp_path) == ["a", "b"]
+
+
+def test_what_comes_late_behind_a_failed_cell_is_refused_by_the_kernel(tmp_path: Path) -> None:
+    from jupyter_client.manager import start_new_kernel
+
+    told = {"names": None, "makes": [], "defines": [], "blocks": "", "sets_environment": False, "may_fail": False}
+    asked = {"path": str(tmp_path / "s.jsonl"), "lock": str(tmp_path / "lock"), "cells": {"1 / 0": told, "open('late', 'w')": told}}
+    asked |= {"defined": [], "count": 1, "fresh": True, "behind": [], "replay": [], "ran": []}
+    (tmp_path / "request").write_text(json.dumps(asked))
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
+    try:
+        keep = f"__import__('jupyter_mlp.notebook.state', fromlist=['keep']).keep({str(tmp_path / 'request')!r})"
+        said = [client.execute_interactive(code, timeout=60, silent=code is keep) for code in (keep, "1 / 0", "open('late', 'w')")]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert [one["content"].get("ename") for one in said] == [None, "ZeroDivisionError", "InputRejected"]
+    assert not (tmp_path / "late").exists()
+
+
 def test_long_texts_are_no_names_of_files(workspace: Workspace, tmp_path: Path) -> None:
     path = write(tmp_path / "long.ipynb", f"query = '{'a' * 400}'", "other = 'nul\\0' + '/' * 9000", "print(len(query))")
     assert states(mlp.run_notebook(path)) == ["completed"] * 3
