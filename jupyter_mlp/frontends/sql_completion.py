@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.errors import MLPError
-from jupyter_mlp.frontends import sql_words
+
+if TYPE_CHECKING:
+    from jupyter_mlp.frontends.sql_words import Word
 
 
 def register(shell: Any) -> None:
@@ -21,6 +23,8 @@ def _matcher() -> Callable[[Any], Any]:
 
     @context_matcher(identifier="mlp_sql")
     def match(context: Any) -> Any:
+        from jupyter_mlp.frontends import sql_words  # the first TAB pays for it, not every start
+
         if not sql_words.is_sql(context.full_text) or context.cursor_line == 0:
             return {"completions": []}
         begun, found = _found(context)
@@ -35,7 +39,8 @@ def _matcher() -> Callable[[Any], Any]:
     return match
 
 
-def _found(context: Any) -> tuple[str, list[sql_words.Word]]:
+def _found(context: Any) -> tuple[str, list[Word]]:
+    from jupyter_mlp.frontends import sql_words
     from jupyter_mlp.store.workspace import current
 
     lines = context.full_text.split("\n")
