@@ -43,7 +43,11 @@ class CannotGoOnError(Exception):
 
 
 class JournalEngine(NBClientEngine):
-    """The engine. `work`: where its journal is and what is known already; without, the journal is beside the output."""
+    """The engine.
+
+    `work`: where its journal is and what is known already; without, the journal is beside the output. `started`: the manager of a
+    kernel that nobody uses yet.
+    """
 
     @classmethod
     def execute_managed_notebook(  # noqa: D102 - papermill's own
@@ -52,6 +56,7 @@ class JournalEngine(NBClientEngine):
         kernel_name: str,
         work: Work | None = None,
         say: Say | None = None,
+        started: Any = None,
         start_timeout: int = 60,
         execution_timeout: float | None = None,
         **kwargs: Any,
@@ -63,7 +68,7 @@ class JournalEngine(NBClientEngine):
             kernel_name=kernel_name,
         )
         with _written_now_and_then(nb_man) as save:
-            _Run(nb_man, wanted, work, say, save).run()
+            _Run(nb_man, wanted, work, say, save, started).run()
 
 
 class _Client(PapermillNotebookClient):
@@ -102,7 +107,10 @@ class _Ahead:
 class _Run:
     """One run of a notebook: its kernels, its journal, and the notebook that it fills."""
 
-    def __init__(self, nb_man: Any, wanted: Mapping[str, Any], work: Work | None, say: Say | None, save: Callable[[], None]) -> None:
+    def __init__(
+        self, nb_man: Any, wanted: Mapping[str, Any], work: Work | None, say: Say | None, save: Callable[[], None], started: Any
+    ) -> None:
+        self.started = started
         self.nb_man, self.wanted, self.work, self.say, self.save = nb_man, wanted, work, say, save
         self.failed = False
         self.told = 0
@@ -283,7 +291,8 @@ class _Run:
 
     async def _kernel(self, stack: contextlib.AsyncExitStack) -> _Kernel:
         self.kernels += 1
-        client = _Client(self.nb_man, **self.wanted)
+        client = _Client(self.nb_man, km=self.started, **self.wanted)
+        client.owns_km, self.started = True, None  # it ends with the run, whoever started it
         client.reset_execution_trackers()
         await stack.enter_async_context(client.async_setup_kernel())
         if "language_info" not in self.nb_man.nb.metadata or self.kernels == 1:
