@@ -16,7 +16,7 @@ from jupyter_mlp import snapshot_files
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.references import Ref, named
-from jupyter_mlp.notebook import document, files, running
+from jupyter_mlp.notebook import document, environments, files, running
 from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.notebook.verdicts import ADDED, GOOD, CellVerdict, verdicts
 from jupyter_mlp.store import carried, environment, jobs, modes
@@ -85,7 +85,7 @@ class Verification(Shown):
         )
 
 
-def verify(snapshot: str | Shown, *, full: bool = False, progress: Progress | None = None) -> Verification:
+def verify(snapshot: str | Shown, *, full: bool = False, fresh_environment: bool = False, progress: Progress | None = None) -> Verification:
     """Run a snapshot again in a fresh process on exactly its data, and return one verdict per cell.
 
     Effects go into a scratch workspace that is dropped afterwards; recorded versions are read, never written.
@@ -93,10 +93,13 @@ def verify(snapshot: str | Shown, *, full: bool = False, progress: Progress | No
     Args:
         snapshot: `snapshot:<id>` (its first characters are enough) or the path of an exported file.
         full: train again too, instead of replaying the record of a training run.
+        fresh_environment: run it in a new virtual environment with exactly the packages that the snapshot names, instead of in
+            this one.
 
     Raises:
         NotFoundError: there is no such snapshot.
         StorageError: a data version that it read is gone; nothing has run then.
+        MissingPackageError: its environment cannot be made here; nothing has run then.
 
     Example:
         >>> mlp.verify("snapshot:1f3c9a2b").ok
@@ -111,23 +114,27 @@ def verify(snapshot: str | Shown, *, full: bool = False, progress: Progress | No
     needed = [Ref.parse(f"{name}@{version}") for name, version in packed.pins.items()]
     missing = _NOT_INSIDE.format(id=packed.ref) if archive else _NOTHING_RAN
     snapshot_files.all_there(workspace, [ref for ref in needed if str(ref) not in inside.refs], missing)
-    with workspace.activities.recording("verify", name=packed.name, used=[packed.ref], parameters={"full": full}) as draft:
+    place = environments.made(packed.environment, progress) if fresh_environment else None
+    asked = {"full": full, "fresh_environment": fresh_environment}
+    with workspace.activities.recording("verify", name=packed.name, used=[packed.ref], parameters=asked) as draft:
         before = document.of_bytes(packed.notebook)
         with _scratch(workspace, packed) as (scratch, folder, variables):
             source = _with_modules(before, packed, folder)
             output = folder / "notebook.ipynb"
-            told = variables if full else {**variables, "MLP_REPLAY": "1"}
+            told = {**variables, **(place.variables if place else {}), **({} if full else {"MLP_REPLAY": "1"})}
             here = folder / "files" if inside.files else _folder(packed, folder)
             if archive:
                 archive.unpack(scratch, here, progress)
             other_files = files.changed(packed.read, here)
-            ending = running.run(source, output, environment=told, folder=here, progress=progress)
-        changed = environment.changed(packed.environment)
+            python = place.python if place else None
+            ending = running.run(source, output, environment=told, folder=here, progress=progress, python=python)
+        changed = environment.changed(packed.environment, place.described if place else environment.describe())
         judged = packed.validity.get("cells", ())
-        unsound = [place for place, cell in enumerate(judged) if cell["state"] != "valid"]
+        unsound = [at for at, cell in enumerate(judged) if cell["state"] != "valid"]
         cells = tuple(verdicts(before, ending.output, changed, unsound, other_files))
         made = Ref("verification", draft.activity.id)
-        notes = [f"In another environment: {changed}"] if changed else []
+        notes = place.told if place else []
+        notes += [f"In another environment: {changed}"] if changed else []
         if not all(cell.verdict in GOOD for cell in cells):
             notes += [f"{told}." for told in other_files.values()][:5]
         notes += [f"The run {ending.state}: {ending.error}".splitlines()[0]] if ending.state != running.COMPLETED else []

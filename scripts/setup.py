@@ -8,9 +8,7 @@ is told on this machine is told to uv too. Where uv cannot be had or cannot serv
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -19,18 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # nothing is installed yet
+
+from jupyter_mlp.core.pip_settings import for_uv, of_pip  # noqa: E402
+
 CONSTRAINTS = ROOT / "constraints.txt"
 WHAT = ".[all,dev]"
-
-# pip's setting -> uv's environment variable, and what separates several values there
-_LISTS = {"find-links": ("UV_FIND_LINKS", ","), "extra-index-url": ("UV_INDEX", " "), "trusted-host": ("UV_INSECURE_HOST", " ")}
-_SINGLES = {
-    "index-url": "UV_DEFAULT_INDEX",
-    "cert": "SSL_CERT_FILE",
-    "default-timeout": "UV_HTTP_TIMEOUT",
-    "timeout": "UV_HTTP_TIMEOUT",
-    "keyring-provider": "UV_KEYRING_PROVIDER",
-}
 
 
 def main(folder: str) -> int:
@@ -65,7 +57,9 @@ def main(folder: str) -> int:
 def _fingerprint(environment: Path) -> str:
     """What the environment is made from: when this changes it is made again."""
     told = [str(environment), sys.executable, sys.version]
-    read = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt", "scripts/setup.py")]
+    read = [
+        (ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt", "scripts/setup.py", "jupyter_mlp/core/pip_settings.py")
+    ]
     return hashlib.sha256("\n".join(told).encode() + b"".join(read)).hexdigest()
 
 
@@ -108,35 +102,10 @@ def _install(python: Path) -> None:
         _run(*pip, "install", "--quiet", "--disable-pip-version-check", "--constraint", CONSTRAINTS, "uv")
         # Bytecode now, whatever PYTHONDONTWRITEBYTECODE says: without it `import lightning` takes twice as long, every time.
         options = ("--compile-bytecode", "--constraints", CONSTRAINTS, "--build-constraints", CONSTRAINTS)
-        _run(python, "-m", "uv", "pip", "install", "--python", python, *options, "--editable", WHAT, env=_for_uv(_pip_settings(python)))
+        _run(python, "-m", "uv", "pip", "install", "--python", python, *options, "--editable", WHAT, env=for_uv(of_pip(python)))
     except subprocess.CalledProcessError:
         print("uv could not be installed or could not install; pip does the same now, more slowly.", file=sys.stderr, flush=True)
         _run(*pip, "install", "--disable-pip-version-check", "--constraint", CONSTRAINTS, "--editable", WHAT)
-
-
-def _pip_settings(python: Path) -> dict[str, str]:
-    """What pip was told on this machine: files, then the section of `pip install`, then PIP_ variables."""
-    listed = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True).stdout
-    settings: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
-    for line in listed.splitlines():
-        name, _, value = line.partition("=")
-        section, _, key = name.rpartition(".")
-        if section in settings:
-            settings[section][key] = str(ast.literal_eval(value))
-    return settings["global"] | settings["install"] | settings[":env:"]
-
-
-def _for_uv(settings: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment, with pip's settings under uv's names; what the user told uv itself wins."""
-    told = {name: separator.join(settings[key].split()) for key, (name, separator) in _LISTS.items() if settings.get(key)}
-    told |= {name: settings[key] for key, name in _SINGLES.items() if settings.get(key)}
-    if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
-        told["UV_NO_INDEX"] = "1"
-    if "UV_INDEX" in told:
-        told["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # pip's own way: the best version over all indexes
-    if settings.get("proxy"):
-        told |= {"HTTPS_PROXY": settings["proxy"], "HTTP_PROXY": settings["proxy"]}
-    return {**told, **os.environ}
 
 
 def _run(*command: object, env: Mapping[str, str] | None = None) -> None:

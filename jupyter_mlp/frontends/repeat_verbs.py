@@ -26,7 +26,8 @@ def _snapshot(given: Namespace, context: Context) -> Any:
 def _verify(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
-    return mlp.verify(reference_of(given.snapshot, context.names), full=given.full, progress=context.progress("verify"))
+    snapshot, progress = reference_of(given.snapshot, context.names), context.progress("verify")
+    return mlp.verify(snapshot, full=given.full, fresh_environment=given.fresh_environment, progress=progress)
 
 
 def _diff(given: Namespace, context: Context) -> Any:
@@ -73,6 +74,7 @@ REPEAT_VERBS: tuple[Verb, ...] = (
         (
             option("snapshot", help="snapshot:ID, or an exported file", completes="snapshot"),
             option("--full", action="store_true", help="train again too, instead of replaying the record"),
+            option("--fresh-environment", action="store_true", help="in a new virtual environment with exactly its packages"),
         ),
         _verify,
         example="mlp verify snapshot:1f3c",

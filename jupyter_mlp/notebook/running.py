@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ def run(
     timeout_s: float | None = None,
     progress: Progress | None = None,
     work: Mapping[str, Any] | None = None,
+    python: Path | None = None,
 ) -> Ending:
     """Run a notebook with papermill, in a process and kernels of its own, and return how it ended.
 
@@ -60,6 +61,7 @@ def run(
         environment: variables of the new process, beside those of this one.
         folder: its working directory; the notebook's own when left out.
         timeout_s: seconds after which the run is ended, whatever it is doing.
+        python: the interpreter; this process's own when left out.
         work: what the engine `mlp` keeps and knows of the run; without, every cell runs, in one kernel.
 
     Raises:
@@ -74,8 +76,10 @@ def run(
     asked = {"input": str(given), "output": str(output), "parameters": dict(parameters or {}), "folder": str(here), "work": work}
     publish_bytes(request, json.dumps(asked).encode())
     log = output.with_name(f".{output.stem}.log")
+    told = {**os.environ, "MLP_NOTEBOOK": str(source.path or ""), **(environment or {})}
+    argv = [str(python or sys.executable), "-m", "jupyter_mlp.notebook.execute", str(request)]
     try:
-        said = _supervised(request, log, {**os.environ, "MLP_NOTEBOOK": str(source.path or ""), **(environment or {})}, timeout_s, progress)
+        said = _supervised(argv, log, told, timeout_s, progress)
     finally:
         given.unlink(missing_ok=True)
         request.unlink(missing_ok=True)
@@ -83,10 +87,9 @@ def run(
 
 
 def _supervised(
-    request: Path, log: Path, environment: Mapping[str, str], timeout_s: float | None, progress: Progress | None
+    argv: Sequence[str], log: Path, environment: Mapping[str, str], timeout_s: float | None, progress: Progress | None
 ) -> dict[str, Any]:
     """Follow the process line by line; whatever interrupts this one ends that one too."""
-    argv = [sys.executable, "-m", "jupyter_mlp.notebook.execute", str(request)]
     said: dict[str, Any] = {}
     with log.open("wb") as errors:
         # A session of its own: an interrupt of this kernel must reach it through us only.

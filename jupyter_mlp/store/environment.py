@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -23,6 +24,7 @@ def describe() -> dict[str, Any]:
         "gpus": gpus.names(),
         "executable": sys.executable,
         "packages": packages(),
+        "origins": origins(),
     }
 
 
@@ -36,9 +38,19 @@ def packages() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def changed(recorded: Mapping[str, Any]) -> str:
-    """Name what differs between a recorded environment and this one; empty when nothing does."""
-    now = describe()
+def origins() -> dict[str, str]:
+    """Return where the packages are from that no index has: {name: the address of a folder, a file or a repository}."""
+    found = {}
+    for one in metadata.distributions():
+        told = one.read_text("direct_url.json")
+        if told and one.metadata["Name"]:
+            address = re.sub(r"//[^/@]*@", "//", str(json.loads(told).get("url", "")))  # it may hold a password
+            found[re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower()] = address
+    return dict(sorted(found.items()))
+
+
+def changed(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Name what differs between a recorded environment and another; empty when nothing does."""
     told = [f"{name} {recorded.get(name)} -> {now[name]}" for name in ("python", "machine") if recorded.get(name) != now[name]]
     if recorded.get("gpus", now["gpus"]) != now["gpus"]:
         told.append(f"GPU {_listed(recorded['gpus'])} -> {_listed(now['gpus'])}")

@@ -31,19 +31,19 @@ def test_pips_files_and_variables_reach_uv(setup: ModuleType, tmp_path: Path, mo
         "[global]\nindex-url = https://one.example/simple\nextra-index-url =\n  https://two.example/simple\n  https://three.example/simple\n"
         "find-links = /old\ncert = /ca.pem\n[install]\nfind-links = /wheels /more\n"
     )
-    told = setup._for_uv(setup._pip_settings(Path(sys.executable)))
+    told = setup.for_uv(setup.of_pip(Path(sys.executable)))
     assert told["UV_DEFAULT_INDEX"] == "https://one.example/simple"
     assert told["UV_INDEX"] == "https://two.example/simple https://three.example/simple"
     assert told["UV_INDEX_STRATEGY"] == "unsafe-best-match"
     assert told["UV_FIND_LINKS"] == "/wheels,/more"
     assert told["SSL_CERT_FILE"] == "/ca.pem"
     monkeypatch.setenv("PIP_FIND_LINKS", "/from/the/environment")
-    assert setup._for_uv(setup._pip_settings(Path(sys.executable)))["UV_FIND_LINKS"] == "/from/the/environment"
+    assert setup.for_uv(setup.of_pip(Path(sys.executable)))["UV_FIND_LINKS"] == "/from/the/environment"
 
 
 def test_what_uv_was_told_itself_wins(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_FIND_LINKS", "/mine")
-    assert setup._for_uv({"find-links": "/pips"})["UV_FIND_LINKS"] == "/mine"
+    assert setup.for_uv({"find-links": "/pips"})["UV_FIND_LINKS"] == "/mine"
 
 
 def test_no_fitting_python_says_what_to_type(tmp_path: Path) -> None:

@@ -75,6 +75,6 @@ def test_gpus_that_are_not_ours_do_not_count(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_another_gpu_is_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     here = environment.describe()
-    assert environment.changed(here) == ""
-    assert "GPU NVIDIA H100 -> " in environment.changed({**here, "gpus": ["NVIDIA H100"]})
-    assert environment.changed({name: value for name, value in here.items() if name != "gpus"}) == "", "recorded before GPUs were"
+    assert environment.changed(here, environment.describe()) == ""
+    assert "GPU NVIDIA H100 -> " in environment.changed({**here, "gpus": ["NVIDIA H100"]}, here)
+    assert environment.changed({name: value for name, value in here.items() if name != "gpus"}, here) == "", "recorded before GPUs were"

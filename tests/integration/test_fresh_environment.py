@@ -1,0 +1,107 @@
+"""A snapshot verified in an environment made from the packages that it names, not in the one that happens to be here."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from packaging.requirements import Requirement
+from test_repeat import write
+
+import jupyter_mlp as mlp
+from jupyter_mlp.core.errors import InvalidInputError, MissingPackageError
+from jupyter_mlp.frontends import cli
+from jupyter_mlp.notebook import environments
+from jupyter_mlp.store import environment
+from jupyter_mlp.store.workspace import Workspace
+
+OLDER, NEWER = "1.16.0", metadata.version("six")
+
+
+def needed(name: str, extras: tuple[str, ...] = ("",)) -> Iterator[str]:
+    """A package and all that it cannot be without, names in their normal form."""
+    for text in metadata.requires(name) or ():
+        one = Requirement(text)
+        if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras):
+            yield re.sub(r"[-_.]+", "-", one.name).lower()
+
+
+def small(**others: str) -> dict[str, str]:
+    """The packages of somebody who installed `jupyter_mlp[notebook]` and six, and nothing else."""
+    installed, found, open_ = environment.packages(), {"jupyter-mlp"}, ["jupyter-mlp"]
+    while open_:
+        name = open_.pop()
+        new = set(needed(name, ("notebook",) if name == "jupyter-mlp" else ("", "sql-sqlite"))) - found
+        found |= new & installed.keys()
+        open_ += new & installed.keys()
+    return {name: installed[name] for name in sorted(found)} | {"six": NEWER} | others
+
+
+@pytest.fixture(autouse=True)
+def _environments_go_again() -> Iterator[None]:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jupyter_mlp", "environments")
+    before = set(home.glob("*"))
+    yield
+    for made in set(home.glob("*")) - before:
+        shutil.rmtree(made) if made.is_dir() else made.unlink()
+
+
+def taken(folder: Path, **others: Any) -> mlp.snapshots.Snapshot:
+    """A snapshot of a notebook that was run elsewhere, where six was older."""
+    path = write(folder / "study.ipynb", "import six", "print(six.__version__)", "sum(range(10))")
+    node = nbformat.read(path, 4)
+    for count, cell in enumerate(node.cells, 1):
+        cell.execution_count = count
+    node.cells[1].outputs = [nbformat.v4.new_output("stream", text=f"{OLDER}\n")]
+    node.cells[2].outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "45"}, execution_count=3)]
+    nbformat.write(node, path)
+    told = described(**others)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "describe", lambda: told)
+        return mlp.snapshot(path)
+
+
+def described(**others: Any) -> dict[str, Any]:
+    return environment.describe() | {"packages": small(six=OLDER)} | others
+
+
+def test_a_snapshot_is_verified_with_exactly_its_packages(workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert NEWER != OLDER
+    snapshot = taken(tmp_path)
+    here = mlp.verify(snapshot)
+    assert [(cell.verdict, cell.cause) for cell in here.cells] == [("identical", ""), ("different", "environment"), ("identical", "")]
+    said: list[dict[str, Any]] = []
+    there = mlp.verify(snapshot, fresh_environment=True, progress=said.append)
+    assert [cell.verdict for cell in there.cells] == ["identical"] * 3 and there.ok
+    told = described()
+    assert there.notes == (f"In an environment made for it: Python {told['python']}, {len(told['packages'])} packages.",)
+    assert any("an environment of" in one["text"] for one in said), "the wait is told of"
+    made = environments.made(told)
+    assert made.described["packages"]["six"] == OLDER and "torch" not in made.described["packages"]
+    assert cli.main(["verify", snapshot.ref, "--fresh-environment"]) == 0
+    assert "In an environment made for it" in capsys.readouterr().out
+
+
+def test_what_cannot_be_made_stops_before_anything_runs(workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(MissingPackageError, match=r"cannot be made: .*six==0\.0\.99") as refused:
+        mlp.verify(taken(tmp_path, packages=small(six="0.0.99")), fresh_environment=True)
+    assert "--fresh-environment" in refused.value.hint and not workspace.activities.recent(["verify"])
+    with pytest.raises(MissingPackageError, match=r"no Python 3\.99 here"):
+        environments.made(described(python="3.99.1"))
+    for name, version in (("--index-url", "1"), ("six", "1 --index-url=x"), ("six @ file", "1"), ("six\nx", "1")):
+        with pytest.raises(InvalidInputError, match="no index can have"):
+            environments.made(described(packages={name: version}))
+
+
+def test_packages_that_no_index_has_are_named(workspace: Workspace, tmp_path: Path) -> None:
+    snapshot = taken(tmp_path, packages=small(six=OLDER, acme="1.0"), origins={"acme": "file:///home/ann/acme"})
+    found = mlp.verify(snapshot, fresh_environment=True)
+    assert found.ok and found.notes[1] == "Not in it, for no index has them: acme (file:///home/ann/acme)."
+    assert found.notes[2] == "In another environment: acme 1.0 -> missing"
