@@ -29,6 +29,8 @@ PROOFS = {
     "resume": "proof_resume.py",  # a run of a notebook is killed at a random moment and resumed: the same final outputs
     "xss": "proof_xss.py",  # 200 payloads in everything a notebook holds: none executes where we show it
     "faults": "proof_faults.py",  # notebooks with one planted fault each: its cause is named, and clean ones repeat
+    "papermill": "proof_papermill.py",  # its public test notebooks, run by it and by us
+    "repeats": "proof_repeats.py",  # varied notebooks and the example, verified here and in an environment made for them
     "ticks": "proof_ticks.py",  # schedulers are killed at random; clocks jump, summer time begins
 }
 

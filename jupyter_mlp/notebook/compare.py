@@ -45,6 +45,8 @@ _MADE = ("table", "dataset", "recipe")
 _JSON = re.compile(r"application/(?:geo\+)?json|application/vnd\.(?:vega|vegalite|plotly)\.v[\d.]+\+json")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_ABOUT = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
+_ID, _NAMED = re.compile(r'\bid="([^"]+)"'), re.compile(r'(\bid="|#)([\w.:-]+)')
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _WORSE = (IDENTICAL, NOT_COMPARABLE, EQUAL, DIFFERENT)
 
@@ -117,6 +119,8 @@ def _data(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
     for kind in ("image/png", "image/svg+xml", "text/html", "text/latex", "text/markdown", "text/plain"):
         if kind in before and kind in after:
             one, other = _joined(before[kind]), _joined(after[kind])
+            if kind == "image/svg+xml":
+                one, other = _drawing(one), _drawing(other)
             return _pictures(one, other) if kind == "image/png" else texts(one, other)
     both = sorted(set(before) & set(after))
     if both:
@@ -178,6 +182,13 @@ def _pictures(before: str, after: str) -> Comparison:
     if one[0] != other[0]:
         return Comparison(DIFFERENT, f"a picture of {one[0]} before, {other[0]} now")
     return Comparison(IDENTICAL) if one[1] == other[1] else Comparison(DIFFERENT, "another picture")
+
+
+def _drawing(svg: str) -> str:
+    """An SVG without what says who wrote it and when; its ids, which matplotlib draws at random, by their order."""
+    svg = _ABOUT.sub("", svg)
+    names = {name: f"id{at}" for at, name in enumerate(dict.fromkeys(_ID.findall(svg)))}
+    return _NAMED.sub(lambda found: found[1] + names.get(found[2], found[2]), svg)
 
 
 def _pixels(png: str) -> tuple[tuple[int, int], bytes] | None:

@@ -92,10 +92,14 @@ def made(recorded: Mapping[str, Any], progress: Progress | None = None) -> Envir
         complete = folder / "complete.json"
         if not complete.exists():
             shutil.rmtree(folder, ignore_errors=True)
-            _make(interpreter, lock, folder, progress)
-            if own:
-                _bring_own(folder)
-            publish_bytes(complete, _described(folder))
+            try:
+                _make(interpreter, lock, folder, progress)
+                if own:
+                    _bring_own(folder)
+                publish_bytes(complete, _described(folder))
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
         os.utime(complete)
         _forget_old(home)
     return Environment(folder, json.loads(complete.read_text(encoding="utf-8")), left_out)
@@ -145,7 +149,7 @@ def _uv(words: list[str], variables: Mapping[str, str], what: str, progress: Pro
             if progress and what and not line.startswith(" +"):
                 progress({"text": f"{what}: {said[-1].strip()}"})
     if process.returncode:
-        reason = " ".join(line.strip(" ×╰─▶│") for line in said if line.strip())[-600:]
+        reason = " ".join(line.strip(" ×╰─▶│") for line in said if line.strip()).rpartition("error: ")[2].replace(" cause: ", ": ")[:600]
         raise MissingPackageError(f"The snapshot's environment cannot be made: {reason}", f"Tell pip where the package is. {_HERE}")
 
 

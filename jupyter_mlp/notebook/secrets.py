@@ -22,7 +22,7 @@ _KNOWN = {
     "Slack token": r"\bxox[abeoprs]-[\w-]{10,}",
     "Slack webhook": r"hooks\.slack\.com/services/T\w+/B\w+/\w+",
     "Google API key": r"\bAIza[\w-]{35}",
-    "OpenAI or Anthropic key": r"\bsk-[A-Za-z0-9_-]{20,}",
+    "OpenAI or Anthropic key": r"\bsk-(?=[\w-]*\d)(?=[\w-]*[A-Za-z0-9]{12})[\w-]{20,}",  # and not scikit-learn's sk-toggleable__label-arrow
     "Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}\b",
     "Stripe key": r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}",
     "PyPI token": r"\bpypi-[\w-]{50,}",

@@ -105,3 +105,20 @@ def test_what_was_made_again_and_is_the_same_keeps_its_name_of_before() -> None:
     assert compare.same_things(shown("table:lake.t@1", "c"), shown("table:lake.t@2", "c")) == {"table:lake.t@2": "table:lake.t@1"}
     assert compare.same_things(shown("table:lake.t@1", "c"), shown("table:lake.t@2", "d")) == {}
     assert compare.same_things(shown("table:lake.t@1", ""), shown("table:lake.t@2", "")) == {}, "too large to know"
+
+
+def test_a_drawing_is_the_same_whenever_it_was_drawn_and_whatever_its_ids_are() -> None:
+    def drawn(values: list[int], date: str) -> dict[str, Any]:
+        import io
+
+        import matplotlib.figure
+
+        figure, text = matplotlib.figure.Figure(), io.StringIO()
+        figure.subplots().scatter(values, values)
+        figure.savefig(text, format="svg", metadata={"Date": date})
+        return {"output_type": "display_data", "data": {"image/svg+xml": text.getvalue()}, "metadata": {}}
+
+    one, again, other = drawn([1, 2, 4], "2026-01-01"), drawn([1, 2, 4], "2026-01-02"), drawn([1, 3, 4], "2026-01-01")
+    assert one["data"] != again["data"]
+    assert compare.outputs([one], [again]).verdict == compare.IDENTICAL
+    assert compare.outputs([one], [other]).verdict == compare.DIFFERENT

@@ -94,6 +94,30 @@ def test_a_thousand_ordinary_cells_stop_nothing() -> None:
     assert len(wrong) <= 10, wrong
 
 
+def test_what_libraries_draw_of_their_objects_is_no_secret() -> None:
+    """A model of scikit-learn, a table, a drawing: whoever shows one must still be able to take a snapshot."""
+    import io
+
+    import matplotlib.figure
+    import pandas as pd
+    import polars as pl
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.tree import DecisionTreeRegressor
+
+    drawing = io.StringIO()
+    figure = matplotlib.figure.Figure()
+    figure.subplots().plot([1, 2], [3, 4])
+    figure.savefig(drawing, format="svg")
+    shown = [make_pipeline(StandardScaler(), DecisionTreeRegressor()), pd.DataFrame({"a": [1]}), pl.DataFrame({"a": [1]})]
+    for text in [*(one._repr_html_() for one in shown), drawing.getvalue()]:
+        assert list(secrets.in_text(text, "output", VALUES)) == []
+    draw = random.Random(2)
+    long = ["".join(draw.choice(string.ascii_letters + string.digits + "_-") for _ in range(93)) for _ in range(1000)]
+    for key in (*(f"sk-ant-api03-{one}" for one in long), "sk-or-v1-" + "0a" * 32, "sk-" + "aB3" * 16):
+        assert [one.kind for one in secrets.in_text(key, "output", {})][:1] == ["OpenAI or Anthropic key"], key
+
+
 def test_what_notebooks_show_all_the_time_is_no_secret() -> None:
     for text in (
         "dataset:trips@80fa3931d2ab4c5d80fa3931d2ab4c5d",
