@@ -1,6 +1,6 @@
 """Varied notebooks and the example notebook: snapshots of them are verified on this machine, here and in an environment made for them.
 
-python tests/proof_repeats.py [--only "a table"] [--no-example]
+python tests/proof_repeats.py [--only "a table"] [--example only]
 """
 
 from __future__ import annotations
@@ -53,13 +53,15 @@ def main() -> int:
     """Try them all; 1 when one differs here, or more than one in twenty elsewhere."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=sorted(NOTEBOOKS))
-    parser.add_argument("--no-example", action="store_true")
+    parser.add_argument("--example", choices=("too", "only", "not"), default="too")
     given = parser.parse_args()
     same, tried_ = Counter[str](), 0
     with tempfile.TemporaryDirectory() as place:
         os.environ["MLP_WORKSPACE"] = str(Path(place, "workspace"))
-        paths = {name: written(name, Path(place, str(at))) for at, name in enumerate(given.only or NOTEBOOKS)}
-        if not given.no_example and not given.only:
+        paths = {
+            name: written(name, Path(place, str(at))) for at, name in enumerate(() if given.example == "only" else given.only or NOTEBOOKS)
+        }
+        if given.example != "not" and not given.only:
             copy = Path(place, "example", EXAMPLE.name)
             copy.parent.mkdir()
             copy.write_bytes(EXAMPLE.read_bytes())

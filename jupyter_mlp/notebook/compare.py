@@ -45,6 +45,12 @@ _MADE = ("table", "dataset", "recipe")
 _JSON = re.compile(r"application/(?:geo\+)?json|application/vnd\.(?:vega|vegalite|plotly)\.v[\d.]+\+json")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# what %time, %%time and %timeit say: how fast it was is no result
+_TIMING = re.compile(
+    r"^(?:(?:CPU times|Wall time|Compiler|Parser) ?: .*"
+    r"|(?:The slowest run took .+\n)?.+ (?:±|\+-) .+ per loop \(mean (?:±|\+-) std\. dev\. of .+\))$",
+    re.MULTILINE,
+)
 _ABOUT = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _ID, _NAMED = re.compile(r'\bid="([^"]+)"'), re.compile(r'(\bid="|#)([\w.:-]+)')
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
@@ -208,7 +214,7 @@ def _worst(found: Any) -> Comparison:
 
 
 def _plain(text: str) -> str:
-    return _ANSI.sub("", _ADDRESS.sub("0x...", text)).replace("\r\n", "\n").strip()
+    return _TIMING.sub("a timing", _ANSI.sub("", _ADDRESS.sub("0x...", text)).replace("\r\n", "\n")).strip()
 
 
 def _joined(value: Any) -> str:

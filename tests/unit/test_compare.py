@@ -122,3 +122,20 @@ def test_a_drawing_is_the_same_whenever_it_was_drawn_and_whatever_its_ids_are() 
     assert one["data"] != again["data"]
     assert compare.outputs([one], [again]).verdict == compare.IDENTICAL
     assert compare.outputs([one], [other]).verdict == compare.DIFFERENT
+
+
+def test_how_fast_a_cell_was_is_no_result() -> None:
+    def timed(cell: str) -> str:
+        from IPython.core.interactiveshell import InteractiveShell
+        from IPython.utils.capture import capture_output
+
+        with capture_output() as said:
+            InteractiveShell.instance().run_cell(cell)
+        return str(said.stdout)
+
+    for cell in ("%time sum(range(1000))", "%%time\nprint(sum(range(1000)))", "%timeit -n 20 -r 2 sum(range(1000))"):
+        one, other = timed(cell), timed(cell.replace("-n 20", "-n 30"))
+        assert "ime" in one or "per loop" in one
+        assert compare.texts(one, other).verdict == IDENTICAL, (one, other)
+    assert compare.texts(timed("%%time\nprint(1)"), timed("%%time\nprint(2)")).verdict == DIFFERENT
+    assert compare.texts("Wall time was short: 3", "Wall time was short: 4").verdict == DIFFERENT
