@@ -82,7 +82,7 @@ def ours(path: Path, output: Path) -> tuple[str, list[Any]]:
                 return ending, outputs(output)
         _take_marks_away(output)
         failed = [one.ename for cell in nbformat.read(output, 4).cells for one in cell.get("outputs", ()) if one.output_type == "error"]
-        return f"failed with {failed[-1]}", outputs(output)
+        return f"failed with {[*failed, 'CellExecutionError'][0]}", outputs(output)  # papermill's word where no error was shown
     return "completed", outputs(output)
 
 

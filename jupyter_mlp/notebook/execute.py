@@ -53,7 +53,7 @@ def _ended(given: dict[str, Any], say: Say) -> dict[str, Any]:
         _run(given, say, kernel)
     except PapermillExecutionError as error:
         if not _all_meant(output):
-            return {"ended": "failed", "error": f"{error.ename}: {error.evalue}"}
+            return {"ended": "failed", "error": f"{error.ename}: {error.evalue}" if error.evalue else _last_said(output) or error.ename}
     except CannotGoOnError as error:
         return {"ended": "failed", "error": str(error)}
     except DeadKernelError:
@@ -69,6 +69,15 @@ def _ended(given: dict[str, Any], say: Say) -> dict[str, Any]:
             "error": f"The notebook ended itself (exit) with {len(left)} {'cell' if len(left) == 1 else 'cells'} not run.",
         }
     return {"ended": "completed"}
+
+
+def _last_said(output: Path) -> str:
+    """What a failed cell said that raised nothing: an unknown magic writes its line to the standard error."""
+    import nbformat
+
+    failed = [cell for cell in nbformat.read(output, as_version=4).cells if cell.metadata.get("papermill", {}).get("exception")]
+    lines = [line for cell in failed for one in cell.outputs if one.get("name") == "stderr" for line in one.text.strip().splitlines()]
+    return lines[-1] if lines else ""
 
 
 def _all_meant(output: Path) -> bool:
