@@ -18,14 +18,14 @@ _seen: dict[str, list[float]] = {}
 
 @contextmanager
 def sides() -> Iterator[Mapping[str, Callable[[], float]]]:
-    """Seconds a cell, over what a notebook of five cells takes; 50 cells, and 400 for how it grows."""
+    """Seconds a cell, over what a notebook of five cells takes; 50 cells, and 400 for how it grows. Short ones are run three times."""
     with tempfile.TemporaryDirectory() as folder, notebooks.environment(folder) as here:
         paths = {count: notebooks.written(here / f"{count}.ipynb", notebooks.small_cells(count)) for count in (5, FEW, MANY)}
 
         def a_cell(run: Callable[..., float], name: str) -> Callable[[], float]:
             def measure() -> float:
-                start = run(paths[5])
-                few = (run(paths[FEW]) - start) / (FEW - 5)
+                start = statistics.median(run(paths[5]) for _ in range(3))
+                few = (statistics.median(run(paths[FEW]) for _ in range(3)) - start) / (FEW - 5)
                 many = (run(paths[MANY]) - start) / (MANY - 5)
                 _seen.setdefault(name + " few", []).append(few)
                 _seen.setdefault(name + " many", []).append(many)

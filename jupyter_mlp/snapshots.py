@@ -196,7 +196,7 @@ def _pack(workspace: Workspace, recorded: record.Recorded, file: Document | None
     return Stored(
         name=file.name if file else "notebook",
         notebook=nbformat.writes(done.node).encode(),
-        environment={**environment.describe(), "folder": str(folder)},
+        environment={**environment.exact(), "folder": str(folder)},
         modules=modules,
         pins=_pins(workspace, used),
         inputs=tuple(str(ref) for ref in used if ref.kind in _INPUTS),

@@ -128,7 +128,7 @@ def verify(snapshot: str | Shown, *, full: bool = False, fresh_environment: bool
             other_files = files.changed(packed.read, here)
             python = place.python if place else None
             ending = running.run(source, output, environment=told, folder=here, progress=progress, python=python)
-        changed = environment.changed(packed.environment, place.described if place else environment.describe())
+        changed = environment.changed(packed.environment, place.described if place else environment.exact())
         judged = packed.validity.get("cells", ())
         unsound = [at for at, cell in enumerate(judged) if cell["state"] != "valid"]
         cells = tuple(verdicts(before, ending.output, changed, unsound, other_files))

@@ -40,7 +40,7 @@ class Environment:
     """A virtual environment.
 
     Attributes:
-        folder: where it is. `described`: what it holds, as `store.environment.describe` says it.
+        folder: where it is. `described`: what it holds, as `store.environment.exact` says it.
         left_out: packages that no index has -> where the snapshot had them from.
     """
 
@@ -72,7 +72,7 @@ def made(recorded: Mapping[str, Any], progress: Progress | None = None) -> Envir
     """Return the environment that a snapshot names, made now or before.
 
     Args:
-        recorded: what `store.environment.describe` said when the snapshot was taken.
+        recorded: what `store.environment.exact` said when the snapshot was taken.
 
     Raises:
         MissingPackageError: this machine has no such Python, or no index has one of the packages.
@@ -195,7 +195,7 @@ def _bring_own(folder: Path) -> None:
 
 
 def _described(folder: Path) -> bytes:
-    code = "import json; from jupyter_mlp.store import environment; print(json.dumps(environment.describe()))"
+    code = "import json; from jupyter_mlp.store import environment; print(json.dumps(environment.exact()))"
     done = subprocess.run([_python_in(folder), "-I", "-c", code], capture_output=True, text=True)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1]

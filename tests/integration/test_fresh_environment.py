@@ -64,12 +64,12 @@ def taken(folder: Path, **others: Any) -> mlp.snapshots.Snapshot:
     nbformat.write(node, path)
     told = described(**others)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "describe", lambda: told)
+        patch.setattr(environment, "exact", lambda: told)
         return mlp.snapshot(path)
 
 
 def described(**others: Any) -> dict[str, Any]:
-    return environment.describe() | {"packages": small(six=OLDER)} | others
+    return environment.exact() | {"packages": small(six=OLDER)} | others
 
 
 def test_a_snapshot_is_verified_with_exactly_its_packages(workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

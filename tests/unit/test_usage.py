@@ -78,3 +78,11 @@ def test_another_gpu_is_another_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert environment.changed(here, environment.describe()) == ""
     assert "GPU NVIDIA H100 -> " in environment.changed({**here, "gpus": ["NVIDIA H100"]}, here)
     assert environment.changed({name: value for name, value in here.items() if name != "gpus"}, here) == "", "recorded before GPUs were"
+
+
+def test_another_build_of_the_same_version_is_another_environment() -> None:
+    here = environment.exact()
+    assert here["builds"]["numpy"] and environment.changed(here, environment.exact()) == ""
+    other = {**here, "builds": here["builds"] | {"torch": "0" * 32}}
+    assert environment.changed(other, here) == f"torch {here['packages']['torch']}, another build of it"
+    assert environment.changed(environment.describe(), here) == "", "a snapshot of before knows no builds"
