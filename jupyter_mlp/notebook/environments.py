@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,7 +24,6 @@ from typing import Any
 from jupyter_mlp.core import pip_settings
 from jupyter_mlp.core.errors import InvalidInputError, MissingPackageError
 from jupyter_mlp.core.identity import digest
-from jupyter_mlp.store import environment
 from jupyter_mlp.store.artifacts import publish_bytes
 
 _NAME, _VERSION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*"), re.compile(r"[0-9][0-9A-Za-z.!+_-]*")
@@ -80,13 +79,15 @@ def made(recorded: Mapping[str, Any], progress: Progress | None = None) -> Envir
     """
     import fcntl
 
-    interpreter = _interpreter(str(recorded["python"]))
-    own = environment.origins().get(_OWN, "")
-    left_out = {name: str(origin) for name, origin in recorded.get("origins", {}).items() if name != _OWN}
-    lock = _lock(recorded["packages"], {*left_out, _OWN} if own else left_out)
+    packages, origins = recorded.get("packages"), recorded.get("origins", {})
+    if not isinstance(packages, Mapping) or not isinstance(origins, Mapping):
+        raise InvalidInputError("The snapshot does not say what it was made with.", "Do not use this file.")
+    interpreter = _interpreter(str(recorded.get("python")))
+    left_out = {str(name): str(origin) for name, origin in origins.items() if name != _OWN}
+    lock = _lock(packages, {*left_out, _OWN})
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jupyter_mlp", "environments")
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder = home / digest(interpreter, lock, _own_files() if own else "")[:32]
+    folder = home / digest(interpreter, lock, _own_files())[:32]
     with Path(f"{folder}.lock").open("w") as turn:  # another process may be at it
         fcntl.flock(turn, fcntl.LOCK_EX)
         complete = folder / "complete.json"
@@ -94,8 +95,7 @@ def made(recorded: Mapping[str, Any], progress: Progress | None = None) -> Envir
             shutil.rmtree(folder, ignore_errors=True)
             try:
                 _make(interpreter, lock, folder, progress)
-                if own:
-                    _bring_own(folder)
+                _bring_own(folder)
                 publish_bytes(complete, _described(folder))
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -115,7 +115,7 @@ def _interpreter(version: str) -> str:
     return str(Path(found).resolve())
 
 
-def _lock(packages: Mapping[str, Any], without: Any) -> str:
+def _lock(packages: Mapping[str, Any], without: Collection[str]) -> str:
     """The packages as lines of a requirements file; a foreign snapshot may name anything, an option of the installer too."""
     lines = []
     for name, version in sorted(packages.items()):
@@ -178,12 +178,12 @@ def _python_in(folder: Path) -> Path:
 
 
 def _own_files() -> str:
-    """What this package is, where it was not installed from an index."""
+    """What this package is now."""
     return digest([(str(path.relative_to(_PACKAGE)), digest(path.read_bytes().hex())) for path in sorted(_PACKAGE.rglob("*.py"))])
 
 
 def _bring_own(folder: Path) -> None:
-    """Copy this package, where no index has it: what verifies is what is asked here."""
+    """Copy this package, in the place of the one that the snapshot names: what verifies is what was asked, and understands it."""
     from importlib import metadata
 
     asked = [str(_python_in(folder)), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
