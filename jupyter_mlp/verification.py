@@ -16,9 +16,9 @@ from jupyter_mlp import snapshot_files
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.references import Ref, named
-from jupyter_mlp.notebook import document, environments, files, running
+from jupyter_mlp.notebook import asked, document, environments, files, running
 from jupyter_mlp.notebook.document import Document
-from jupyter_mlp.notebook.verdicts import ADDED, GOOD, CellVerdict, verdicts
+from jupyter_mlp.notebook.verdicts import ADDED, ENVIRONMENT, GOOD, HARDWARE, UNKNOWN, CellVerdict, verdicts
 from jupyter_mlp.store import carried, environment, jobs, modes
 from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.artifacts import publish_bytes
@@ -115,11 +115,11 @@ def verify(snapshot: str | Shown, *, full: bool = False, fresh_environment: bool
     missing = _NOT_INSIDE.format(id=packed.ref) if archive else _NOTHING_RAN
     snapshot_files.all_there(workspace, [ref for ref in needed if str(ref) not in inside.refs], missing)
     place = environments.made(packed.environment, progress) if fresh_environment else None
-    asked = {"full": full, "fresh_environment": fresh_environment}
-    with workspace.activities.recording("verify", name=packed.name, used=[packed.ref], parameters=asked) as draft:
+    how = {"full": full, "fresh_environment": fresh_environment}
+    with workspace.activities.recording("verify", name=packed.name, used=[packed.ref], parameters=how) as draft:
         before = document.of_bytes(packed.notebook)
         with _scratch(workspace, packed) as (scratch, folder, variables):
-            source = _with_modules(before, packed, folder)
+            source = asked.in_nbclients_words(_with_modules(before, packed, folder))
             output = folder / "notebook.ipynb"
             told = {**variables, **(place.variables if place else {}), **({} if full else {"MLP_REPLAY": "1"})}
             here = folder / "files" if inside.files else _folder(packed, folder)
@@ -128,13 +128,15 @@ def verify(snapshot: str | Shown, *, full: bool = False, fresh_environment: bool
             other_files = files.changed(packed.read, here)
             python = place.python if place else None
             ending = running.run(source, output, environment=told, folder=here, progress=progress, python=python)
-        changed = environment.changed(packed.environment, place.described if place else environment.exact())
+        now = place.described if place else environment.exact()
+        changed, hardware = environment.changed(packed.environment, now), environment.other_hardware(packed.environment, now)
         judged = packed.validity.get("cells", ())
         unsound = [at for at, cell in enumerate(judged) if cell["state"] != "valid"]
-        cells = tuple(verdicts(before, ending.output, changed, unsound, other_files))
+        cells = tuple(verdicts(before, ending.output, _otherwise(changed, hardware), unsound, other_files))
         made = Ref("verification", draft.activity.id)
         notes = place.told if place else []
         notes += [f"In another environment: {changed}"] if changed else []
+        notes += [f"On other hardware: {hardware}"] if hardware else []
         if not all(cell.verdict in GOOD for cell in cells):
             notes += [f"{told}." for told in other_files.values()][:5]
         notes += [f"The run {ending.state}: {ending.error}".splitlines()[0]] if ending.state != running.COMPLETED else []
@@ -143,6 +145,11 @@ def verify(snapshot: str | Shown, *, full: bool = False, fresh_environment: bool
         draft.made.append(made)
         draft.facts.update(found.to_dict())
     return found
+
+
+def _otherwise(changed: str, hardware: str) -> str:
+    """The cause of a difference that the notebook does not explain."""
+    return ENVIRONMENT if changed else HARDWARE if hardware else UNKNOWN
 
 
 @contextmanager

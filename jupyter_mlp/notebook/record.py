@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jupyter_mlp.notebook import document, graph, history, validity
+from jupyter_mlp.notebook import asked, document, graph, history, validity
+from jupyter_mlp.notebook.asked import RAISES, SKIPPED
 from jupyter_mlp.notebook.document import CodeCell, Document
 from jupyter_mlp.notebook.flow import flow_of
 from jupyter_mlp.notebook.history import Cell
 from jupyter_mlp.notebook.validity import CellState, Run, Standing
 
 _LOOKING = frozenset({"snapshot", "verify", "diff", "graph", "status", "doctor", "history", "schedules"})  # they look, and make nothing
-_MEANT_TO_FAIL, SKIPPED = "raises-exception", "skip-execution"  # tags of nbclient and papermill
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def of_kernel(file: Document | None = None) -> Recorded:
 
 def of_file(file: Document) -> Recorded:
     """Return a saved notebook as it is: its cells and the outputs that were saved with them."""
-    cells = [cell for cell in file.cells if SKIPPED not in cell.tags]
+    cells = [cell for cell in file.cells if not _asks(cell, SKIPPED)]
     counted = [(file.node.cells[cell.index].execution_count, cell) for cell in cells]
     order = sorted((count, place) for place, (count, _) in enumerate(counted) if count is not None)
     runs = [Run(str(place), cells[place].source, flow_of(cells[place].python), error=_error(cells[place])) for _, place in order]
@@ -80,8 +80,8 @@ def of_editor(shown: Sequence[Shown], ran: Sequence[Cell]) -> dict[str, CellStat
         ran: everything that ran in its kernel, oldest first.
     """
     pythons = {one.id: document.python_of(one.source) for one in shown}
-    stands = [one for one in shown if one.source.strip() and SKIPPED not in one.tags and not looks_only(pythons[one.id])]
-    meant = {one.id for one in shown if _MEANT_TO_FAIL in one.tags}
+    stands = [one for one in shown if one.source.strip() and not _asks(one, SKIPPED) and not looks_only(pythons[one.id])]
+    meant = {one.id for one in shown if _asks(one, RAISES)}
     by_source = {one.source.strip(): one.id for one in reversed(stands)}
     known = {one.id for one in shown}
     kept = [run for run in ran if not looks_only(run.python)]
@@ -115,7 +115,7 @@ def _alone(ran: Sequence[Cell]) -> Recorded:
 
 
 def _in_file(ran: Sequence[Cell], file: Document) -> Recorded:
-    stands = [cell for cell in file.cells if not looks_only(cell.python) and SKIPPED not in cell.tags]
+    stands = [cell for cell in file.cells if not looks_only(cell.python) and not _asks(cell, SKIPPED)]
     ids = _matched(ran, stands, file)
     newest = {ids[run.count]: run for run in ran}
     standing = [_standing(cell, newest.get(str(cell.index)), file) for cell in stands]
@@ -162,12 +162,19 @@ def _run(cell: Cell, cell_id: str, meant: bool = False) -> Run:
 
 def _meant(cell_id: str, file: Document) -> bool:
     """Whether the cell is tagged as one that raises an exception."""
-    return cell_id.isdigit() and _MEANT_TO_FAIL in file.node.cells[int(cell_id)].metadata.get("tags", ())
+    if not cell_id.isdigit():
+        return False
+    cell = file.node.cells[int(cell_id)]
+    return RAISES in asked.by(cell.source, cell.metadata.get("tags", ()))
+
+
+def _asks(cell: CodeCell | Shown, what: str) -> bool:
+    return what in asked.by(cell.source, cell.tags)
 
 
 def _error(cell: CodeCell) -> str:
     failed = next((output for output in cell.outputs if output["output_type"] == "error"), None)
-    return "" if failed is None or _MEANT_TO_FAIL in cell.tags else f"{failed['ename']}: {failed['evalue']}".splitlines()[0][:120]
+    return "" if failed is None or _asks(cell, RAISES) else f"{failed['ename']}: {failed['evalue']}".splitlines()[0][:120]
 
 
 def _id(cell: Cell) -> str:

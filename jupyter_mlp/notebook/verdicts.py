@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jupyter_mlp.notebook import causes, compare, graph, record
+from jupyter_mlp.notebook import asked, causes, compare, graph, record
 from jupyter_mlp.notebook.compare import DIFFERENT, EQUAL, IDENTICAL, NOT_COMPARABLE, Comparison
 from jupyter_mlp.notebook.document import CodeCell, Document
 
 FAILED, NOT_RUN = "failed", "not run"
+ENVIRONMENT, HARDWARE, UNKNOWN = "environment", "hardware", "unknown"
 ADDED = "mlp-verify"  # tag of a cell that verification put into the notebook itself
 GOOD = (IDENTICAL, EQUAL, NOT_COMPARABLE)
 
@@ -22,7 +23,8 @@ class CellVerdict:
 
     Attributes:
         verdict: identical, equal (within tolerance), different, not comparable, failed or not run.
-        cause: for a difference: data version, environment, order or code, randomness, clock or network, or unknown.
+        cause: for a difference: data version, environment, order or code, randomness, clock or network, hardware, or
+            unknown.
     """
 
     number: int
@@ -37,13 +39,13 @@ class CellVerdict:
 
 
 def verdicts(
-    before: Document, after: Document, changed: str, unsound: Collection[int] = (), changed_files: Mapping[str, str] | None = None
+    before: Document, after: Document, otherwise: str, unsound: Collection[int] = (), changed_files: Mapping[str, str] | None = None
 ) -> Iterator[CellVerdict]:
     """Yield a verdict for every code cell of `before`, in order.
 
     Args:
         after: the same cells, run again as far as it went.
-        changed: what differs between the two environments; empty when nothing does.
+        otherwise: the cause of what nothing in the notebook explains: ENVIRONMENT, HARDWARE or UNKNOWN.
         unsound: places (from 0) of cells of which the snapshot itself says that a clean run may not give what they show.
         changed_files: files that the notebook names and that are not what they were, and what became of them.
     """
@@ -62,17 +64,22 @@ def verdicts(
             detail = "; ".join(filter(None, (found.detail, suspected[0].detail)))
             yield replace(found, cause=suspected[0].cause, detail=detail)
         else:
-            yield replace(found, cause="environment" if changed else "unknown")
+            yield replace(found, cause=otherwise)
 
 
 def _verdict(number: int, before: CodeCell, after: CodeCell, ran: bool, suspected: Collection[causes.Suspect]) -> CellVerdict:
     if record.looks_only(before.python):
         return CellVerdict(number, before.source, NOT_COMPARABLE, detail="it looks at the notebook itself")
+    wishes = asked.by(before.source, before.tags)
+    if asked.SKIPPED in wishes:
+        return CellVerdict(number, before.source, NOT_COMPARABLE, detail="its tag says that it is not run")
     if not ran:
         return CellVerdict(number, before.source, NOT_RUN)
     errors = [output for output in after.outputs if output["output_type"] == "error"]
-    if errors and not any(output["output_type"] == "error" for output in before.outputs):
+    if errors and asked.RAISES not in wishes and not any(output["output_type"] == "error" for output in before.outputs):
         return CellVerdict(number, before.source, FAILED, detail=f"{errors[0]['ename']}: {errors[0]['evalue']}".splitlines()[0])
+    if asked.UNCOMPARED in wishes:
+        return CellVerdict(number, before.source, NOT_COMPARABLE, detail="its tag says that what it shows is not compared")
     found = compare.outputs(before.outputs, after.outputs)
     if found.verdict == EQUAL and causes.Suspect(causes.CLOCK) in suspected:
         found = Comparison(DIFFERENT, "numbers that are nearly the same, beside a clock")  # two moments of one day differ by little

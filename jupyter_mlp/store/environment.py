@@ -59,12 +59,22 @@ def _described(installed: Sequence[_Installed]) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
+        "processor": _processor(),
         "cores": os.cpu_count() or 1,
         "gpus": gpus.names(),
         "executable": sys.executable,
         "packages": {one.name: one.version for one in installed},
         "origins": _origins(installed),
     }
+
+
+def _processor() -> str:
+    """What the processor is called; empty where the system does not say."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as told:
+            return next((line.partition(":")[2].strip() for line in told if line.startswith("model name")), "")
+    except OSError:
+        return platform.processor()
 
 
 def _origins(installed: Sequence[_Installed]) -> dict[str, str]:
@@ -85,11 +95,17 @@ def _builds(installed: Sequence[_Installed]) -> dict[str, str]:
     return found
 
 
-def changed(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Name what differs between a recorded environment and another; empty when nothing does."""
-    told = [f"{name} {recorded.get(name)} -> {now[name]}" for name in ("python", "machine") if recorded.get(name) != now[name]]
+def other_hardware(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Name what differs between the machine of a recorded environment and that of another; empty when nothing does, or nobody noted it."""
+    told = [f"{name} {recorded[name]} -> {now[name]}" for name in ("machine", "processor") if recorded.get(name, now[name]) != now[name]]
     if recorded.get("gpus", now["gpus"]) != now["gpus"]:
         told.append(f"GPU {_listed(recorded['gpus'])} -> {_listed(now['gpus'])}")
+    return ", ".join(told)
+
+
+def changed(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Name the software that differs between a recorded environment and another; empty when none does."""
+    told = [f"python {recorded.get('python')} -> {now['python']}"] if recorded.get("python") != now["python"] else []
     before, after = recorded["packages"], now["packages"]
     different = [f"{name} {before[name]} -> {after.get(name, 'missing')}" for name in before if before[name] != after.get(name)]
     built, now_built = recorded.get("builds", {}), now.get("builds", {})

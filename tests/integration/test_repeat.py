@@ -217,6 +217,28 @@ def test_what_changed_outside_is_found(notebook: Notebook, tmp_path: Path) -> No
     assert found.cells[-1].cause == "clock or network"
 
 
+def test_what_cells_ask_for_by_their_tags_is_kept(workspace: Workspace, tmp_path: Path) -> None:
+    from nbclient import NotebookClient
+
+    cells = [
+        "import time",
+        "# NBVAL_IGNORE_OUTPUT\ntime.time()",
+        "1 / 0",
+        "print('after')",
+        "# NBVAL_SKIP\nopen('ran', 'w')",
+        "open('ran', 'w')",
+    ]
+    path = write(tmp_path / "tagged.ipynb", *cells)
+    node = nbformat.read(path, 4)
+    node.cells[2].metadata["tags"], node.cells[5].metadata["tags"] = ["nbval-raises-exception"], ["skip-execution"]
+    NotebookClient(node, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbformat.write(node, path)
+    (tmp_path / "ran").unlink()
+    found = mlp.verify(mlp.snapshot(path))
+    assert [cell.verdict for cell in found.cells] == [IDENTICAL, "not comparable", IDENTICAL, IDENTICAL, "not comparable", "not comparable"]
+    assert found.ok and not (tmp_path / "ran").exists()
+
+
 def test_a_snapshot_refuses_what_a_clean_run_would_not_give(notebook: Notebook, workspace: Workspace, tmp_path: Path) -> None:
     """As JupyterLab does it: cells have ids, and the file says how they stand."""
     path = write(tmp_path / "study.ipynb", "%load_ext jupyter_mlp", "n = 1", "n = n + 1\nn", "print(late)", "late = 5")

@@ -73,11 +73,14 @@ def test_gpus_that_are_not_ours_do_not_count(monkeypatch: pytest.MonkeyPatch) ->
     assert gpus.names() == []
 
 
-def test_another_gpu_is_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_gpu_or_processor_is_other_hardware() -> None:
     here = environment.describe()
-    assert environment.changed(here, environment.describe()) == ""
-    assert "GPU NVIDIA H100 -> " in environment.changed({**here, "gpus": ["NVIDIA H100"]}, here)
-    assert environment.changed({name: value for name, value in here.items() if name != "gpus"}, here) == "", "recorded before GPUs were"
+    assert environment.other_hardware(here, environment.describe()) == ""
+    assert "GPU NVIDIA H100 -> " in environment.other_hardware({**here, "gpus": ["NVIDIA H100"]}, here)
+    assert environment.other_hardware({**here, "processor": "M4"}, here) == f"processor M4 -> {here['processor']}"
+    assert environment.changed({**here, "gpus": ["NVIDIA H100"], "processor": "M4"}, here) == "", "the packages are the same"
+    before = {name: value for name, value in here.items() if name not in ("gpus", "processor")}
+    assert environment.other_hardware(before, here) == "", "recorded before they were"
 
 
 def test_another_build_of_the_same_version_is_another_environment() -> None:
