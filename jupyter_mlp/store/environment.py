@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
 
+from jupyter_mlp.core import plugins
+from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.store import gpus
 
@@ -23,9 +25,9 @@ def describe() -> dict[str, Any]:
 
 
 def exact() -> dict[str, Any]:
-    """Return what `describe` says, and which build each package is; this reads all their lists of files, for a few tenths of a second."""
+    """Return what `describe` says, which build each package is, and Spark's Java; this takes a few tenths of a second."""
     installed = _installed()
-    return {**_described(installed), "builds": _builds(installed)}
+    return {**_described(installed), "builds": _builds(installed), "java": _java()}
 
 
 def packages() -> dict[str, str]:
@@ -68,6 +70,14 @@ def _described(installed: Sequence[_Installed]) -> dict[str, Any]:
     }
 
 
+def _java() -> str:
+    """What Spark would run on; empty where there is none."""
+    try:
+        return str(plugins.load("engines", "spark").java_version())
+    except (MLPError, ImportError):
+        return ""
+
+
 def _processor() -> str:
     """What the processor is called; empty where the system does not say."""
     try:
@@ -106,6 +116,8 @@ def other_hardware(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def changed(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Name the software that differs between a recorded environment and another; empty when none does."""
     told = [f"python {recorded.get('python')} -> {now['python']}"] if recorded.get("python") != now["python"] else []
+    if recorded.get("java") and now.get("java", recorded["java"]) != recorded["java"]:
+        told.append(f"Java {recorded['java']} -> {now['java'] or 'none'}")
     before, after = recorded["packages"], now["packages"]
     different = [f"{name} {before[name]} -> {after.get(name, 'missing')}" for name in before if before[name] != after.get(name)]
     built, now_built = recorded.get("builds", {}), now.get("builds", {})

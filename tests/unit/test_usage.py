@@ -89,3 +89,4 @@ def test_another_build_of_the_same_version_is_another_environment() -> None:
     other = {**here, "builds": here["builds"] | {"torch": "0" * 32}}
     assert environment.changed(other, here) == f"torch {here['packages']['torch']}, another build of it"
     assert environment.changed(environment.describe(), here) == "", "a snapshot of before knows no builds"
+    assert here["java"] and environment.changed({**here, "java": "21.0.1"}, here) == f"Java 21.0.1 -> {here['java']}"
