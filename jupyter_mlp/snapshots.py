@@ -14,7 +14,7 @@ from jupyter_mlp import snapshot_files
 from jupyter_mlp.core.cards import Card, Shown
 from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.notebook import api_calls, capture, compare, document, files, graph, record, runs, secrets
+from jupyter_mlp.notebook import api_calls, capture, causes, compare, document, files, graph, record, runs, secrets
 from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.snapshot_files import Export
 from jupyter_mlp.store import environment
@@ -32,7 +32,7 @@ class Snapshot(Shown):
 
     Attributes:
         inputs: exact versions of everything it read and did not make itself. `made`: what it made.
-        cells: the sources of its code cells.
+        cells: the sources of its code cells. `seeds`: what in them seeds generators of random numbers.
         validity: `strong`, or `weak` with the reasons why a clean run may give something else.
     """
 
@@ -44,6 +44,7 @@ class Snapshot(Shown):
     validity: str
     reasons: tuple[str, ...]
     packages: int
+    seeds: tuple[str, ...]
     workspace: Workspace
 
     @property
@@ -75,6 +76,7 @@ class Snapshot(Shown):
             "inputs": [str(ref) for ref in self.inputs],
             "made": [str(ref) for ref in self.made],
             "cells": list(self.cells),
+            "seeds": list(self.seeds),
             "validity": self.validity,
             "reasons": list(self.reasons),
         }
@@ -87,6 +89,7 @@ class Snapshot(Shown):
             ("read", ", ".join(ref.short for ref in self.inputs) or "nothing but what it made"),
             ("made", ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counted.items()) or "nothing"),
             ("environment", f"{self.packages} packages"),
+            *([("seeds", _few(self.seeds))] if self.seeds else []),
             ("validity", self.validity),
         ]
         notes = [*(f"weak: {reason}" for reason in self.reasons), f"Check it: mlp verify {self.reference.kind}:{self.reference.name[:12]}"]
@@ -229,15 +232,22 @@ def _made_at(workspace: Workspace, ref: Ref) -> float:
     return maker.started_at if maker else 0.0
 
 
+def _few(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - 3} more" if len(texts) > 3 else ""
+    return ", ".join(text if len(text) < 50 else text[:47] + "..." for text in texts[:3]) + more
+
+
 def _snapshot(workspace: Workspace, packed: Stored) -> Snapshot:
+    cells = document.of_bytes(packed.notebook).cells
     return Snapshot(
         packed.ref,
         packed.name,
         tuple(map(Ref.parse, packed.inputs)),
         tuple(map(Ref.parse, packed.made)),
-        tuple(cell.source for cell in document.of_bytes(packed.notebook).cells),
+        tuple(cell.source for cell in cells),
         packed.validity["state"],
         tuple(packed.validity["reasons"]),
         len(packed.environment["packages"]),
+        tuple(causes.seeds(cells)),
         workspace,
     )

@@ -29,6 +29,7 @@ _EVER_OTHER = re.compile(r"^secrets\.|^uuid\.uuid[14]$|^os\.(?:urandom|getrandom
 _MAKERS = re.compile(r"(?:^|\.)(?:default_rng|RandomState|Random|SeedSequence|PCG64|MT19937|Philox|SFC64)$")
 _SEEDS = re.compile(r"(?:^|\.)(?:seed|manual_seed|manual_seed_all|set_random_seed|set_state|setstate|set_rng_state)$")
 _SEED_ALL = re.compile(r"(?:^|\.)(?:seed_everything|set_seed|fix_seed|set_all_seeds)$")
+_SEED_WORDS = ("random_state", "seed", "rng", "generator")
 _GENERATORS = {
     "random": re.compile(r"^random\.(?!seed|Random|SystemRandom|getstate|setstate)\w+$"),
     "numpy": re.compile(
@@ -75,6 +76,21 @@ def suspects(
     return found
 
 
+def seeds(cells: Sequence[CodeCell]) -> list[str]:
+    """Return what gives generators their seeds, as it is written: `random.seed(4)`, `default_rng(0)`, `random_state=1`."""
+    names = _imports(cells)
+    found: list[str] = []
+    for cell in cells:
+        for call in _calls(cell.python):
+            name = _resolved(call.func, names)
+            if (call.args or call.keywords) and any(form.search(name) for form in (_SEEDS, _SEED_ALL, _MAKERS)):
+                found.append(ast.unparse(call))
+                continue
+            given = [word for word in call.keywords if word.arg in _SEED_WORDS and ast.unparse(word.value) != "None"]
+            found += [f"{word.arg}={ast.unparse(word.value)}" for word in given]
+    return list(dict.fromkeys(found))
+
+
 def _upstream(cells: Sequence[CodeCell]) -> Iterator[set[int]]:
     """Yield for each cell the places of those that it takes something from, directly or not."""
     scope = Scope()
@@ -116,7 +132,7 @@ def _own(cells: Sequence[CodeCell], names: Mapping[str, str], changed_files: Map
 
 
 def _is_chance(call: ast.Call, name: str, seeded: Collection[str]) -> bool:
-    given = [word.value for word in call.keywords if word.arg in ("random_state", "seed", "rng", "generator")]
+    given = [word.value for word in call.keywords if word.arg in _SEED_WORDS]
     if any(not (isinstance(one, ast.Constant) and one.value is None) for one in given):
         return False
     if _MAKERS.search(name):

@@ -103,3 +103,13 @@ def test_an_update_changes_what_is_updated_also_where_it_stands_last() -> None:
 def test_an_address_that_another_cell_names_is_known() -> None:
     cells = ("address = 'https://somewhere/rows.csv'", "import pandas as pd\nrows = pd.read_csv(address)", "rows")
     assert first(*cells) == causes.CLOCK
+
+
+def test_seeds_are_told_as_they_are_written() -> None:
+    sources = (
+        "import random, torch\nimport numpy as np\nfrom numpy.random import default_rng\nrandom.seed(4); np.random.seed(seed=1)",
+        "rng = default_rng(0); loose = default_rng(); torch.manual_seed(7)\nrandom.random()",
+        "from sklearn.cluster import KMeans\nKMeans(20, random_state=k)\nKMeans(random_state=None)",
+    )
+    cells = document.new([nbformat.v4.new_code_cell(source) for source in sources]).cells
+    assert causes.seeds(cells) == ["random.seed(4)", "np.random.seed(seed=1)", "default_rng(0)", "torch.manual_seed(7)", "random_state=k"]
