@@ -14,6 +14,7 @@ from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, JobError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import document, graph, history, running, runs
+from jupyter_mlp.notebook.cell_tags import SKIPPED
 from jupyter_mlp.notebook.document import Document, Parameter
 from jupyter_mlp.notebook.graph import Step
 from jupyter_mlp.store.artifacts import publish_bytes
@@ -225,7 +226,7 @@ def _timed(done: Document, reused: Container[int]) -> tuple[dict[str, Any], ...]
     found = []
     for step, cell in zip(graph.steps_of(done), done.cells, strict=True):
         seconds = done.node.cells[cell.index].metadata.get("papermill", {}).get("duration")
-        state = "skipped" if "skip-execution" in cell.tags else "reused" if cell.index in reused else "completed"
+        state = "skipped" if SKIPPED in cell.tags else "reused" if cell.index in reused else "completed"
         found.append({"number": step.number, "name": step.name, "state": state, "seconds": seconds if state == "completed" else None})
     return tuple(found)
 

@@ -16,7 +16,7 @@ from jupyter_mlp import snapshot_files
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.references import Ref, named
-from jupyter_mlp.notebook import asked, document, environments, files, running
+from jupyter_mlp.notebook import cell_tags, document, files, running, virtual_environments
 from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.notebook.verdicts import ADDED, ENVIRONMENT, GOOD, HARDWARE, UNKNOWN, CellVerdict, verdicts
 from jupyter_mlp.store import carried, environment, jobs, modes
@@ -114,12 +114,12 @@ def verify(snapshot: str | Shown, *, full: bool = False, fresh_environment: bool
     needed = [Ref.parse(f"{name}@{version}") for name, version in packed.pins.items()]
     missing = _NOT_INSIDE.format(id=packed.ref) if archive else _NOTHING_RAN
     snapshot_files.all_there(workspace, [ref for ref in needed if str(ref) not in inside.refs], missing)
-    place = environments.made(packed.environment, progress) if fresh_environment else None
+    place = virtual_environments.made(packed.environment, progress) if fresh_environment else None
     how = {"full": full, "fresh_environment": fresh_environment}
     with workspace.activities.recording("verify", name=packed.name, used=[packed.ref], parameters=how) as draft:
         before = document.of_bytes(packed.notebook)
         with _scratch(workspace, packed) as (scratch, folder, variables):
-            source = asked.in_nbclients_words(_with_modules(before, packed, folder))
+            source = cell_tags.in_nbclients_words(_with_modules(before, packed, folder))
             output = folder / "notebook.ipynb"
             told = {**variables, **(place.variables if place else {}), **({} if full else {"MLP_REPLAY": "1"})}
             here = folder / "files" if inside.files else _folder(packed, folder)

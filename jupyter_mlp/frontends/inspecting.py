@@ -27,10 +27,10 @@ def register(shell: Any) -> None:
 
 
 def _told(name: str) -> dict[str, str] | None:
-    from jupyter_mlp.frontends import described  # the first look pays for it, not every start
+    from jupyter_mlp.frontends import sql_help  # the first look pays for it, not every start
     from jupyter_mlp.store.workspace import current
 
     try:
-        return described.told(current(), name)
+        return sql_help.told(current(), name)
     except MLPError:
         return None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +32,6 @@ from jupyter_mlp.notebook.steps import Cell, Chain
 _WRITING_SHARE = 0.02  # so much of the time may go into writing the notebook while it runs
 _LEAST_S = 0.5
 _PATIENCE_S = 0.3  # about half of what a kernel takes to start
-_ENDS_KERNEL = re.compile(r"\b(?:exit|quit|_exit)\b")
 
 Say = Callable[..., None]
 
@@ -92,15 +90,14 @@ class _Ahead:
     def __init__(self, client: Any) -> None:
         self._send = client.kc.execute
         self._sent = ""
-        self.following: Any = None
+        self.following: Cell | None = None
 
     def request(self, code: str, **options: Any) -> str:
         """Take the place of the kernel client's `execute`; return the id of the message."""
         sent = self._sent or self._send(code, **options)
         following, self.following, self._sent = self.following, None, ""
         if following is not None:
-            may_fail = "raises-exception" in following.metadata.get("tags", ())
-            self._sent = self._send(following.source, store_history=True, stop_on_error=not may_fail)
+            self._sent = self._send(following.source, store_history=True, stop_on_error=not following.may_fail)
         return str(sent)
 
 
@@ -233,9 +230,7 @@ class _Run:
         for cell, key, following in zip(cells, keys, [*cells[1:], None], strict=True):
             if self.failed:
                 return
-            kernel.ahead.following = None
-            if following is not None and kernel.state.name and not self.at_once and not _ENDS_KERNEL.search(cell.source):
-                kernel.ahead.following = self.nb_man.nb.cells[following.index]
+            kernel.ahead.following = following if kernel.state.name and not self.at_once else None
             await self._cell(kernel, cell, key)
         kernel.has += [*missing, chain]
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_mlp.notebook import journal
+from jupyter_mlp.notebook.cell_tags import RAISES, SKIPPED
 
 Say = Any
 
@@ -89,14 +90,14 @@ def _all_meant(output: Path) -> bool:
 
     node = remove_error_markers(nbformat.read(output, as_version=4))
     failed = [cell for cell in node.cells if any(one.output_type == "error" for one in cell.get("outputs", ()))]
-    meant = bool(failed) and all("raises-exception" in cell.metadata.get("tags", ()) for cell in failed)
+    meant = bool(failed) and all(RAISES in cell.metadata.get("tags", ()) for cell in failed)
     if meant:
         known.write(node, output)
     return meant
 
 
 def _is_to_run(cell: Any) -> bool:
-    return cell.cell_type == "code" and bool(cell.source.strip()) and "skip-execution" not in cell.metadata.get("tags", ())
+    return cell.cell_type == "code" and bool(cell.source.strip()) and SKIPPED not in cell.metadata.get("tags", ())
 
 
 def _run(given: dict[str, Any], say: Say, kernel: Any) -> None:

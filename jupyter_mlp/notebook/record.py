@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jupyter_mlp.notebook import asked, document, graph, history, validity
-from jupyter_mlp.notebook.asked import RAISES, SKIPPED
+from jupyter_mlp.notebook import cell_tags, document, graph, history, validity
+from jupyter_mlp.notebook.cell_tags import RAISES, SKIPPED
 from jupyter_mlp.notebook.document import CodeCell, Document
 from jupyter_mlp.notebook.flow import flow_of
 from jupyter_mlp.notebook.history import Cell
@@ -165,11 +165,11 @@ def _meant(cell_id: str, file: Document) -> bool:
     if not cell_id.isdigit():
         return False
     cell = file.node.cells[int(cell_id)]
-    return RAISES in asked.by(cell.source, cell.metadata.get("tags", ()))
+    return RAISES in cell_tags.asked(cell.source, cell.metadata.get("tags", ()))
 
 
 def _asks(cell: CodeCell | Shown, what: str) -> bool:
-    return what in asked.by(cell.source, cell.tags)
+    return what in cell_tags.asked(cell.source, cell.tags)
 
 
 def _error(cell: CodeCell) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from jupyter_mlp.core.errors import MissingPackageError
 from jupyter_mlp.notebook import document
+from jupyter_mlp.notebook.cell_tags import RAISES
 from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.store.artifacts import publish_bytes
 from jupyter_mlp.store.processes import identify
@@ -144,7 +145,7 @@ def _last_cell(done: Document) -> str:
     for cell in done.node.cells:
         if cell.cell_type != "code" or not cell.source.strip():
             continue
-        meant = "raises-exception" in cell.metadata.get("tags", ())
+        meant = RAISES in cell.metadata.get("tags", ())
         if not meant and any(output.output_type == "error" for output in cell.outputs):
             return str(cell.source)
         if cell.metadata.get("papermill", {}).get("status") == "running":

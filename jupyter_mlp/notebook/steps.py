@@ -18,6 +18,7 @@ from pathlib import Path
 
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.notebook import api_calls, capture, graph
+from jupyter_mlp.notebook.cell_tags import RAISES, SKIPPED
 from jupyter_mlp.notebook.document import CodeCell, Document
 from jupyter_mlp.notebook.flow import RANDOM, SHOWN_LAST, Scope, flow_of
 from jupyter_mlp.notebook.packages import unknown_names
@@ -39,7 +40,6 @@ _CONFIGURES = re.compile(
     r"(?:^|\.)(?:set_\w+|use|filterwarnings|simplefilter|basicConfig|register\w*|rcdefaults|reset_option|seed|manual_seed|seed_everything)$"
 )
 _MAGICS_AGAIN = frozenset({"load_ext", "matplotlib", "config", "autoreload", "precision"})
-_MEANT_TO_FAIL = "raises-exception"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def cells_of(document: Document) -> list[Cell]:
     beside = {name.split("/")[0].removesuffix(".py") for name in local}
     unknown = unknown_names([cell.python for cell in document.cells if _parses(cell.python)], beside)
     hidden = next((name for name, text in local.items() if _reaches_out(text, beside)), "") or unknown.get("*", "")
-    run = [cell for cell in document.cells if "skip-execution" not in cell.tags]
+    run = [cell for cell in document.cells if SKIPPED not in cell.tags]
     for cell, uses in zip(run, api_calls.of_cells(cell.python for cell in run), strict=True):
         blocks = "a cell reads what others showed" if shown else ""
         why = "it calls the platform from Python" if uses.touches else f"{hidden} reaches outside" if hidden else ""
@@ -134,7 +134,7 @@ def _cell(cell: CodeCell, scope: Scope, count: int, blocks: str, hidden: str, un
         count,
         cell.source,
         cell.python,
-        None if flow.blind or _MEANT_TO_FAIL in cell.tags else frozenset(names),
+        None if flow.blind or RAISES in cell.tags else frozenset(names),
         frozenset(needs),
         frozenset(made),
         frozenset(defined),
@@ -144,7 +144,7 @@ def _cell(cell: CodeCell, scope: Scope, count: int, blocks: str, hidden: str, un
         world,
         bool(flow.blind),
         plain and not world,
-        _MEANT_TO_FAIL in cell.tags,
+        RAISES in cell.tags,
         tuple(used),
         tuple(makes_refs),
     )

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jupyter_mlp.notebook import asked, causes, compare, graph, record
+from jupyter_mlp.notebook import causes, cell_tags, compare, graph, record
 from jupyter_mlp.notebook.compare import DIFFERENT, EQUAL, IDENTICAL, NOT_COMPARABLE, Comparison
 from jupyter_mlp.notebook.document import CodeCell, Document
 
@@ -70,15 +70,15 @@ def verdicts(
 def _verdict(number: int, before: CodeCell, after: CodeCell, ran: bool, suspected: Collection[causes.Suspect]) -> CellVerdict:
     if record.looks_only(before.python):
         return CellVerdict(number, before.source, NOT_COMPARABLE, detail="it looks at the notebook itself")
-    wishes = asked.by(before.source, before.tags)
-    if asked.SKIPPED in wishes:
+    wishes = cell_tags.asked(before.source, before.tags)
+    if cell_tags.SKIPPED in wishes:
         return CellVerdict(number, before.source, NOT_COMPARABLE, detail="its tag says that it is not run")
     if not ran:
         return CellVerdict(number, before.source, NOT_RUN)
     errors = [output for output in after.outputs if output["output_type"] == "error"]
-    if errors and asked.RAISES not in wishes and not any(output["output_type"] == "error" for output in before.outputs):
+    if errors and cell_tags.RAISES not in wishes and not any(output["output_type"] == "error" for output in before.outputs):
         return CellVerdict(number, before.source, FAILED, detail=f"{errors[0]['ename']}: {errors[0]['evalue']}".splitlines()[0])
-    if asked.UNCOMPARED in wishes:
+    if cell_tags.UNCOMPARED in wishes:
         return CellVerdict(number, before.source, NOT_COMPARABLE, detail="its tag says that what it shows is not compared")
     found = compare.outputs(before.outputs, after.outputs)
     if found.verdict == EQUAL and causes.Suspect(causes.CLOCK) in suspected:

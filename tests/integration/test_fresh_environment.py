@@ -18,7 +18,7 @@ from test_repeat import write
 import jupyter_mlp as mlp
 from jupyter_mlp.core.errors import InvalidInputError, MissingPackageError
 from jupyter_mlp.frontends import cli
-from jupyter_mlp.notebook import environments
+from jupyter_mlp.notebook import virtual_environments
 from jupyter_mlp.store import environment
 from jupyter_mlp.store.workspace import Workspace
 
@@ -85,7 +85,7 @@ def test_a_snapshot_is_verified_with_exactly_its_packages(workspace: Workspace, 
     told = described()
     assert there.notes == (f"In an environment made for it: Python {told['python']}, {len(told['packages'])} packages.",)
     assert any("an environment of" in one["text"] for one in said), "the wait is told of"
-    made = environments.made(told)
+    made = virtual_environments.made(told)
     assert made.described["packages"]["six"] == OLDER and "torch" not in made.described["packages"]
     assert cli.main(["verify", snapshot.ref, "--fresh-environment"]) == 0
     assert "In an environment made for it" in capsys.readouterr().out
@@ -96,10 +96,10 @@ def test_what_cannot_be_made_stops_before_anything_runs(workspace: Workspace, tm
         mlp.verify(taken(tmp_path, packages=small(six="0.0.99")), fresh_environment=True)
     assert "--fresh-environment" in refused.value.hint and not workspace.activities.recent(["verify"])
     with pytest.raises(MissingPackageError, match=r"no Python 3\.99 here"):
-        environments.made(described(python="3.99.1"))
+        virtual_environments.made(described(python="3.99.1"))
     for name, version in (("--index-url", "1"), ("six", "1 --index-url=x"), ("six @ file", "1"), ("six\nx", "1")):
         with pytest.raises(InvalidInputError, match="no index can have"):
-            environments.made(described(packages={name: version}))
+            virtual_environments.made(described(packages={name: version}))
 
 
 def test_packages_that_no_index_has_are_named(workspace: Workspace, tmp_path: Path) -> None:

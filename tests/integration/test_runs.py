@@ -95,6 +95,12 @@ def test_a_cell_sent_ahead_of_one_that_fails_does_not_run(workspace: Workspace, 
     assert ran(tmp_path) == ["a", "b"]
 
 
+def test_the_kernel_has_the_next_cell_before_it_is_done_with_one(workspace: Workspace, tmp_path: Path) -> None:
+    slow = "import time\ntime.sleep(1)\nended = time.time()"
+    ask = "sent = get_ipython().parent_header['header']['date'].timestamp()\nprint('ahead', sent < ended)"
+    assert "ahead True" in shown(mlp.run_notebook(write(tmp_path / "ahead.ipynb", slow, ask)).notebook)
+
+
 def test_what_comes_late_behind_a_failed_cell_is_refused_by_the_kernel(tmp_path: Path) -> None:
     from jupyter_client.manager import start_new_kernel
 

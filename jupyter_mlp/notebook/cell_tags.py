@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from jupyter_mlp.notebook.document import Document
 
-RAISES, SKIPPED, UNCOMPARED = "raises-exception", "skip-execution", "nbval-ignore-output"
+RAISES, SKIPPED = "raises-exception", "skip-execution"  # nbclient's and papermill's words
+UNCOMPARED = "nbval-ignore-output"
 _COMPARED = "nbval-check-output"
 _MEANT = {
     RAISES: RAISES,
@@ -26,11 +27,14 @@ _MEANT = {
 }
 
 
-def by(source: str, tags: Iterable[str]) -> frozenset[str]:
+def asked(source: str, tags: Iterable[object]) -> frozenset[str]:
     """Return what a cell asks for, of RAISES, SKIPPED and UNCOMPARED; its comments win over its tags, as with nbval."""
     lines = (line.strip() for line in source.splitlines())
     comments = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
-    said = [*sorted(tags), *(comment.lower().replace("_", "-") for comment in comments if comment.isupper())]
+    said = [
+        *sorted(tag for tag in tags if isinstance(tag, str)),
+        *(comment.lower().replace("_", "-") for comment in comments if comment.isupper()),
+    ]
     found = [_MEANT[one] for one in said if one in _MEANT]
     compared = [one for one in found if one in (UNCOMPARED, _COMPARED)]
     return frozenset(one for one in found if one in (RAISES, SKIPPED)) | frozenset(one for one in compared[-1:] if one == UNCOMPARED)
@@ -42,7 +46,7 @@ def in_nbclients_words(notebook: Document) -> Document:
 
     node = nbformat.from_dict(notebook.node)
     for cell in notebook.cells:
-        wanted = by(cell.source, cell.tags) & {RAISES, SKIPPED}
+        wanted = asked(cell.source, cell.tags) & {RAISES, SKIPPED}
         if wanted - cell.tags:
-            node.cells[cell.index].metadata["tags"] = sorted(cell.tags | wanted)
+            node.cells[cell.index].metadata["tags"] = [*cell.tags, *sorted(wanted - cell.tags)]
     return replace(notebook, node=node)

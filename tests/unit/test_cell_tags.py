@@ -5,8 +5,8 @@ from __future__ import annotations
 import nbformat
 import pytest
 
-from jupyter_mlp.notebook import asked, document
-from jupyter_mlp.notebook.asked import RAISES, SKIPPED, UNCOMPARED
+from jupyter_mlp.notebook import cell_tags, document
+from jupyter_mlp.notebook.cell_tags import RAISES, SKIPPED, UNCOMPARED
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ from jupyter_mlp.notebook.asked import RAISES, SKIPPED, UNCOMPARED
     [
         ("x", ["parameters", "remove-input"], set()),
         ("x", ["raises-exception"], {RAISES}),
+        ("x", [3, "skip-execution", None], {SKIPPED}),
         ("x", ["nbval-raises-exception", "nbval-skip"], {RAISES, SKIPPED}),
         ("x", ["skip-execution"], {SKIPPED}),
         ("x", ["nbval-ignore-output"], {UNCOMPARED}),
@@ -25,14 +26,14 @@ from jupyter_mlp.notebook.asked import RAISES, SKIPPED, UNCOMPARED
         ("# nbval_skip, or not\n'# NBVAL_SKIP'\nx = 1  # NBVAL_SKIP", [], set()),
     ],
 )
-def test_tags_and_comments_are_read_as_their_tools_read_them(source: str, tags: list[str], wanted: set[str]) -> None:
-    assert asked.by(source, tags) == wanted
+def test_tags_and_comments_are_read_as_their_tools_read_them(source: str, tags: list[object], wanted: set[str]) -> None:
+    assert cell_tags.asked(source, tags) == wanted
 
 
 def test_nbclient_is_told_in_its_own_words() -> None:
     cells = [nbformat.v4.new_code_cell(source) for source in ("# NBVAL_SKIP\nx", "y", "# NBVAL_RAISES_EXCEPTION\nz")]
     cells[1].metadata["tags"] = ["mine"]
     before = document.Document(nbformat.v4.new_notebook(cells=cells))
-    after = asked.in_nbclients_words(before)
+    after = cell_tags.in_nbclients_words(before)
     assert [cell.metadata.get("tags") for cell in after.node.cells] == [["skip-execution"], ["mine"], ["raises-exception"]]
     assert [cell.metadata.get("tags") for cell in before.node.cells] == [None, ["mine"], None], "the notebook itself stays"
