@@ -128,8 +128,9 @@ def verify(snapshot: str | Shown, *, full: bool = False, fresh_environment: bool
             other_files = files.changed(packed.read, here)
             python = place.python if place else None
             ending = running.run(source, output, environment=told, folder=here, progress=progress, python=python)
-        now = place.described if place else environment.exact()
-        changed, hardware = environment.changed(packed.environment, now), environment.other_hardware(packed.environment, now)
+        ours = environment.exact()
+        changed = environment.changed(packed.environment, place.described if place else ours)
+        hardware = environment.other_hardware(packed.environment, ours)
         judged = packed.validity.get("cells", ())
         unsound = [at for at, cell in enumerate(judged) if cell["state"] != "valid"]
         cells = tuple(verdicts(before, ending.output, _otherwise(changed, hardware), unsound, other_files))

@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_mlp.core import pip_settings
-from jupyter_mlp.core.errors import InvalidInputError, MissingPackageError
+from jupyter_mlp.core.errors import InvalidInputError, MissingPackageError, StorageError, storage_error
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.store.artifacts import publish_bytes
+from jupyter_mlp.store.leases import Lease
 
 _NAME, _VERSION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*"), re.compile(r"[0-9][0-9A-Za-z.!+_-]*")
 _OWN, _PACKAGE = "jupyter-mlp", Path(__file__).resolve().parents[1]
+_LOOK_S = 0.5
 _KEPT_S = 30 * 86_400.0  # one that nobody used for so long goes
 _HERE = "Verify in this environment instead: leave out --fresh-environment."
 
@@ -76,33 +78,51 @@ def made(recorded: Mapping[str, Any], progress: Progress | None = None) -> Envir
     Raises:
         MissingPackageError: this machine has no such Python, or no index has one of the packages.
         InvalidInputError: the snapshot names what is no package.
+        StorageError: the disk is full, or the cache cannot be written.
     """
-    import fcntl
-
-    packages, origins = recorded.get("packages"), recorded.get("origins", {})
-    if not isinstance(packages, Mapping) or not isinstance(origins, Mapping):
-        raise InvalidInputError("The snapshot does not say what it was made with.", "Do not use this file.")
-    interpreter = _interpreter(str(recorded.get("python")))
-    left_out = {str(name): str(origin) for name, origin in origins.items() if name != _OWN}
-    lock = _lock(packages, {*left_out, _OWN})
+    interpreter = _interpreter(recorded["python"])
+    left_out = {name: origin for name, origin in recorded.get("origins", {}).items() if name != _OWN}
+    lock = _lock(recorded["packages"], {*left_out, _OWN})
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jupyter_mlp", "environments")
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = home / digest(interpreter, lock, _own_files())[:32]
-    with Path(f"{folder}.lock").open("w") as turn:  # another process may be at it
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        complete = folder / "complete.json"
-        if not complete.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            try:
-                _make(interpreter, lock, folder, progress)
-                _bring_own(folder)
-                publish_bytes(complete, _described(folder))
-            except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
-        os.utime(complete)
+    complete = folder / "complete.json"
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _turn(folder, progress) as turn:
+            if not complete.exists():
+                _make_whole(interpreter, lock, folder, turn, progress)
+            os.utime(complete)
         _forget_old(home)
-    return Environment(folder, json.loads(complete.read_text(encoding="utf-8")), left_out)
+        return Environment(folder, json.loads(complete.read_text(encoding="utf-8")), left_out)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise storage_error(error, "making the snapshot's environment") from error
+
+
+@contextmanager
+def _turn(folder: Path, progress: Progress | None) -> Iterator[int]:
+    """Wait until nobody else is at work on the environment. uv gets the lease too: where we are killed, it is held until uv has ended."""
+    lease = Lease(folder.with_suffix(".lock"))
+    while (handle := lease.take()) is None:
+        if progress:
+            progress({"text": "another process makes this environment"})
+        time.sleep(_LOOK_S)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _make_whole(interpreter: str, lock: str, folder: Path, turn: int, progress: Progress | None) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # somebody was killed while they made it
+    try:
+        _make(interpreter, lock, folder, turn, progress)
+        _bring_own(folder)
+        publish_bytes(folder / "complete.json", _described(folder))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _interpreter(version: str) -> str:
@@ -115,34 +135,34 @@ def _interpreter(version: str) -> str:
     return str(Path(found).resolve())
 
 
-def _lock(packages: Mapping[str, Any], without: Collection[str]) -> str:
+def _lock(packages: Mapping[str, str], without: Collection[str]) -> str:
     """The packages as lines of a requirements file; a foreign snapshot may name anything, an option of the installer too."""
     lines = []
     for name, version in sorted(packages.items()):
-        if not _NAME.fullmatch(name) or not isinstance(version, str) or not _VERSION.fullmatch(version):
+        if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
             raise InvalidInputError(f"The snapshot names a package {name!r} {version!r}, which no index can have.", "Do not use this file.")
         if name not in without:
             lines.append(f"{name}=={version}")
     return "\n".join(lines)
 
 
-def _make(interpreter: str, lock: str, folder: Path, progress: Progress | None) -> None:
+def _make(interpreter: str, lock: str, folder: Path, turn: int, progress: Progress | None) -> None:
     if find_spec("uv") is None:
         raise MissingPackageError("uv is not installed.", "pip install 'jupyter_mlp[notebook]'")
     count = len(lock.splitlines())
     settings = pip_settings.of_pip(Path(sys.executable)) if find_spec("pip") else {}
     told = {name: value for name, value in pip_settings.for_uv(settings).items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    _uv(["venv", "--quiet", "--no-python-downloads", "--python", interpreter, str(folder)], told, "", progress)
+    _uv(["venv", "--quiet", "--no-python-downloads", "--python", interpreter, str(folder)], told, turn, "", progress)
     wanted = folder / "requirements.txt"
     publish_bytes(wanted, lock.encode())
     install = ["pip", "install", "--no-deps", "--python", str(_python_in(folder)), "--requirements", str(wanted)]
-    _uv(install, told, f"an environment of {count} packages", progress)
+    _uv(install, told, turn, f"an environment of {count} packages", progress)
 
 
-def _uv(words: list[str], variables: Mapping[str, str], what: str, progress: Progress | None) -> None:
+def _uv(words: list[str], variables: Mapping[str, str], turn: int, what: str, progress: Progress | None) -> None:
     said: list[str] = []
     command = [sys.executable, "-m", "uv", *words]
-    with _running(command, variables) as process:
+    with _running(command, variables, turn) as process:
         assert process.stderr is not None
         for line in process.stderr:
             said.append(line.rstrip())
@@ -150,12 +170,14 @@ def _uv(words: list[str], variables: Mapping[str, str], what: str, progress: Pro
                 progress({"text": f"{what}: {said[-1].strip()}"})
     if process.returncode:
         reason = " ".join(line.strip(" ×╰─▶│") for line in said if line.strip()).rpartition("error: ")[2].replace(" cause: ", ": ")[:600]
+        if "No space left" in reason or "os error 28" in reason:
+            raise StorageError(f"The disk is full: {reason}", f"Free some space and run it again. {_HERE}")
         raise MissingPackageError(f"The snapshot's environment cannot be made: {reason}", f"Tell pip where the package is. {_HERE}")
 
 
 @contextmanager
-def _running(command: list[str], variables: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that ends with this one's patience: an interrupt ends it."""
+def _running(command: list[str], variables: Mapping[str, str], turn: int) -> Iterator[subprocess.Popen[str]]:
+    """A process that an interrupt of this one ends."""
     process = subprocess.Popen(
         command,
         env=dict(variables),
@@ -164,6 +186,7 @@ def _running(command: list[str], variables: Mapping[str, str]) -> Iterator[subpr
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        pass_fds=(turn,),
     )
     with process:
         try:
@@ -205,6 +228,9 @@ def _described(folder: Path) -> bytes:
 
 def _forget_old(home: Path) -> None:
     for complete in home.glob("*/complete.json"):
-        if time.time() - complete.stat().st_mtime > _KEPT_S:
-            complete.unlink()  # first: what is half gone is none
+        old = time.time() - complete.stat().st_mtime > _KEPT_S
+        handle = Lease(complete.parent.with_suffix(".lock")).take() if old else None
+        if handle is not None:  # nobody is just about to use it
+            complete.unlink(missing_ok=True)  # first: what is half gone is none
             shutil.rmtree(complete.parent, ignore_errors=True)
+            os.close(handle)

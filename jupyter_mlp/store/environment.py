@@ -35,11 +35,6 @@ def packages() -> dict[str, str]:
     return {one.name: one.version for one in _installed()}
 
 
-def origins() -> dict[str, str]:
-    """Return where the packages are from that no index has: {name: the address of a folder, a file or a repository}."""
-    return _origins(_installed())
-
-
 class _Installed(NamedTuple):
     name: str
     version: str
@@ -88,6 +83,7 @@ def _processor() -> str:
 
 
 def _origins(installed: Sequence[_Installed]) -> dict[str, str]:
+    """{name: address of the folder, file or repository}, of those that no index has."""
     told = {one.name: one.files.read_text("direct_url.json") for one in installed}
     # An address may hold a password.
     return {name: re.sub(r"//[^/@]*@", "//", str(json.loads(text).get("url", ""))) for name, text in told.items() if text}

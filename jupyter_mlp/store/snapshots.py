@@ -123,7 +123,7 @@ def read(manifest: bytes, get: Callable[[str], bytes]) -> Stored:
     return Stored(
         told["name"],
         get(told["notebook"]),
-        json.loads(get(told["environment"])),
+        _environment(json.loads(get(told["environment"]))),
         modules,
         told["pins"],
         tuple(told["inputs"]),
@@ -132,6 +132,20 @@ def read(manifest: bytes, get: Callable[[str], bytes]) -> Stored:
         told["validity"],
         read,
     )
+
+
+def _environment(told: Any) -> dict[str, Any]:
+    """What it was made with, of the types that `environment.exact` gives; snapshots of before named less."""
+    if not isinstance(told, dict) or not isinstance(told.get("python"), str) or "packages" not in told:
+        raise ValueError("its environment names no Python and packages")
+    for name in ("packages", "origins", "builds"):
+        one = told.get(name, {})
+        if not isinstance(one, dict) or not all(isinstance(value, str) for value in one.values()):
+            raise ValueError(f"its {name} are no object of texts")
+    gpus = told.get("gpus", [])
+    if not isinstance(gpus, list) or not all(isinstance(value, str) for value in gpus):
+        raise ValueError("its gpus are no list of texts")
+    return told
 
 
 def _is_inside(path: str) -> bool:

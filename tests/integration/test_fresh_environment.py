@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +25,7 @@ from jupyter_mlp.core.errors import InvalidInputError, MissingPackageError
 from jupyter_mlp.frontends import cli
 from jupyter_mlp.notebook import virtual_environments
 from jupyter_mlp.store import environment
+from jupyter_mlp.store.leases import Lease
 from jupyter_mlp.store.workspace import Workspace
 
 OLDER, NEWER = "1.16.0", metadata.version("six")
@@ -89,6 +95,16 @@ def test_a_snapshot_is_verified_with_exactly_its_packages(workspace: Workspace, 
     assert made.described["packages"]["six"] == OLDER and "torch" not in made.described["packages"]
     assert cli.main(["verify", snapshot.ref, "--fresh-environment"]) == 0
     assert "In an environment made for it" in capsys.readouterr().out
+    (made.folder / "complete.json").unlink()  # whoever made it was killed
+    made.python.unlink()
+    assert virtual_environments.made(told).python.exists(), "it is made anew"
+    os.utime(made.folder / "complete.json", (0, 0))
+    with Lease(made.folder.with_suffix(".lock")).path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        virtual_environments._forget_old(made.folder.parent)
+        assert made.folder.exists(), "somebody is just about to use it"
+    virtual_environments._forget_old(made.folder.parent)
+    assert not made.folder.exists(), "nobody used it for a month"
 
 
 def test_what_cannot_be_made_stops_before_anything_runs(workspace: Workspace, tmp_path: Path) -> None:
@@ -100,6 +116,33 @@ def test_what_cannot_be_made_stops_before_anything_runs(workspace: Workspace, tm
     for name, version in (("--index-url", "1"), ("six", "1 --index-url=x"), ("six @ file", "1"), ("six\nx", "1")):
         with pytest.raises(InvalidInputError, match="no index can have"):
             virtual_environments.made(described(packages={name: version}))
+
+
+def test_whoever_makes_it_may_be_killed(tmp_path: Path) -> None:
+    told = described()
+    (tmp_path / "told.json").write_text(json.dumps(told))
+    code = (
+        f"import json; from jupyter_mlp.notebook import virtual_environments as v; v.made(json.load(open({str(tmp_path / 'told.json')!r})))"
+    )
+    maker = subprocess.Popen([sys.executable, "-c", code])
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jupyter_mlp", "environments")
+    while not list(home.glob("*/requirements.txt")):  # uv is about to install
+        assert maker.poll() is None
+        time.sleep(0.01)
+    maker.kill()
+    maker.wait()
+    made = virtual_environments.made(told)
+    assert made.described["packages"].keys() == told["packages"].keys(), "all of them, not what two installers left of one another"
+
+
+def test_a_cache_that_cannot_be_written_is_told_of(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert cli.main(["verify", taken(tmp_path).ref, "--fresh-environment"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 2 and "making the snapshot's environment" in said[0] and "Not a directory" in said[0]
 
 
 def test_packages_that_no_index_has_are_named(workspace: Workspace, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -108,6 +109,18 @@ def test_300_hostile_archives_are_refused_at_once_and_write_nothing(tmp_path: Pa
         assert tree(tmp_path) == before
     assert slowest < 1.0 and taken < 25 and all(hints)
     assert not (tmp_path / "evil").exists() and os.listdir(tmp_path / "here") == []
+
+
+NONE = ({}, {"packages": {}}, {"python": "3.11"}, *({"python": "3.11", "packages": {}} | one for one in (
+    {"python": 3}, {"packages": 7}, {"packages": {"six": 1}}, {"builds": []}, {"origins": {"x": 1}}, {"gpus": [1]},
+)))  # fmt: skip
+
+
+@pytest.mark.parametrize("environment", NONE)
+def test_an_environment_that_is_none_is_refused(tmp_path: Path, environment: dict[str, Any]) -> None:
+    given = export(dataclasses.replace(GOOD, environment=environment), tmp_path / "lying.mlp")
+    with pytest.raises(InvalidInputError, match="not a snapshot"):
+        open_file(given)
 
 
 def test_what_was_exported_is_opened(tmp_path: Path) -> None:
