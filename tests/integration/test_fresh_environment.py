@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 import pytest
 from packaging.requirements import Requirement
 from test_repeat import write
@@ -126,11 +127,15 @@ def test_whoever_makes_it_may_be_killed(tmp_path: Path) -> None:
     )
     maker = subprocess.Popen([sys.executable, "-c", code])
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jupyter_mlp", "environments")
-    while not list(home.glob("*/requirements.txt")):  # uv is about to install
+    while not (list(home.glob("*/requirements.txt")) and psutil.Process(maker.pid).children()):  # uv installs
         assert maker.poll() is None
         time.sleep(0.01)
+    installers = psutil.Process(maker.pid).children(recursive=True)
     maker.kill()
     maker.wait()
+    held = Lease(next(home.glob("*/requirements.txt")).parent.with_suffix(".lock")).held
+    alive = [one for one in installers if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert held or not alive, "nobody begins anew while uv is at work there"
     made = virtual_environments.made(told)
     assert made.described["packages"].keys() == told["packages"].keys(), "all of them, not what two installers left of one another"
 
