@@ -227,10 +227,11 @@ def _described(folder: Path) -> bytes:
 
 
 def _forget_old(home: Path) -> None:
-    for complete in home.glob("*/complete.json"):
-        old = time.time() - complete.stat().st_mtime > _KEPT_S
-        handle = Lease(complete.parent.with_suffix(".lock")).take() if old else None
+    for folder in [found for found in home.iterdir() if found.is_dir()]:
+        complete = folder / "complete.json"  # whoever was killed while they made it left none
+        used = (complete if complete.exists() else folder).stat().st_mtime
+        handle = Lease(folder.with_suffix(".lock")).take() if time.time() - used > _KEPT_S else None
         if handle is not None:  # nobody is just about to use it
             complete.unlink(missing_ok=True)  # first: what is half gone is none
-            shutil.rmtree(complete.parent, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             os.close(handle)

