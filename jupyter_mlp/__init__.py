@@ -16,6 +16,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from jupyter_mlp.core.imports import importing
+
 __version__ = "0.1.0"
 
 _WHERE = {
@@ -101,7 +103,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
-        return getattr(import_module(f"jupyter_mlp.{_WHERE[name]}"), name)
+        with importing():
+            return getattr(import_module(f"jupyter_mlp.{_WHERE[name]}"), name)
     raise AttributeError(f"module 'jupyter_mlp' has no attribute {name!r}")
 
 
@@ -111,7 +114,8 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: Any) -> None:
     """Add the magics to a running IPython: `%load_ext jupyter_mlp`."""
-    from jupyter_mlp.frontends.extension import load
+    with importing():
+        from jupyter_mlp.frontends.extension import load
 
     load(shell)
 

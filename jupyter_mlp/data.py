@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.queries import Query, Statement, TableUse
 from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.core.spark_functions import VOLATILE
-from jupyter_mlp.store import commits, datasets, fingerprints, modes, previews, questions, races, readings, turns
+from jupyter_mlp.store import datasets, fingerprints, modes, previews, questions, readings, turns
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.questions import Question, SessionView
 from jupyter_mlp.store.storable import storable
@@ -148,7 +148,7 @@ def statement(sql: str, *, params: Mapping[str, Any] | None = None) -> SessionCh
     if found.kind == "gone":
         workspace.engine.views.pop(found.name, None)
     if found.kind == "variable":
-        volatile = uuid.uuid4().hex if set(query.volatile) - {queries.UNREADABLE} or set(query.functions) & VOLATILE else ""
+        volatile = os.urandom(16).hex() if set(query.volatile) - {queries.UNREADABLE} or set(query.functions) & VOLATILE else ""
         for word in query.words:  # which of them is the variable, Spark knows; a query with any of them is another question now
             exact = sorted(map(str, pinned.values()))
             workspace.engine.variables[word] = digest(workspace.engine.variables.get(word), query.canonical, exact, volatile)
@@ -209,7 +209,7 @@ def write_table(name: str, source: Any, *, append: bool = False, in_place: bool 
     Example:
         >>> mlp.write_table("lake.flights", "data/flights/*.parquet")
     """
-    from jupyter_mlp.store import lake, sources
+    from jupyter_mlp.store import lake, races, sources
 
     workspace = current()
     full = ".".join(lake.split(name))
@@ -277,7 +277,7 @@ def _reuse(workspace: Workspace, known: Activity, name: str, begun: float) -> Da
 
 
 def _run(workspace: Workspace, question: Question, name: str, progress: Progress | None, begun: float) -> DatasetVersion:
-    from jupyter_mlp.store import lineages, table_versions
+    from jupyter_mlp.store import commits, lineages, table_versions
 
     query, key = question.query, question.key
     text, edits, names = _pinned_text(workspace, query, question.pinned)
@@ -297,7 +297,7 @@ def _run(workspace: Workspace, question: Question, name: str, progress: Progress
             return notes + [f"never reused: {reason}" for reason in question.why]
 
         # The same question has the same version, here and where it is verified; asked --fresh it has a new one.
-        version = key if key and not (modes.reuses() and workspace.activities.find(key)) else uuid.uuid4().hex
+        version = key if key and not (modes.reuses() and workspace.activities.find(key)) else os.urandom(16).hex()
         with lineages.beside(workspace, question) as lineage:
             ref = datasets.publish(workspace, draft, name, write, version)
         draft.facts["lineage"] = lineage()

@@ -162,6 +162,8 @@ def evaluate(model: str | Shown, *, data: str | DatasetVersion, by: str | None =
 
 @dataclass(frozen=True)
 class _Scored:
+    """What was true and what the model says of it; rows without a truth were dropped."""
+
     observed: np.ndarray
     predicted: np.ndarray
     slices: list[Any]

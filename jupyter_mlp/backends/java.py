@@ -10,8 +10,8 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from jupyter_mlp.core.errors import MissingPackageError
 from jupyter_mlp.store.artifacts import publish_bytes
@@ -27,8 +27,7 @@ exec "{java}" "$@"
 """
 
 
-@dataclass(frozen=True)
-class Java:
+class Java(NamedTuple):
     """A Java installation: its home folder, its version, and where it came from."""
 
     home: str

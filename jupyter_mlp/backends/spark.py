@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import re
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -255,7 +255,7 @@ class SparkEngine:
     def _interruptible(self, progress: Progress | None) -> Iterator[None]:
         session = self.session
         touch(runtime_folder())
-        tag = f"mlp-{uuid.uuid4().hex}"
+        tag = f"mlp-{os.urandom(16).hex()}"
         handler = _handler(progress) if progress else None
         session.addTag(tag)
         if handler:
@@ -277,7 +277,7 @@ class SparkEngine:
         def watched(text: str, *rest: Any, **more: Any) -> Any:
             if _SETS.search(text):
                 for word in set(re.findall(r"\w+", text.lower())):
-                    self.variables[word] = uuid.uuid4().hex
+                    self.variables[word] = os.urandom(16).hex()
             return run(text, *rest, **more)
 
         session.sql = watched

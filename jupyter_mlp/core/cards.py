@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Rows under column names; cells are shown as text, never interpreted as markup.
 
     What follows a tab in a column's name is said in passing, such as its type.
@@ -19,8 +17,7 @@ class Table:
     caption: str = ""
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(NamedTuple):
     """A picture that works everywhere: a Vega-Lite specification, its PNG form, and a sentence for text."""
 
     title: str
@@ -29,8 +26,7 @@ class Figure:
     alt: str = ""
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(NamedTuple):
     """A title, a few facts, tables, pictures, and notes the reader must not miss."""
 
     title: str

@@ -26,11 +26,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jupyter_mlp.core import clusters
-from jupyter_mlp.core.clusters import Cluster
 from jupyter_mlp.core.errors import InvalidInputError, nearest
+
+if TYPE_CHECKING:
+    from jupyter_mlp.core.clusters import Cluster
 
 _CLUSTER = "cluster"
 
@@ -71,14 +72,17 @@ def load(folder: Path, environment: Mapping[str, str] = os.environ) -> Settings:
         text = environment.get(f"MLP_{one.name.upper()}")
         if text is not None:
             given[one.name] = text
-    found = {name: clusters.read(name, table, str(path)) for name, table in _table(named, path).items()}
-    return Settings(cluster=found, **{name: _typed(name, value, path) for name, value in given.items()})
+    return Settings(cluster=_clusters(named, path), **{name: _typed(name, value, path) for name, value in given.items()})
 
 
-def _table(named: Any, path: Path) -> Mapping[str, Any]:
+def _clusters(named: Any, path: Path) -> dict[str, Cluster]:
+    if not named:
+        return {}
+    from jupyter_mlp.core import clusters
+
     if not isinstance(named, Mapping):
         raise InvalidInputError(f"{path} sets cluster to {named!r}.", "Name a cluster as a table of its own: [cluster.NAME]")
-    return named
+    return {name: clusters.read(name, table, str(path)) for name, table in named.items()}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from jupyter_mlp.core.references import Ref
 
@@ -13,8 +12,7 @@ FORGOTTEN = "forgotten"  # finished once; what it made was released since
 QUEUED = "queued"  # how a recorded-as-running job shows that waits for processes, or for its cluster
 
 
-@dataclass(frozen=True)
-class Activity:
+class Activity(NamedTuple):
     """A query, training run, evaluation, deployment, prediction, snapshot or pipeline run, as recorded.
 
     Attributes:
@@ -33,8 +31,8 @@ class Activity:
     state: str = RUNNING
     used: tuple[Ref, ...] = ()
     made: tuple[Ref, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = {}
+    facts: Mapping[str, Any] = {}
     error: str | None = None
     started_at: float = 0.0
     ended_at: float | None = None

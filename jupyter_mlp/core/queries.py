@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 UNREADABLE = "the text could not be read"
 READER = 3  # counts up when the same text is read differently; what was kept of older readers is not used
 
 _BLANK = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
 _QUERY = re.compile(_BLANK + r"(?:\(|(?:select|with|values|table|from|map|reduce|show|describe|desc|explain)\b)", re.I | re.S)
-_SESSION = re.compile(
+_SESSION = (
     _BLANK
     + r"""(?:(?P<variable>(?:declare|set\s+var(?:iable)?|drop\s+temporary\s+variable)\b)
     |(?P<view>create\s+(?:or\s+replace\s+)?temp(?:orary)?\s+view\s+(?P<name>\w+|`[^`]+`)\s*(?P<columns>\([^)]*\)\s*)?as\b(?P<body>.*))
     |(?P<gone>drop\s+view\s+(?:if\s+exists\s+)?(?P<dropped>\w+|`[^`]+`)\s*;?\s*$)
-    |(?P<other>(?:set|reset|use|create\s+(?:or\s+replace\s+)?temp(?:orary)?\s+function|drop\s+temporary\s+function)\b))""",
-    re.I | re.S | re.X,
+    |(?P<other>(?:set|reset|use|create\s+(?:or\s+replace\s+)?temp(?:orary)?\s+function|drop\s+temporary\s+function)\b))"""
 )
 
 
-@dataclass(frozen=True)
-class TableUse:
+class TableUse(NamedTuple):
     """One place in the text where a table is read.
 
     Attributes:
@@ -59,8 +56,7 @@ class TableUse:
         return self.name.rsplit(".", 1)[-1]
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(NamedTuple):
     """One read query.
 
     Attributes:
@@ -84,7 +80,7 @@ class Query:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON types."""
-        return asdict(self)
+        return {**self._asdict(), "tables": [use._asdict() for use in self.tables]}
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Query:
@@ -95,8 +91,7 @@ class Query:
         return cls(**{**found, **lists, "tables": tables, "qualifiers": qualifiers})
 
 
-@dataclass(frozen=True)
-class Statement:
+class Statement(NamedTuple):
     """A statement that changes the session and gives no rows.
 
     Attributes:
@@ -117,7 +112,9 @@ def is_query(text: str) -> bool:
 
 def statement(text: str) -> Statement | None:
     """Return what the text does to the session; None when it is no statement of the session."""
-    found = _SESSION.match(text)
+    if is_query(text):
+        return None
+    found = re.match(_SESSION, text, re.I | re.S | re.X)  # compiled by the first who needs it: it takes milliseconds
     if found is None:
         return None
     if found["view"]:

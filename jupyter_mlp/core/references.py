@@ -34,7 +34,7 @@ _ID = re.compile(r"\d{8}-\d{6}-([0-9a-f]{8})|([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0
 _TEXT = re.compile(r"^(?P<kind>[a-z]+):(?P<name>[^@\s]+)(?:@(?P<version>[^@\s]+))?$")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Ref:
     """One versioned thing. Without a version it means the newest; records hold exact ones only."""
 
@@ -44,6 +44,9 @@ class Ref:
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" + (f"@{self.version}" if self.version else "")
+
+    def __lt__(self, other: Ref) -> bool:
+        return (self.kind, self.name, self.version or "") < (other.kind, other.name, other.version or "")
 
     @property
     def short(self) -> str:

@@ -8,25 +8,22 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from jupyter_mlp.core.errors import InvalidInputError, MLPError, nearest
 from jupyter_mlp.core.identity import literal
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One argument: its flags or positional name, and what argparse needs to know."""
 
     flags: tuple[str, ...]
     help: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = {}
     completes: str = ""  # kind of the names that TAB offers: dataset, table, recipe, model, endpoint, run, snapshot, cluster, file
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """Where a verb is called from.
 
     Attributes:
@@ -36,13 +33,12 @@ class Context:
     """
 
     cell: str | None = None
-    names: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, Any] = {}
     progress: Callable[[str], Any] = lambda title: None
     bind: Callable[[str, Any], None] = lambda name, value: None
 
 
-@dataclass(frozen=True)
-class Verb:
+class Verb(NamedTuple):
     """A verb: its name, one line of help, its arguments, and the function that does it."""
 
     name: str

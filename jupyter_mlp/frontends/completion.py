@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.frontends.arguments import Option, Verb
 
 
-def completer(verb: Verb) -> Callable[[Any, Any], list[str]]:
-    """Return the completer of one verb, as IPython's `complete_command` hook wants it."""
+def register(shell: Any) -> None:
+    """Offer them in the lines of our magics, by IPython's hook: one for all, as each takes a pattern of its own."""
+    from jupyter_mlp.frontends.verbs import VERBS
+
+    known = {f"mlp_{verb.name}": verb for verb in VERBS}
 
     def complete(_shell: Any, event: Any) -> list[str]:
-        return candidates(verb, event.line, event.symbol)
+        verb = known.get(event.command.lstrip("%"))
+        return candidates(verb, event.line, event.symbol) if verb else []
 
-    return complete
+    shell.set_hook("complete_command", complete, re_key=r"%%?mlp_\w+")
 
 
 def candidates(verb: Verb, line: str, word: str) -> list[str]:

@@ -34,7 +34,5 @@ def _start_history(shell: Any) -> None:
 def _complete(shell: Any) -> None:
     from jupyter_mlp.frontends import completion, inspecting, sql_completion
 
-    sql_completion.register(shell)
-    inspecting.register(shell)
-    for verb in VERBS:
-        shell.set_hook("complete_command", completion.completer(verb), re_key=rf"%%?mlp_{verb.name}\b")
+    for one in (completion, sql_completion, inspecting):
+        one.register(shell)

@@ -34,8 +34,10 @@ class Cell:
     at: float = 0.0
 
 
-@dataclass
+@dataclass(repr=False, eq=False)
 class _Log:
+    """What is known of a cell, by its execution count."""
+
     failed: dict[int, str] = field(default_factory=dict)
     ids: dict[int, str] = field(default_factory=dict)
     observed: dict[int, frozenset[str]] = field(default_factory=dict)

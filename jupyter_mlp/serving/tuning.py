@@ -86,6 +86,8 @@ def _tuned(
 
 @dataclass(frozen=True)
 class _Measured:
+    """The points that were tried, and the model folder of each."""
+
     metric: str
     points: list[Point]
     folders: dict[str, Path]

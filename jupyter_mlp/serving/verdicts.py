@@ -90,6 +90,8 @@ def _truth(workspace: Workspace, ref: Ref) -> Mapping[str, float | str]:
 
 @dataclass(frozen=True)
 class _Losses:
+    """How wrong a variant was, and the unit that each answer belongs to."""
+
     ids: list[str]
     losses: np.ndarray
     units: np.ndarray

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from jupyter_mlp.core.entities import CANCELLED, FAILED, FINISHED, FORGOTTEN, RUNNING, Activity
@@ -65,7 +65,7 @@ class Activities:
             self.session.append(known.id)
             return known
         begun = _begun(new_id(), known.kind, name, known.key, known.used, known.parameters)
-        new = replace(begun, state=FINISHED, made=made, facts=plain({**known.facts, "again": known.id}), ended_at=time.time())
+        new = begun._replace(state=FINISHED, made=made, facts=plain({**known.facts, "again": known.id}), ended_at=time.time())
         self._pin(made)
         with self._database.transaction(write=True) as connection:  # never running: its key may be, in another job
             return self._insert(connection, INSERT, new) or new
@@ -128,9 +128,10 @@ class Activities:
         insert_edges(connection, activity.id, "used", activity.used, seq)
         counts.before_made(connection, activity.made)
         insert_edges(connection, activity.id, "made", activity.made, seq)
-        shelf.put(connection, replace(activity, seq=seq))
+        recorded = activity._replace(seq=seq)
+        shelf.put(connection, recorded)
         self.session.append(activity.id)
-        return replace(activity, seq=seq)
+        return recorded
 
     def finish(
         self, activity: Activity, *, made: Sequence[Ref] = (), used: Sequence[Ref] = (), facts: Mapping[str, Any] | None = None
@@ -178,8 +179,7 @@ class Activities:
         self, activity: Activity, state: str, made: Sequence[Ref], used: Sequence[Ref], facts: Mapping[str, Any], error: str | None
     ) -> Activity:
         more = [ref for ref in dict.fromkeys(used) if ref not in activity.used]
-        closed = replace(
-            activity,
+        closed = activity._replace(
             state=state,
             used=(*activity.used, *more),
             made=tuple(made),
@@ -331,7 +331,7 @@ class Activities:
             )
         versions = [row["version"] for row in rows]
         if len(versions) == 1 and len(ref.version or "") >= 4:
-            return replace(ref, version=versions[0])
+            return Ref(ref.kind, ref.name, versions[0])
         return self._parent._complete(ref) if self._parent else None
 
     def _by_edge(self, role: str, ref: Ref, limit: int) -> list[Activity]:

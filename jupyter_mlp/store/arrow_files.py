@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +64,8 @@ def _make(path: Path, files: Sequence[str]) -> bool:
 
 def _decoded(files: Sequence[str]) -> Iterator[pa.Table]:
     """Row groups in order, one decoded ahead while the last is written."""
+    from concurrent.futures import ThreadPoolExecutor
+
     import pyarrow.parquet as pq
 
     with ThreadPoolExecutor(1) as ahead:

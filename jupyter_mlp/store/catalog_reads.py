@@ -7,9 +7,9 @@ a metadata file never changes, so what it says is kept.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from jupyter_mlp.store import catalog_sql
 from jupyter_mlp.store.catalog_sql import NAME, Place
@@ -22,8 +22,7 @@ _NAMES = "SELECT table_namespace, table_name FROM iceberg_tables WHERE catalog_n
 _LOOKS = 20
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """Of a table: its newest version, all it has, and those with files in place."""
 
     current: str | None = None

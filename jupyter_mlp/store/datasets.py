@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -191,7 +190,7 @@ class DatasetVersion(Shown):
             )
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Rows(Shown):
     """Some rows of a dataset version."""
 
@@ -216,7 +215,7 @@ class Rows(Shown):
         return Card(title, tables=[previews.as_table(self.table)])
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Profile(Shown):
     """What the columns of a dataset version look like, from the footers of its files."""
 
@@ -289,7 +288,7 @@ def publish(workspace: Workspace, draft: Draft, name: str, write: Callable[[Path
     from jupyter_mlp.store import content
 
     check_name(name)
-    folder = workspace.root / "lake" / DATASETS / name / uuid.uuid4().hex
+    folder = workspace.root / "lake" / DATASETS / name / os.urandom(16).hex()
     notes = list(write(folder))
     paths = sorted(str(path) for path in folder.glob("*.parquet"))
     for path in paths:
@@ -299,7 +298,7 @@ def publish(workspace: Workspace, draft: Draft, name: str, write: Callable[[Path
     table = f"{DATASETS}.{name}__{shape}"
     # A table of its own for each shape of columns: old versions stay readable for every Iceberg reader.
     snapshot = workspace.lake.add(table, schema, paths)
-    ref = Ref("dataset", name, version or uuid.uuid4().hex)
+    ref = Ref("dataset", name, version or os.urandom(16).hex())
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
     draft.made.append(ref)
     draft.facts["dataset"] = {

@@ -7,7 +7,7 @@ the lake like every result, and stays.
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote
 
 from jupyter_mlp.core.identity import digest
@@ -17,8 +17,7 @@ from jupyter_mlp.store.workspace import Workspace
 _LOOK_BACK = 100  # records
 
 
-@dataclass(frozen=True)
-class Foreign:
+class Foreign(NamedTuple):
     """A table that only the cluster knows: what stands for it in the record, and what the reader must know."""
 
     refs: tuple[Ref, ...]

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import datetime
 import os
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, MLPError, NotFoundError, nearest, storage_error
-from jupyter_mlp.store import catalog_guard, catalog_reads, commits, writers
+from jupyter_mlp.store import catalog_guard, catalog_reads, writers
 from jupyter_mlp.store.catalog import Catalog
 from jupyter_mlp.store.catalog_reads import local_path, local_uri
-from jupyter_mlp.store.commits import Commit, Elsewhere
 from jupyter_mlp.store.storable import storable
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.table import Table
+
+    from jupyter_mlp.store.commits import Commit, Elsewhere
 
 DATASETS = "datasets"
 _ROWS_PER_GROUP = 131_072  # small enough to shuffle by row group, large enough to decode fast
@@ -246,6 +246,8 @@ class Lake:
         """
         from pyiceberg.exceptions import CommitFailedException
 
+        from jupyter_mlp.store import commits
+
         if append and base and self._parent and self._own(name) is None:
             self.add(name, self._parent.schema(name, base), self._parent.files(name, base))
         uris = [local_uri(path) for path in paths]
@@ -268,22 +270,26 @@ class Lake:
         Raises:
             NotFoundError: there is no such table here.
         """
+        from jupyter_mlp.store.commits import MovedError
+
         table = self._own(name)
         if table is None:
             raise NotFoundError(f"No table {name} in the lake.", nearest(name, self.names()))
         try:
             return self.commit(name, self.schema(name, base), paths, replaces=base).snapshot
-        except commits.MovedError:
+        except MovedError:
             return None
 
     def tag(self, table: Table, snapshot_id: int) -> None:
         """Protect a version that another tool committed and a record now refers to."""
         from pyiceberg.exceptions import CommitFailedException
 
+        from jupyter_mlp.store.commits import FOR_EVER_MS
+
         with self._book.queue(".".join(table.name())):
             for _ in range(_ATTEMPTS):
                 try:
-                    table.manage_snapshots().create_tag(snapshot_id, f"mlp-{snapshot_id}", commits.FOR_EVER_MS).commit()
+                    table.manage_snapshots().create_tag(snapshot_id, f"mlp-{snapshot_id}", FOR_EVER_MS).commit()
                     return
                 except CommitFailedException:
                     table.refresh()
@@ -300,7 +306,7 @@ class Lake:
     def _write_files(self, folder: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> list[str]:
         import pyarrow.dataset as ds
 
-        name = uuid.uuid4().hex
+        name = os.urandom(16).hex()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             ds.write_dataset(

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import signal
+
     import psutil
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """A process of ours. A pid alone can be reused by the system; with its start time it cannot be mistaken."""
 
     pid: int
@@ -39,6 +37,8 @@ class Process:
 
     def stop(self, wait_s: float = 5.0) -> None:
         """Ask the process and its session to end, then make it; a process that is gone is fine."""
+        import signal
+
         import psutil
 
         for request, patience in ((signal.SIGTERM, wait_s), (signal.SIGKILL, 5.0)):
@@ -105,6 +105,8 @@ def spawn(
         environment: variables besides our own; None takes one away.
         held: open files that it inherits, under the same numbers (leases).
     """
+    import subprocess
+
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jupyter_mlp.core import queries
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
@@ -25,8 +24,7 @@ _FORMATS = ("parquet", "csv", "json", "orc", "text", "avro", "delta", "binaryfil
 NO_SUCH_TABLE = "TABLE_OR_VIEW_NOT_FOUND"
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """What was asked.
 
     Attributes:
@@ -53,8 +51,7 @@ class Question:
         return tuple(dict.fromkeys((*self.pinned.values(), *self.through)))
 
 
-@dataclass(frozen=True)
-class SessionView:
+class SessionView(NamedTuple):
     """A temporary view that a cell made: the text before its query, and what its query asked when it was made.
 
     Spark looks up views and variables in it each time it is read; so does whoever asks for its meaning.
@@ -123,7 +120,7 @@ def meaning(workspace: Workspace, asked: Question, within: tuple[str, ...] = ())
         exact.append((name, digest("view", " ".join(view.head.split()), inner.key)))
     why += _session_reasons(workspace, asked.query)
     key = None if why else _key(workspace, asked.query, sorted(exact), asked.parameters)
-    return replace(asked, through=tuple(through), why=tuple(dict.fromkeys(why)), key=key)
+    return asked._replace(through=tuple(through), why=tuple(dict.fromkeys(why)), key=key)
 
 
 def _no_query(text: str) -> InvalidInputError:
@@ -142,7 +139,7 @@ def known_tables(workspace: Workspace, query: Query) -> dict[TableUse, Ref]:
     """Return the exact versions of those tables in a statement that are ours; the others are Spark's to find."""
     found = {}
     for use in query.tables:
-        ref = _input(workspace, replace(use, certain=False), query, {}) if use.parameter is None else None
+        ref = _input(workspace, use._replace(certain=False), query, {}) if use.parameter is None else None
         if ref is not None:
             found[use] = ref
     return found
@@ -154,7 +151,7 @@ def _named(query: Query, parameters: Mapping[str, Any]) -> Iterator[TableUse]:
         if use.parameter is None:
             yield use
         elif isinstance(parameters.get(use.parameter), str):
-            yield replace(use, name=parameters[use.parameter].replace("`", "").lower())
+            yield use._replace(name=parameters[use.parameter].replace("`", "").lower())
 
 
 def _input(workspace: Workspace, use: TableUse, query: Query, parameters: Mapping[str, Any]) -> Ref | None:

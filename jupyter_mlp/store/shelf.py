@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.references import Ref
@@ -40,8 +39,7 @@ SELECT name, seq FROM words WHERE kind = :kind AND word > :word AND word < :end 
 """
 
 
-@dataclass(frozen=True)
-class Thing:
+class Thing(NamedTuple):
     """One name of a kind: the place of its newest version in the order of records, and the activity that made it."""
 
     kind: str
@@ -61,7 +59,7 @@ def put(connection: Connection, activity: Activity) -> None:
 
 def put_thing(connection: Connection, thing: Thing, title: str | None) -> None:
     """Put one thing on the shelf, found by the words of its name and of its title."""
-    connection.execute(_PUT, vars(thing))
+    connection.execute(_PUT, thing._asdict())
     found_by = {"kind": thing.kind, "name": thing.name, "seq": thing.seq}
     connection.execute_many(_PUT_WORD, [{**found_by, "word": word} for word in words_of(thing.name, title or "")])
 

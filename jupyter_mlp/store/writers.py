@@ -12,8 +12,8 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from jupyter_mlp.core.errors import ConflictError, storage_error
 
@@ -59,8 +59,7 @@ def alone(root: Path) -> Iterator[None]:
         os.close(handle)
 
 
-@dataclass(frozen=True)
-class Since:
+class Since(NamedTuple):
     """What is younger than this (seconds since 1970) is left alone.
 
     Attributes:
