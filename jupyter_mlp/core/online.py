@@ -10,9 +10,11 @@ import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from jupyter_mlp.core import values
+from jupyter_mlp.core import scaled, values
 from jupyter_mlp.core.clock import shown_at
 from jupyter_mlp.core.recipe import Input, Recipe
 from jupyter_mlp.core.steps import DAY_S, YEAR_S, Step, bucket_of, pixels, token_ids
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 MOST_ROWS = 64  # from about here on columns are faster
+_MANY_COLUMNS, _MANY_ROWS = 8, 3  # of plain numbers, from which it pays to take them at once
+_PLAIN = frozenset((float, int, type(None)))
 
 _Write = Callable[[Any, "array[float]", int], None]  # (value, buffer, where its features begin)
 _Change = Callable[[Any], Any]
@@ -37,17 +41,25 @@ class OnlineRecipe:
     def __init__(self, recipe: Recipe) -> None:
         self.width = recipe.width
         self._columns = len(recipe.inputs)
+        places = [0, *accumulate(one.width for one in recipe.inputs)]
         self._writers: list[tuple[str, int, _Write]] = []
-        at = 0
-        for one in recipe.inputs:
+        self._others: list[tuple[str, int, _Write]] = []
+        plain: list[tuple[Input, int]] = []
+        for one, at in zip(recipe.inputs, places, strict=False):
             self._writers.append((one.column, at, _writer(one)))
-            at += one.width
+            if one.kind in ("number", "whole") and scaled.fits(one.form, one.steps):
+                plain.append((one, at))
+            else:
+                self._others.append(self._writers[-1])
+        self._plain = _Plain(plain) if len(plain) >= _MANY_COLUMNS else None
 
     def rows(self, instances: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
         """Return float32 [rows, width], or None where the recipe itself must look."""
         import numpy as np
 
-        width, writers, columns = self.width, self._writers, self._columns
+        width, columns = self.width, self._columns
+        plain = self._plain if len(instances) >= _MANY_ROWS else None
+        writers = self._others if plain else self._writers
         buffer = array("f", bytes(4 * width * len(instances)))
         start = 0
         try:
@@ -57,9 +69,23 @@ class OnlineRecipe:
                 for column, at, write in writers:
                     write(row[column], buffer, start + at)
                 start += width
+            found = np.frombuffer(buffer, np.float32).reshape(len(instances), width)
+            return found if plain is None or plain.write(instances, found) else None
         except (KeyError, TypeError, OverflowError, ValueError):  # ValueError: what a reader says of what does not fit
             return None
-        return np.frombuffer(buffer, np.float32).reshape(len(instances), width)
+
+
+class _Plain:
+    """The columns whose numbers are only imputed and scaled."""
+
+    def __init__(self, inputs: Sequence[tuple[Input, int]]) -> None:
+        columns = [one.column for one, _ in inputs]
+        self._pick = itemgetter(*columns)
+        self._scaled = scaled.Scaled(columns, [one.steps for one, _ in inputs], [at for _, at in inputs])
+
+    def write(self, instances: Sequence[Mapping[str, Any]], out: np.ndarray) -> bool:
+        given = [self._pick(row) for row in instances]
+        return all(_PLAIN.issuperset(map(type, row)) for row in given) and self._scaled.write_rows(given, out)
 
 
 def _writer(one: Input) -> _Write:

@@ -40,6 +40,8 @@ class Scaled:
         self._shift = _upright([one.get("scale", {}).get("shift", 0.0) for one in learned])
         self._by = _upright([one.get("scale", {}).get("by", 1.0) for one in learned])
         self._places = places
+        neighbours = list(places) == list(range(places[0], places[0] + len(places))) if places else False
+        self._where = slice(places[0], places[0] + len(places)) if neighbours else list(places)
 
     def write(self, columns: Mapping[str, Any], out: np.ndarray) -> None:
         """Write the features of Arrow columns to their places in `out` [rows, width]."""
@@ -58,6 +60,27 @@ class Scaled:
             self._change(numbers)
             for place, number in zip(self._places, numbers, strict=True):
                 block[:, place] = number
+
+    def write_rows(self, given: Sequence[Sequence[float | None]], out: np.ndarray) -> bool:
+        """Write the features of a few rows, each its values in the order of the columns, to their places in `out` [rows, width].
+
+        Returns:
+            False where a number is out of range: nothing was written.
+        """
+        import numpy as np
+
+        numbers = np.array(given, dtype=np.float64)  # None becomes NaN
+        if np.abs(numbers).max() <= values.LARGEST:
+            changed = (numbers - self._shift[:, 0]) / self._by[:, 0]
+            if np.abs(changed).max() <= values.LARGEST:
+                out[:, self._where] = changed
+                return True
+        missing = sum(row.count(None) for row in given)
+        if np.count_nonzero(~(np.abs(numbers) <= values.LARGEST)) > missing:
+            return False
+        self._change(numbers.T)
+        out[:, self._where] = numbers
+        return True
 
     def _change(self, numbers: np.ndarray) -> None:
         import numpy as np

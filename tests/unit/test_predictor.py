@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 import numpy as np
@@ -85,6 +86,29 @@ def test_the_fast_path_for_a_few_rows_gives_the_recipes_numbers(rows: list[dict[
     fast = OnlineRecipe(recipe).rows(rows)
     assert fast is not None
     assert np.allclose(fast, recipe.rows(rows), rtol=1e-6, atol=1e-6)
+
+
+_WIDE = {**{f"n{i}": pa.array([i * 1.5, -2.0, None, 1e6 * i]) for i in range(6)}, **{f"w{i}": _COLUMNS["whole"] for i in range(3)}}
+_NUMBER = st.none() | st.floats(-3e38, 3e38) | st.integers(-(2**63), 2**63)
+
+
+@settings(deadline=None)
+@given(st.lists(st.fixed_dictionaries({**dict.fromkeys(_WIDE, _NUMBER), "word": _VALUES["word"]}), min_size=1, max_size=6))
+def test_many_numbers_of_some_rows_taken_at_once_are_the_recipes(rows: list[dict[str, object]]) -> None:
+    table = pa.table({**_WIDE, "word": _COLUMNS["word"]})
+    recipe = Recipe.infer(table.schema).fit(table.to_batches())
+    fast = OnlineRecipe(recipe).rows(rows)
+    assert fast is not None
+    assert np.allclose(fast, recipe.rows(rows), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [1e39, -1e39, math.nan, math.inf, 10**400, True, "1.5", [1.5]])
+def test_what_is_no_plain_number_among_many_is_left_to_the_recipe(wrong: object) -> None:
+    table = pa.table({**_WIDE, "word": _COLUMNS["word"]})
+    recipe = Recipe.infer(table.schema).fit(table.to_batches())
+    good = {**dict.fromkeys(_WIDE, 1), "n0": None, "word": "a"}
+    assert OnlineRecipe(recipe).rows([good] * 4) is not None
+    assert OnlineRecipe(recipe).rows([good, good, {**good, "n1": wrong}, good]) is None
 
 
 @given(
