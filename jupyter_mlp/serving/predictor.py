@@ -184,10 +184,11 @@ class OnnxRunner:
         except Exception as error:  # onnxruntime raises classes of its own, one per status code
             raise StorageError(f"{graph} cannot be loaded: {str(error)[:200]}", "Train the model again.") from error
         self._input = self._session.get_inputs()[0].name
+        self._outputs = [self._session.get_outputs()[0].name]  # to look them up at each call takes as long as a small model
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Return the raw outputs of the graph."""
-        found: np.ndarray = self._session.run(None, {self._input: features})[0]
+        found: np.ndarray = self._session.run(self._outputs, {self._input: features})[0]
         return found
 
     def close(self) -> None:
