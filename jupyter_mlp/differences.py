@@ -119,7 +119,7 @@ def _data(workspace: Workspace, one: Mapping[str, str], other: Mapping[str, str]
         was, now = one.get(name), other.get(name)
         if was == now:
             continue
-        yield Change("data", name, _version(workspace, name, was), _version(workspace, name, now))
+        yield Change("model" if name.startswith("model:") else "data", name, _version(workspace, name, was), _version(workspace, name, now))
         if was and now:
             yield from _named(f"column of {name}", _columns(workspace, name, was), _columns(workspace, name, now))
 

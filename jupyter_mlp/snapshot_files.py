@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from urllib.parse import unquote
 from jupyter_mlp.core.cards import Card, Shown, size_text
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, StorageError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.notebook import files
-from jupyter_mlp.store import archives, carried, datasets, fingerprints
+from jupyter_mlp.notebook import files, secrets
+from jupyter_mlp.store import archives, carried, datasets, fingerprints, registry
 from jupyter_mlp.store import snapshots as stored
 from jupyter_mlp.store.archives import Archive
+from jupyter_mlp.store.carried import Carried
 from jupyter_mlp.store.gauges import Progress
 from jupyter_mlp.store.snapshots import Stored
 from jupyter_mlp.store.workspace import Workspace
@@ -76,6 +77,7 @@ def export(workspace: Workspace, snapshot: Ref, path: Path, with_data: bool, pro
             told = next(iter(moved.values()))
             raise StorageError(f"{told}, and this snapshot read it.", "Put it back, or take the snapshot again and export that one.")
         data, sources = carried.gather(workspace, read, packed.read, folder, progress)
+        _no_secrets(workspace, data, sources)
     try:
         archives.export(packed, path, data, sources, progress)
     except StorageError as error:
@@ -87,6 +89,17 @@ def export(workspace: Workspace, snapshot: Ref, path: Path, with_data: bool, pro
     return Export(
         snapshot, path, path.stat().st_size, tuple(one for one in named if one in held), tuple(one for one in named if one not in held)
     )
+
+
+def _no_secrets(workspace: Workspace, data: Carried, sources: Mapping[str, Path]) -> None:
+    """Stop where a model's code would carry a secret out."""
+    values = secrets.sensitive(workspace.settings.secret_keys.split(","))
+    for one in data.versions:
+        for name, digest in zip(one.names, one.files, strict=False):
+            if name.endswith(".py"):
+                found = list(secrets.in_text(sources[digest].read_text("utf-8", "replace"), f"{name} of {one.ref}", values))
+                if found:
+                    raise InvalidInputError(f"The file would carry a secret. {found[0]}.", "Export it without --with-data.")
 
 
 def opened(workspace: Workspace, text: str) -> tuple[Stored, Archive | None]:
@@ -104,12 +117,8 @@ def all_there(workspace: Workspace, refs: Iterable[Ref], hint: str) -> None:
         StorageError: one is gone; the hint says what to do.
     """
     for ref in refs:
-        if ref.kind not in ("table", "dataset") or ref.version is None:
-            continue
         try:
-            if ref.kind == "table":
-                fingerprints.check(workspace, ref.name, ref.version)
-            held = workspace.lake.files(ref.name, ref.version) if ref.kind == "table" else datasets.load(workspace, ref).files
+            held = _files_of(workspace, ref)
         except (NotFoundError, StorageError) as error:
             raise StorageError(f"{ref} is gone, which this snapshot read: {error.message}", hint) from error
         except OSError as error:  # the table's own description is gone, or cannot be read
@@ -117,6 +126,18 @@ def all_there(workspace: Workspace, refs: Iterable[Ref], hint: str) -> None:
         missing = [path for path in held if not Path(path).exists()]
         if missing:
             raise StorageError(f"{ref} is gone, which this snapshot read: {missing[0]} is missing.", hint)
+
+
+def _files_of(workspace: Workspace, ref: Ref) -> list[str]:
+    """The files that hold a version, as far as it is one that they can be missing of."""
+    if ref.kind == "table" and ref.version:
+        fingerprints.check(workspace, ref.name, ref.version)
+        return workspace.lake.files(ref.name, ref.version)
+    if ref.kind == "dataset" and ref.version:
+        return datasets.load(workspace, ref).files
+    if ref.kind == "model" and not ref.version:  # an alias has one
+        return [str(registry.load(workspace, ref).folder)]
+    return []
 
 
 def _short(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,17 +13,18 @@ from typing import Any
 
 from jupyter_mlp import snapshot_files
 from jupyter_mlp.core.cards import Card, Shown
-from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError
+from jupyter_mlp.core.errors import InvalidInputError, MLPError, NotFoundError, StorageError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import api_calls, capture, causes, compare, document, files, graph, record, runs, secrets
 from jupyter_mlp.notebook.document import Document
 from jupyter_mlp.snapshot_files import Export
-from jupyter_mlp.store import environment
+from jupyter_mlp.store import aliases, environment, registry
 from jupyter_mlp.store import snapshots as stored
 from jupyter_mlp.store.gauges import Progress
 from jupyter_mlp.store.snapshots import Stored
 from jupyter_mlp.store.workspace import Workspace, current
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _INPUTS = ("table", "dataset", "model", "file")
 
 
@@ -56,7 +58,7 @@ class Snapshot(Shown):
         """Write it as one file that `mlp verify FILE` reads elsewhere.
 
         Args:
-            with_data: put the tables, datasets and files that the notebook read inside, so that it is verified from the file alone.
+            with_data: put the tables, datasets, models and files that the notebook used inside, so that it is verified from the file alone.
             progress: called with {"text", "share"} while data is read and written.
 
         Raises:
@@ -155,8 +157,11 @@ def _refused(recorded: record.Recorded) -> InvalidInputError:
 def _tied(workspace: Workspace, done: Document, file: Document | None, from_kernel: bool) -> tuple[list[Ref], list[Ref]]:
     """Return what the notebook used and did not make, and what it made, as exact references."""
     activities = workspace.activities
-    taken = activities.taken if from_kernel or file is None else _named(workspace, done, file)
+    taken = list(activities.taken if from_kernel or file is None else _named(workspace, done, file))
     found = [activities.get(one) for one in activities.session] if from_kernel else list(_of_outputs(workspace, done))
+    if not from_kernel and not _trains(done):  # then the models that it shows are of others
+        taken += [ref for activity in found if activity.kind == "train" for ref in activity.made if ref.kind == "model"]
+        found = [activity for activity in found if activity.kind != "train"]
     finished = [activity for activity in found if activity.kind not in ("snapshot", "verify", "monitor")]
     made = list(dict.fromkeys(ref for activity in finished for ref in activity.made))
     used = [ref for activity in finished for ref in activity.used]
@@ -164,15 +169,27 @@ def _tied(workspace: Workspace, done: Document, file: Document | None, from_kern
 
 
 def _named(workspace: Workspace, done: Document, file: Document) -> Iterator[Ref]:
-    """The datasets that a saved notebook takes by name: what the names meant in the run that saved it, else what they mean now."""
+    """What a saved notebook takes by name: what a dataset's name meant in the run that saved it, else what it means now."""
     cut = runs.cut_of(workspace, file.path)
     pythons = [cell.python for cell in done.cells]
-    by_magics = [name for python in pythons for name in graph.platform_of(python)[0] if name.startswith("dataset:")]
+    by_magics = [name for python in pythons for name in graph.platform_of(python)[0] if name.startswith(("dataset:", "model:", "run:"))]
     by_calls = [text for uses in api_calls.of_cells(pythons) for text in uses.texts]
-    for text in [*by_magics, *by_calls]:
+    alone = not _trains(done)  # else a model's bare name may mean one that the notebook made
+    for text in dict.fromkeys([*by_magics, *by_calls]):
         with suppress(NotFoundError, InvalidInputError):  # no dataset's name, or of one that only the notebook makes
             ref = Ref.parse(text, kind="dataset")
             yield workspace.activities.resolve(replace(ref, version=ref.version or cut.get(f"{ref.kind}:{ref.name}")))
+        name = text.removeprefix("model:") if alone else text
+        if (alone and _NAME.fullmatch(name)) or text.startswith(("model:", "run:")):
+            with suppress(NotFoundError, InvalidInputError, StorageError):
+                yield Ref("model", registry.load(workspace, name).uuid)
+
+
+def _trains(done: Document) -> bool:
+    """Whether any cell makes models."""
+    pythons = [cell.python for cell in done.cells]
+    by_magics = any(name == "mlp_train" or name == "mlp_retrain" for python in pythons for name, _ in graph.magics_of(python))
+    return by_magics or any(call.rpartition(".")[2] in ("train", "retrain") for uses in api_calls.of_cells(pythons) for call in uses.calls)
 
 
 def _of_outputs(workspace: Workspace, done: Document) -> Iterator[Any]:
@@ -215,13 +232,15 @@ def _pack(workspace: Workspace, recorded: record.Recorded, file: Document | None
 
 
 def _pins(workspace: Workspace, used: Sequence[Ref]) -> dict[str, str]:
-    """What the names of tables and datasets mean: of several versions the newest, the others were read `VERSION AS OF`."""
+    """What names mean: of several versions of a table or dataset the newest, the others were read `VERSION AS OF`; aliases of models."""
     found: dict[str, tuple[float, str]] = {}
     for ref in used:
         if ref.version and ref.kind in ("table", "dataset"):
             name = f"{ref.kind}:{ref.name}"
             found[name] = max(found.get(name, (0.0, "")), (_made_at(workspace, ref), ref.version))
-    return {name: version for name, (_, version) in found.items()}
+    models = {ref.name for ref in used if ref.kind == "model"}
+    pointing = {f"model:{name}": uuid for name, uuid in aliases.all_of(workspace).items() if uuid in models}
+    return {name: version for name, (_, version) in found.items()} | pointing
 
 
 def _made_at(workspace: Workspace, ref: Ref) -> float:

@@ -111,7 +111,7 @@ def verify(snapshot: str | Shown, *, full: bool = False, fresh_environment: bool
     workspace = current()
     packed, archive = snapshot_files.opened(workspace, named(snapshot))
     inside = archive.carried if archive else carried.NOTHING
-    needed = [Ref.parse(f"{name}@{version}") for name, version in packed.pins.items()]
+    needed = [*(Ref.parse(f"{name}@{version}") for name, version in packed.pins.items()), *map(Ref.parse, map(str, packed.inputs))]
     missing = _NOT_INSIDE.format(id=packed.ref) if archive else _NOTHING_RAN
     snapshot_files.all_there(workspace, [ref for ref in needed if str(ref) not in inside.refs], missing)
     place = virtual_environments.made(packed.environment, progress) if fresh_environment else None

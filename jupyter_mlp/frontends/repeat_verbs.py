@@ -63,7 +63,11 @@ REPEAT_VERBS: tuple[Verb, ...] = (
             ),
             option("--weak", action="store_true", help="take it even where a clean run would not give what is shown"),
             option("--export", metavar="FILE", help="write it as one file that others verify"),
-            option("--with-data", action="store_true", help="put the data that it read into that file: it is verified from the file alone"),
+            option(
+                "--with-data",
+                action="store_true",
+                help="put the data and models that it used inside: it is verified from the file alone",
+            ),
         ),
         _snapshot,
         example="%mlp_snapshot --export study.mlp --with-data",

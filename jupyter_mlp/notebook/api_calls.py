@@ -15,9 +15,15 @@ Names = dict[str, str]  # a name in the notebook -> what it is of our package, l
 
 @dataclass
 class Uses:
-    """What a cell does with our package. `touches`: whether it names anything of it, beside imports. `texts`: what it gives to calls."""
+    """What a cell does with our package.
+
+    Attributes:
+        touches: whether it names anything of it, beside imports. `calls`: what it calls, like jupyter_mlp.dataset.
+        texts: what it gives to calls.
+    """
 
     touches: bool = False
+    calls: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
 
 
@@ -35,7 +41,8 @@ def of_cells(cells: Iterable[str]) -> list[Uses]:
                     names |= {name: path for name, path in _imported(node).items() if path}
                 elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                     uses.touches |= bool(names.get(node.id))
-                elif isinstance(node, ast.Call) and _path(node.func, names):
+                elif isinstance(node, ast.Call) and (called := _path(node.func, names)):
+                    uses.calls.append(called)
                     uses.texts += _given(node, before, statements[:place])
             names |= _bound(statement, names)
         found.append(uses)

@@ -36,6 +36,7 @@ def move(workspace: Workspace, name: str, model: str | None, asked: str = "") ->
     used = [Ref("model", model)] if model else []
     with workspace.activities.recording(KIND, name=name, used=used, parameters={"alias": name, "model": asked}) as draft:
         before = find(workspace, name)
+        workspace.activities.pins.pop(f"model:{name}", None)
         draft.facts.update(model=model, before=before)
     return before
 

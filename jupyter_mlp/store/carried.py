@@ -1,6 +1,6 @@
-"""The data inside an exported snapshot: every table version, dataset version and plain file that its notebook read.
+"""What an exported snapshot holds beside the notebook: every table version, dataset version, model and plain file that it used.
 
-Each data file is a member of the export under its hash; `data.json` says what they make up. Unpacked into a workspace, a
+Each file of these is a member of the export under its hash; `data.json` says what they make up. Unpacked into a workspace, a
 table's version keeps its name and time, so that references, `VERSION AS OF` and `TIMESTAMP AS OF` mean what they meant.
 """
 
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import datasets
-from jupyter_mlp.store.artifacts import publish_file
+from jupyter_mlp.store import datasets, registry
+from jupyter_mlp.store.artifacts import publish_file, publish_folder
 from jupyter_mlp.store.commits import Elsewhere
 from jupyter_mlp.store.gauges import Gauge, Progress
 from jupyter_mlp.store.lake import is_name
@@ -36,12 +36,12 @@ Extract = Callable[[str, Path], None]
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a table or dataset.
+    """A version of a table or dataset, or a model.
 
     Attributes:
-        files: hashes, in the order in which the files are read.
-        schema: the columns as an Arrow IPC message, in base64. `at_ms`: when the version was made.
-        used, parameters: of a dataset: what it was computed from, and its query.
+        files: hashes, in the order in which the files are read. `names`: of a model: where each is in its folder.
+        schema: of a table: the columns as an Arrow IPC message, in base64. `at_ms`: when the version was made.
+        used, parameters: what it was made from, and how: the query, the training.
     """
 
     ref: str
@@ -50,6 +50,7 @@ class Version:
     at_ms: int = 0
     used: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def gather(
     """Return what is to be carried, and the files that hold it by their hashes.
 
     Args:
-        refs: exact references of tables and datasets; others are left out.
+        refs: exact references of tables, datasets and models; others are left out.
         read: the plain files that the cells name, and `folder` against which their names are meant; absolute ones are left out.
     """
     sources: dict[str, Path] = {}
@@ -127,8 +128,19 @@ def gather(
             one = datasets.load(workspace, ref)
             told = {"sql": one.sql, "params": dict(one.parameters)}
             versions.append(Version(str(ref), hashed(one.files), used=tuple(map(str, one.inputs)), parameters=told))
+        elif ref.kind == "model":
+            versions.append(_model(workspace, ref, hashed))
     files = {name: hashed([folder / name])[0] for name in read if _is_inside(name)}
     return Carried(tuple(sorted(versions, key=lambda one: (one.at_ms, one.ref))), files), sources
+
+
+def _model(workspace: Workspace, ref: Ref, hashed: Callable[[Iterable[Path]], tuple[str, ...]]) -> Version:
+    model, maker = registry.load(workspace, ref), workspace.activities.maker(ref)
+    paths = sorted(path for path in model.folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    names = tuple(path.relative_to(model.folder).as_posix() for path in paths)
+    used, parameters = (maker.used, maker.parameters) if maker else ((), {})
+    at_ms = int(float(model.card_data.get("created_at", 0)) * 1000)
+    return Version(str(ref), hashed(paths), at_ms=at_ms, used=tuple(map(str, used)), parameters=parameters, names=names)
 
 
 def _hash_of(gauge: Gauge, path: Path) -> str:
@@ -151,8 +163,8 @@ def unpack(carried: Carried, extract: Extract, workspace: Workspace, folder: Pat
     for version in carried.versions:
         ref = Ref.parse(version.ref)
         try:
-            (_unpack_table if ref.kind == "table" else _unpack_dataset)(version, ref, extract, workspace)
-        except (ValueError, TypeError) as error:  # what pyarrow raises of files that are no Parquet
+            _UNPACK[ref.kind](version, ref, extract, workspace)
+        except (ValueError, TypeError) as error:  # what pyarrow raises of files that are no Parquet, json of what is no card
             reason = str(error).strip().splitlines()[0][:100]
             raise InvalidInputError(
                 f"The data of {version.ref} inside the file cannot be read: {reason}", "Ask for the file again."
@@ -177,6 +189,24 @@ def _unpack_dataset(version: Version, ref: Ref, extract: Extract, workspace: Wor
     used = [Ref.parse(one) for one in version.used]
     with workspace.activities.recording("query", name=ref.name, used=used, parameters=version.parameters) as draft:
         datasets.publish(workspace, draft, ref.name, write, ref.version)
+
+
+def _unpack_model(version: Version, ref: Ref, extract: Extract, workspace: Workspace) -> None:
+    def write(folder: Path) -> None:
+        for name, digest in zip(version.names, version.files, strict=True):
+            extract(digest, folder / name)
+        card = json.loads((folder / "model.json").read_bytes())
+        if not isinstance(card, dict) or card.get("uuid") != ref.name:
+            raise ValueError("its card is of another model")
+
+    publish_folder(workspace.models / ref.name, write)
+    name = str(json.loads((workspace.models / ref.name / "model.json").read_bytes()).get("name"))
+    used = [Ref.parse(one) for one in version.used]
+    with workspace.activities.recording("train", name=name, used=used, parameters=version.parameters) as draft:
+        draft.made.append(ref)
+
+
+_UNPACK = {"table": _unpack_table, "dataset": _unpack_dataset, "model": _unpack_model}
 
 
 def _extracted(digests: Iterable[str], extract: Extract, folder: Path, stem: str) -> list[str]:
@@ -208,15 +238,22 @@ def write_member(pieces: Iterable[bytes], target: Path, digest: str) -> None:
 
 def _version(told: Mapping[str, Any]) -> Version:
     ref = Ref.parse(str(told["ref"]))
-    known = is_name(ref.name) if ref.kind == "table" else ref.kind == "dataset"
-    if not known or not re.fullmatch(_VERSIONS.get(ref.kind, ""), str(ref.version)):
+    files, names = tuple(map(_hash, told["files"])), tuple(_inside(str(name)) for name in told.get("names", ()))
+    if not _is_carried(ref) or (ref.kind == "model" and ("model.json" not in names or len(set(names)) != len(files))):
         raise InvalidInputError(_UNSAFE.format(what=str(ref)[:80]), "Do not use this file.")
     if ref.kind == "dataset":
         datasets.check_name(ref.name)
     if ref.kind == "table":
         _schema_of(str(told["schema"]))  # what is none is said before anything runs
     used = tuple(str(Ref.parse(one)) for one in told["used"])
-    return Version(str(ref), tuple(map(_hash, told["files"])), str(told["schema"]), int(told["at_ms"]), used, dict(told["parameters"]))
+    return Version(str(ref), files, str(told["schema"]), int(told["at_ms"]), used, dict(told["parameters"]), names)
+
+
+def _is_carried(ref: Ref) -> bool:
+    if ref.kind == "model":
+        return ref.version is None and registry.is_uuid(ref.name)
+    known = is_name(ref.name) if ref.kind == "table" else ref.kind == "dataset"
+    return known and bool(re.fullmatch(_VERSIONS[ref.kind], str(ref.version)))
 
 
 def _hash(text: Any) -> str:

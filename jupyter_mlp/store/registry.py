@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 import uuid
@@ -26,6 +27,7 @@ from jupyter_mlp.store import aliases
 from jupyter_mlp.store.artifacts import publish_folder, sha256_of
 from jupyter_mlp.store.workspace import Workspace
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CARD = "card.json"  # what a job says of its model; completed here to model.json
 
 
@@ -159,6 +161,11 @@ def load(workspace: Workspace, ref: Ref | str) -> Model:
         ) from None
 
 
+def is_uuid(text: str) -> bool:
+    """Whether a text can be the identity of a model."""
+    return bool(_UUID.fullmatch(text))
+
+
 def _uuid_of(workspace: Workspace, text: str) -> str:
     kind, _, name = text.rpartition(":")
     if kind == "run":
@@ -170,6 +177,9 @@ def _uuid_of(workspace: Workspace, text: str) -> str:
     known = workspace.activities.names("model")
     if name in known:
         return name
+    pinned = str(workspace.activities.pins.get(f"model:{name}"))
+    if is_uuid(pinned):  # what the alias meant when the snapshot was taken that is verified here
+        return pinned
     pointed = aliases.find(workspace, name)
     if pointed:
         return pointed

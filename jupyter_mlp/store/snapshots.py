@@ -31,7 +31,7 @@ class Stored:
     """A snapshot with all its bytes.
 
     Attributes:
-        pins: "kind:name" -> version of everything that the notebook read and did not make itself.
+        pins: "kind:name" -> version of everything that the notebook read and did not make itself; of an alias, its model.
         modules: local modules by their relative path.
         read: files that its cells name -> hash of what each held.
         validity: {"state": "strong" or "weak", "reasons": [...]}.

@@ -13,6 +13,7 @@ import nbformat
 import pandas as pd
 import pytest
 from conftest import Notebook
+from models import ODD, make_model
 from test_repeat import SETUP, shown, write
 
 import jupyter_mlp as mlp
@@ -182,3 +183,76 @@ def test_a_dataset_taken_by_name_is_pinned_as_it_was(workspace: Workspace, tmp_p
         assert [str(ref) for ref in snap.inputs] == [first] != [again]
         assert mlp.verify(snap.ref).ok
     assert "4" in shown(mlp.run_notebook(path).notebook), "a run notices the new version"
+
+
+@pytest.fixture
+def judged(workspace: Workspace, tmp_path: Path) -> Path:
+    """A notebook that only uses models: by an alias, by the name it was trained under, and one that is served from its source."""
+    asked = "data=[{'dep_delay': 4.0, 'carrier': 'UA'}, {'dep_delay': None, 'carrier': 'AA'}]"
+    (tmp_path / "here").mkdir()
+    mlp.alias("champion", f"model:{make_model(workspace)}")
+    make_model(workspace, constant=7.0, name="Always")
+    odd = make_model(workspace, code=ODD)
+    path = write(
+        tmp_path / "here" / "study.ipynb",
+        f"{SETUP}\nimport jupyter_mlp as mlp",
+        f"mlp.predict('model:champion', {asked})",
+        f"mlp.predict('Always', {asked})",
+        f"print(mlp.predict('model:{odd[:8]}', {asked}).predictions)",
+    )
+    return mlp.run_notebook(path, output=tmp_path / "here" / "done.ipynb").notebook
+
+
+def test_models_that_a_notebook_only_uses_go_with_it(
+    judged: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = mlp.snapshot(judged)
+    assert {ref.kind for ref in taken.inputs} == {"model"} and len(taken.inputs) == 3 and not taken.made
+    mlp.alias("champion", "Always")
+    assert mlp.verify(taken).ok, "the alias means what it meant"
+    bare, file = taken.export(tmp_path / "bare.mlp"), taken.export(tmp_path / "study.mlp", with_data=True)
+    assert bare.outside == file.inside == tuple(map(str, taken.inputs)) and file.outside == ()
+    there = elsewhere(tmp_path, monkeypatch)
+    shutil.rmtree(tmp_path / "gone")
+    with pytest.raises(StorageError, match=r"model:.* is gone, which this snapshot read"):
+        mlp.verify(str(bare.path))
+    found = mlp.verify(str(file.path))
+    assert [cell.verdict for cell in found.cells] == [IDENTICAL] * 4, found
+    assert there.activities.names("model") == [] and not there.models.exists(), "nothing of it stays"
+
+
+def test_models_that_lie_are_refused(judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = mlp.snapshot(judged).export(tmp_path / "study.mlp", with_data=True).path
+    elsewhere(tmp_path, monkeypatch)
+    with zipfile.ZipFile(file) as source:
+        members = {one.filename: (source.read(one), one.compress_type) for one in source.infolist()}
+    data = json.loads(members["data.json"][0])
+    one, other, *rest = data["versions"]
+    lies = [
+        [{**one, "ref": "model:../../evil"}, other],
+        [{**one, "ref": f"{one['ref']}@1"}, other],
+        [{**one, "ref": other["ref"]}, {**other, "ref": one["ref"]}],
+        [{**one, "names": ["../evil", *one["names"][1:]]}, other],
+        [{**one, "names": ["/root/evil", *one["names"][1:]]}, other],
+        [{**one, "names": one["names"][1:]}, other],
+        [{**one, "names": [one["names"][0]] * len(one["names"])}, other],
+        [{**one, "names": 7}, other],
+    ]
+    for lie in lies:
+        made = tmp_path / "forged.mlp"
+        with zipfile.ZipFile(made, "w") as target:
+            for member, (held, how) in members.items():
+                told = json.dumps({**data, "versions": [*lie, *rest]}) if member == "data.json" else held
+                target.writestr(member, told, how)
+        with pytest.raises(InvalidInputError):
+            mlp.verify(str(made))
+    assert not list(tmp_path.rglob("evil*")) and not list((current().root / "scratch").glob("*"))
+
+
+def test_a_models_code_takes_no_secret_along(workspace: Workspace, tmp_path: Path) -> None:
+    model = make_model(workspace, code=ODD + "\nTOKEN = 'ghp_" + "a1B2" * 9 + "'\n")
+    cell = f"import jupyter_mlp as mlp\nmlp.predict('model:{model}', data=[{{'dep_delay': 4.0, 'carrier': 'UA'}}])"
+    taken = mlp.snapshot(mlp.run_notebook(write(tmp_path / "study.ipynb", cell), output=tmp_path / "done.ipynb").notebook)
+    with pytest.raises(InvalidInputError, match=r"would carry a secret\. .*captured\.py of model:") as refused:
+        taken.export(tmp_path / "study.mlp", with_data=True)
+    assert "ghp_" not in str(refused.value) and not (tmp_path / "study.mlp").exists()
