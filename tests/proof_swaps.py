@@ -45,6 +45,8 @@ async def load(port: int, token: str, rate: float, requests: int, stop: Path, ou
     async def once() -> dict[str, Any]:
         while free and free[0][0] < time.time() - IDLE_S:
             free.pop(0)[2].close()
+        while free and free[-1][1].at_eof():  # the other side closed it: no pool of a client gives such a connection out
+            free.pop()[2].close()
         reader, writer = free.pop()[1:] if free else await asyncio.open_connection("127.0.0.1", port)
         try:
             writer.write(head + body)
