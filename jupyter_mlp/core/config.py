@@ -76,12 +76,12 @@ def load(folder: Path, environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def _clusters(named: Any, path: Path) -> dict[str, Cluster]:
+    if not isinstance(named, Mapping):
+        raise InvalidInputError(f"{path} sets cluster to {named!r}.", "Name a cluster as a table of its own: [cluster.NAME]")
     if not named:
         return {}
     from jupyter_mlp.core import clusters
 
-    if not isinstance(named, Mapping):
-        raise InvalidInputError(f"{path} sets cluster to {named!r}.", "Name a cluster as a table of its own: [cluster.NAME]")
     return {name: clusters.read(name, table, str(path)) for name, table in named.items()}
 
 

@@ -68,6 +68,8 @@ def test_clusters_are_tables_of_the_settings(tmp_path: Path) -> None:
         ('[cluster.lab]\nkind = "slurm"\ncpus_per_gpu = true', "cpus_per_gpu", "a number"),
         ('[cluster.local]\nkind = "slurm"', "named local", "another name"),
         ('cluster = "lab"', "'lab'", "[cluster.NAME]"),
+        ('cluster = ""', "''", "[cluster.NAME]"),
+        ("cluster = 0", "0", "[cluster.NAME]"),
     ],
 )
 def test_a_mistake_in_a_cluster_is_named(tmp_path: Path, table: str, said: str, hint: str) -> None:
