@@ -60,6 +60,20 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return current()
 
 
+def members_of(file: Path) -> dict[str, tuple[bytes, int]]:
+    """What an export holds: name -> bytes, and how they are packed."""
+    with zipfile.ZipFile(file) as source:
+        return {one.filename: (source.read(one), one.compress_type) for one in source.infolist()}
+
+
+def written(file: Path, members: dict[str, tuple[bytes, int]]) -> Path:
+    """An export with these members."""
+    with zipfile.ZipFile(file, "w") as target:
+        for name, (held, how) in members.items():
+            target.writestr(name, held, how)
+    return file
+
+
 def test_a_file_with_its_data_is_verified_where_nothing_of_ours_is(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,16 +126,11 @@ def test_data_that_is_gone_or_changed_is_said(
 def test_data_that_was_changed_or_lies_is_refused(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = mlp.snapshot(study).export(tmp_path / "study.mlp", with_data=True).path
     elsewhere(tmp_path, monkeypatch)
-    with zipfile.ZipFile(file) as source:
-        members = {one.filename: (source.read(one), one.compress_type) for one in source.infolist()}
+    members = members_of(file)
     data = json.loads(members["data.json"][0])
 
     def forged(name: str, held: bytes) -> Path:
-        made = tmp_path / "forged.mlp"
-        with zipfile.ZipFile(made, "w") as target:
-            for member, (kept, how) in members.items():
-                target.writestr(member, held if member == name else kept, how)
-        return made
+        return written(tmp_path / "forged.mlp", {**members, name: (held, members[name][1])})
 
     table = next(one for one in data["versions"] if one["ref"].startswith("table:"))
     kept = members[table["files"][0]][0]
@@ -130,11 +139,10 @@ def test_data_that_was_changed_or_lies_is_refused(study: Path, tmp_path: Path, m
     junk = hashlib.sha256(b"no Parquet").hexdigest()
     for kind in ("table", "dataset"):
         digest = next(one["files"][0] for one in data["versions"] if one["ref"].startswith(kind))
-        made = tmp_path / "junk.mlp"
-        with zipfile.ZipFile(made, "w") as target:
-            for member, (held, how) in members.items():
-                told = held.replace(digest.encode(), junk.encode()) if member == "data.json" else held
-                target.writestr(member.replace(digest, junk), b"no Parquet" if member == digest else told, how)
+        told = members["data.json"][0].replace(digest.encode(), junk.encode())
+        others = {name: member for name, member in members.items() if name != digest}
+        how = members["data.json"][1]
+        made = written(tmp_path / "junk.mlp", {**others, "data.json": (told, how), junk: (b"no Parquet", members[digest][1])})
         with pytest.raises(InvalidInputError, match=r"cannot be read|do not fit"):
             mlp.verify(str(made))
     lies = [
@@ -224,8 +232,7 @@ def test_models_that_a_notebook_only_uses_go_with_it(
 def test_models_that_lie_are_refused(judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = mlp.snapshot(judged).export(tmp_path / "study.mlp", with_data=True).path
     elsewhere(tmp_path, monkeypatch)
-    with zipfile.ZipFile(file) as source:
-        members = {one.filename: (source.read(one), one.compress_type) for one in source.infolist()}
+    members = members_of(file)
     data = json.loads(members["data.json"][0])
     one, other, *rest = data["versions"]
     lies = [
@@ -239,11 +246,8 @@ def test_models_that_lie_are_refused(judged: Path, tmp_path: Path, monkeypatch: 
         [{**one, "names": 7}, other],
     ]
     for lie in lies:
-        made = tmp_path / "forged.mlp"
-        with zipfile.ZipFile(made, "w") as target:
-            for member, (held, how) in members.items():
-                told = json.dumps({**data, "versions": [*lie, *rest]}) if member == "data.json" else held
-                target.writestr(member, told, how)
+        told = json.dumps({**data, "versions": [*lie, *rest]}).encode()
+        made = written(tmp_path / "forged.mlp", {**members, "data.json": (told, members["data.json"][1])})
         with pytest.raises(InvalidInputError):
             mlp.verify(str(made))
     assert not list(tmp_path.rglob("evil*")) and not list((current().root / "scratch").glob("*"))
