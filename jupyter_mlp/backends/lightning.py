@@ -22,6 +22,7 @@ from jupyter_mlp.backends.lightning_publishing import publish
 from jupyter_mlp.backends.lightning_resuming import Checkpointer, Pace
 from jupyter_mlp.backends.lightning_trainer import make_trainer
 from jupyter_mlp.backends.lightning_usage import device_name, measured
+from jupyter_mlp.backends.spinning import considerate
 from jupyter_mlp.core.errors import InvalidInputError, JobError, nearest
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.store import batches, gpus
@@ -66,7 +67,7 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any] | None, rank: 
         run.say(
             {"note": f"The GPU of this machine is not used: PyTorch {torch.__version__} cannot. Install the PyTorch that is built for it."}
         )
-    with measured(run, trainer, rank):
+    with measured(run, trainer, rank), considerate():
         trainer.fit(model, **sources, ckpt_path=os.environ.get("MLP_RESUME"))
     weights = trainer.strategy.lightning_module_state_dict()  # of all ranks, where each held a part
     if rank == 0:

@@ -124,7 +124,6 @@ class Ranks:
         alone = {} if self._world == 1 else {"TORCHELASTIC_RUN_ID": self._run.path.name, "GLOO_SOCKET_IFNAME": "lo"}
         return {
             **({} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": threads}),
-            **warm.waiting(),
             **alone,
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),

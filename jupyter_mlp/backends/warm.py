@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_mlp.core.identity import digest
-from jupyter_mlp.store import gpus, runtime
+from jupyter_mlp.store import runtime
 from jupyter_mlp.store.leases import Lease
 from jupyter_mlp.store.processes import Process, identify, spawn
 
@@ -103,24 +103,13 @@ def keep(idle_s: float) -> None:
         return
     where = address().parent
     command = [sys.executable, "-m", "jupyter_mlp.backends.warm_parent", str(idle_s)]
-    spawn(command, where / "log", {"PYTHONUNBUFFERED": "1", **waiting()}, where)
-
-
-def waiting() -> dict[str, str]:
-    """How long threads look for one another before they sleep, where the user has not said.
-
-    OpenMP's own 300,000 turns make two trainings that share cores take three to ten times as long; asleep at once, one alone
-    takes a quarter longer. 6,000 turns, a few tenths of a millisecond, cost neither. On a machine with GPUs the processes do not
-    share cores, and threads that sleep would let the GPU wait for every batch.
-    """
-    said = {name: os.environ[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if name in os.environ}
-    return said or ({} if gpus.count() else {"GOMP_SPINCOUNT": "6000"})
+    spawn(command, where / "log", {"PYTHONUNBUFFERED": "1"}, where)
 
 
 def address() -> Path:
     """Return where the parent of this environment listens: same Python, same packages, same variables that are read once."""
     once = {name: value for name, value in os.environ.items() if name.startswith(_READ_ONCE) and name != "PYTHONUNBUFFERED"}
-    return runtime.folder("warm") / digest(sys.executable, sys.version, {**once, **waiting()}, list(_changed_at()))[:16]
+    return runtime.folder("warm") / digest(sys.executable, sys.version, once, list(_changed_at()))[:16]
 
 
 def _changed_at() -> Iterator[int]:
