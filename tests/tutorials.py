@@ -5,6 +5,9 @@ The data are small and made here where the tutorial downloads something; the las
 
 from __future__ import annotations
 
+from jupyter_mlp.store import gpus
+
+RANKS = min(2, gpus.count() or 2)  # of the tutorial that trains in several processes
 _TRAIN = "%mlp_train {} --max-epochs 1 --detach"
 
 _MLP = [
@@ -853,5 +856,5 @@ TUTORIALS: dict[str, list[str]] = {
     "lstm": _LSTM,
     "several optimisers": _MULTI,
     "data module": [*_DATAMODULE, _TRAIN.format("LitModel --data DigitsDataModule --early-stopping val_acc")],
-    "two processes": [*_DATAMODULE, _TRAIN.format("LitModel --data DigitsDataModule --gpus 2")],
+    "two processes": [*_DATAMODULE, _TRAIN.format(f"LitModel --data DigitsDataModule --gpus {RANKS}")],
 }
