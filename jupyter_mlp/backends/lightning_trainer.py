@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L  # noqa: N812 - how everybody writes it
+from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.profilers import PassThroughProfiler
 
 from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
@@ -50,7 +51,7 @@ def make_trainer(
         num_nodes=world // local,
         strategy=strategy,
         callbacks=callbacks,
-        plugins=[] if "fsdp" in strategy else [writer],  # FSDP writes its own kind of checkpoint
+        plugins=[*([] if "fsdp" in strategy else [writer]), _ranks(world)],  # FSDP writes its own kind of checkpoint
         logger=_tracker(spec, run) if rank == 0 else False,
         profiler=Unprofiled(),
         default_root_dir=run.path,
@@ -60,6 +61,14 @@ def make_trainer(
         use_distributed_sampler=spec.get("own") is not None,  # batches of ours are each rank's own already
         **{"num_sanity_val_steps": 0, "log_every_n_steps": 10, **spec.get("trainer", {})},
     )
+
+
+def _ranks(world: int) -> ClusterEnvironment:
+    """Say who told the ranks of one another: we did, as torchrun does.
+
+    Left to look, Lightning would start MPI where mpi4py is installed, and MPI ends a process that Slurm's srun has started.
+    """
+    return TorchElasticEnvironment() if world > 1 else LightningEnvironment()
 
 
 def _tracker(spec: Spec, run: RunFolder) -> Any:

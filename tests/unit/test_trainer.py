@@ -1,0 +1,27 @@
+"""How a rank's Trainer is made: nothing that a machine has installed changes what it does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_MADE = """
+import sys
+from pathlib import Path
+from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
+from jupyter_mlp.backends.lightning_trainer import make_trainer
+from jupyter_mlp.store.jobs import RunFolder
+make_trainer({"max_epochs": 1, "tracker": "none"}, RunFolder(Path(sys.argv[1])), 1, 0, [], AsyncCheckpoints(print), "auto")
+print("made")
+"""
+
+
+def test_mpi_is_not_started_where_it_is_installed(tmp_path: Path) -> None:
+    """Open MPI ends a process that srun has started without it: on a GPU machine with mpi4py no training began."""
+    (tmp_path / "mpi4py").mkdir()
+    (tmp_path / "mpi4py" / "__init__.py").write_text("import os\nos._exit(1)\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", _MADE, str(tmp_path)], capture_output=True, text=True, env=environment)
+    assert done.stdout.endswith("made\n"), done.stderr
