@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from jupyter_mlp.backends import lightning_strategies as strategies
+from jupyter_mlp.backends.keeping import keep_freed_memory
 from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
 from jupyter_mlp.backends.lightning_feeds import Feed, own_callbacks, own_feed
 from jupyter_mlp.backends.lightning_publishing import publish
@@ -43,6 +44,7 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any] | None, rank: 
         prepared: recipe and plan of rows; None where the batches come from the user's own code.
     """
     begun = time.perf_counter()
+    keep_freed_memory()
     torch.set_num_threads(int(os.environ.get("MLP_THREADS") or max(1, (os.cpu_count() or 1) // world)))
     L.seed_everything(spec["seed"], workers=True, verbose=False)
     captured = importlib.import_module("captured")
