@@ -28,6 +28,7 @@ from jupyter_mlp.core.zone import local_zone
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jupyter_mlp.backends.spark_settings import SessionSettings
     from jupyter_mlp.core.recipe import Recipe
     from jupyter_mlp.core.statistics import Facts, Need
 
@@ -56,7 +57,8 @@ class SparkEngine:
         self._settings = settings
         self._session: Any = None
         self._pinned: set[str] = set()
-        self._defaults: dict[str, str] = {}
+        self._defaults: Mapping[str, str] = {}
+        self._known_settings: SessionSettings
         self._handed_out = False
         self._run: Callable[..., Any]
         self.views: dict[str, Any] = {}
@@ -87,14 +89,15 @@ class SparkEngine:
                 kept.clear()
             self._handed_out = False
             self._watch(self._session)
-            self._defaults = _sql_settings(self._session)
+            self._defaults = self._known_settings.read(self._session)
         return self._session
 
     def overrides(self) -> dict[str, str]:
         """Return the session settings that the user changed in this kernel."""
         if self._session is None:
             return {}
-        return {name: value for name, value in _sql_settings(self._session).items() if self._defaults.get(name) != value}
+        found = self._known_settings.read(self._session)
+        return {name: value for name, value in found.items() if self._defaults.get(name) != value}
 
     def user_functions(self) -> frozenset[str]:
         """Return the functions that the user may have registered in this session, lower case."""
@@ -291,7 +294,7 @@ class SparkEngine:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                session = _connect_class().builder.remote(address).create()
+                session = self._made(address)
                 # At exit it would try for minutes to tidy up on a server that has stopped since.
                 atexit.unregister(session.client._on_exit)
                 for name, value in {**SESSION, "spark.sql.session.timeZone": local_zone()}.items():
@@ -301,6 +304,17 @@ class SparkEngine:
                     f"Spark at {address} cannot be reached: {first_line(error)}", "Check the setting `spark` (mlp doctor shows it)."
                 ) from error
         return session
+
+    def _made(self, address: str) -> Any:
+        builder = _connect_class().builder
+        from pyspark.sql.connect.client import DefaultChannelBuilder
+
+        from jupyter_mlp.backends.spark_settings import SessionSettings  # imports grpc, as Spark's client does
+
+        self._known_settings = SessionSettings()
+        channel = DefaultChannelBuilder(address)
+        channel.add_interceptor(self._known_settings)
+        return builder.channelBuilder(channel).create()
 
 
 def _connect_class() -> Any:
@@ -327,10 +341,6 @@ def _write(frame: Any, folder: Path) -> None:
         **{f"parquet.enable.dictionary#{name}": "false" for name in pointed},
     }
     frame.write.options(**options).parquet(folder.as_uri())
-
-
-def _sql_settings(session: Any) -> dict[str, str]:
-    return {name: value for name, value in session.conf.getAll.items() if name.startswith("spark.sql.")}
 
 
 def _handler(progress: Progress) -> Callable[..., None]:
