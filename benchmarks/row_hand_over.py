@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from result import ROWS, SQL, opened
 
 WHAT = "1 GB to Arrow, first time | toPandas with Arrow"
-LIMIT, TARGET, LIMIT_S = 1.0, 0.5, None
+LIMIT, TARGET, LIMIT_S = 0.5, None, None
 ROUNDS = 3
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from result import ROWS, SQL, opened
 
 WHAT = "1 GB to Arrow, again | toPandas with Arrow"
-LIMIT, TARGET, LIMIT_S = 0.15, 0.01, None
+LIMIT, TARGET, LIMIT_S = 0.01, None, None
 ROUNDS = 3
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 WHAT = "the same aggregate again | spark.sql().toPandas()"
-LIMIT, TARGET, LIMIT_S = 0.8, 0.1, None
+LIMIT, TARGET, LIMIT_S = 0.02, 0.01, None
 SQL = "SELECT k, avg(v) AS v, count(*) AS n FROM {table} GROUP BY k ORDER BY k"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from fresh import kernel, process
 
 WHAT = "new kernel, known answer shown | session + first query"
-LIMIT, TARGET, LIMIT_S = 0.05, 0.005, None
+LIMIT, TARGET, LIMIT_S = 0.005, None, None
 SQL = "SELECT k, avg(v) AS v, count(*) AS n FROM {table} GROUP BY k ORDER BY k"
 OURS = """
 shell.run_line_magic("load_ext", "jupyter_mlp")

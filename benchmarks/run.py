@@ -59,7 +59,7 @@ class Row:
 
     def __str__(self) -> str:
         limits = [f"<= {self.limit}" if self.limit else "", f"<= {self.limit_s} s" if self.limit_s else ""]
-        ratio = f"{self.ratio:.2f}" if self.ratio is not None else "-"
+        ratio = f"{self.ratio:#.3g}" if self.ratio is not None else "-"
         reached = self.ratio is not None and self.target is not None and self.ratio <= self.target
         verdict = ("ok, target reached" if reached else "ok") if self.ok else "OVER THE LIMIT"
         if self.target and not reached:
