@@ -26,6 +26,13 @@ class Access:
         """Let these pages, and no others, be read without the token."""
         self._open = frozenset(path for page in pages for path in _PAGES.get(page, ()))
 
+    def bears(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether a request has the token as its `Authorization: Bearer`."""
+        for name, value in headers:
+            if name == b"authorization":
+                return hmac.compare_digest(value, self._bearer)
+        return False
+
     def allows(self, scope: Mapping[str, Any]) -> bool:
         """Whether a request may be answered."""
         for name, value in scope["headers"]:

@@ -14,11 +14,12 @@ password of HTTP's Basic scheme, because a browser asks for that and for nothing
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ from jupyter_mlp.serving.routing import Router, Variant, champion
 
 _log = logging.getLogger(__name__)
 BODY_BYTES = 16 * 2**20
+_FEW = 16  # rows that a quick model may answer before anything else is looked at
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -91,7 +93,9 @@ class App:
         self._metrics = Metrics(name)
         self._ids = count(random.getrandbits(16))
         self._start = os.urandom(6).hex()
+        self._in_turn = self._in_last_turn = 0  # plain requests
         predict, infer = self._predict, self._infer
+        self.direct_urls = frozenset({b"/predict", f"/v1/models/{name}:predict".encode()})
         self._routes = {
             "/predict": Route("POST", predict),
             f"/v1/models/{name}:predict": Route("POST", predict),
@@ -127,6 +131,69 @@ class App:
             status, body = 500, encode({"error": "The endpoint failed on this request; its log has the details.", "id": request_id})
             self._refused(request_id, status, begun, "internal error")
         await _answer(send, status, body, content_type, allow)
+
+    def plain(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, write: Callable[[int, bytes], None]) -> bool:
+        """Answer a plain v1 request of a few rows to a quick model: at once where it comes alone, else in this turn's call.
+
+        Args:
+            write: is given the status and the body of the answer, before or soon after this returns.
+
+        Returns:
+            False for everything else and whatever is wrong with the request: it has to come in by `__call__`.
+        """
+        begun = time.perf_counter()
+        alone = self._is_alone()
+        serving = self.serving
+        if serving is None or serving.router.shadows or not self.access.bears(headers) or _is_compressed(headers):
+            return False
+        try:
+            asked = read_v1(body)
+        except Refusal:
+            return False
+        rows = asked.instances
+        model = serving.router.choose(asked.key)
+        batcher = serving.batchers[model]
+        if asked.keys is not None or len(rows) > _FEW or not batcher.predictor.instant:
+            return False
+        request_id = asked.id[:128] if asked.id else f"{self._start}{next(self._ids):x}"
+
+        def done(found: Prediction | Exception) -> None:
+            write(*self._told(found, asked, request_id, model, begun, serving.generation))
+
+        try:
+            batcher.add(rows, done)
+        except Overloaded:
+            return False
+        if alone:
+            batcher.settle()
+        return True
+
+    def settle(self) -> None:
+        """Answer the plain requests that wait for the end of the turn."""
+        for batcher in self.serving.batchers.values() if self.serving else ():
+            batcher.settle()
+
+    def _told(
+        self, found: Prediction | Exception, asked: Asked, request_id: str, model: str, begun: float, generation: int
+    ) -> tuple[int, bytes]:
+        try:
+            if isinstance(found, Exception):
+                raise self._refusal(found, model, request_id)
+            body = write_v1(_finite(found, model), model, request_id)
+        except Refusal as refusal:
+            self._refused(request_id, refusal.status, begun, str(refusal), refusal.model)
+            return refusal.status, encode({**refusal.body, "id": request_id})
+        self._remember(asked, request_id, found, model, begun, generation)
+        return 200, body
+
+    def _is_alone(self) -> bool:
+        self._in_turn += 1
+        if self._in_turn == 1:
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        return self._in_turn == 1 and self._in_last_turn <= 1
+
+    def _end_turn(self) -> None:
+        self._in_last_turn, self._in_turn = self._in_turn, 0
 
     async def _handle(self, scope: Scope, receive: Receive, request_id: str) -> tuple[bytes, bytes]:
         self._authorize(scope)
@@ -192,21 +259,24 @@ class App:
             answering = serving.batchers[model].submit(asked.instances)
             for shadow in serving.router.shadows:
                 self._shadow(serving.batchers[shadow], asked, request_id)
-            found = await answering
-        except InvalidInputError as error:
-            raise Refusal(422, error.message, _field(error.message), error.hint) from None
-        except Overloaded:
-            raise Refusal(429, "More is waiting than this model can answer soon.", hint="Ask again in a second.") from None
-        except MLPError as error:
-            raise Refusal(503, error.message, hint=error.hint, model=model) from None
-        except Exception:  # noqa: BLE001 - the model failed: logged, never shown
-            _log.exception("model %s failed on request %s", model, request_id)
-            raise Refusal(500, "The model failed on this request; the endpoint's log has the details.", model=model) from None
-        if not found.finite:
-            # The model answers its own example with a finite number, so it is the values that are out of its range.
-            raise Refusal(422, f"For these values model {model} has no finite answer.", "instances", "Check the largest numbers.", model)
+            found = _finite(await answering, model)
+        except Refusal:
+            raise
+        except Exception as error:  # noqa: BLE001 - each kind has its words
+            raise self._refusal(error, model, request_id) from None
         self._remember(asked, request_id, found, model, begun, serving.generation)
         return found, model, request_id
+
+    def _refusal(self, error: Exception, model: str, request_id: str) -> Refusal:
+        """Say why a model has no answer; what is its own fault is logged, never shown."""
+        if isinstance(error, InvalidInputError):
+            return Refusal(422, error.message, _field(error.message), error.hint)
+        if isinstance(error, Overloaded):
+            return Refusal(429, "More is waiting than this model can answer soon.", hint="Ask again in a second.")
+        if isinstance(error, MLPError):
+            return Refusal(503, error.message, hint=error.hint, model=model)
+        _log.error("model %s failed on request %s", model, request_id, exc_info=error)
+        return Refusal(500, "The model failed on this request; the endpoint's log has the details.", model=model)
 
     def _shadow(self, batcher: Batcher, asked: Asked, request_id: str) -> None:
         begun = time.perf_counter()
@@ -296,6 +366,13 @@ class App:
         return openapi.document(self.name, recipe, serving.describe(), serving.lookup is not None, self._mounted)
 
 
+def _finite(found: Prediction, model: str) -> Prediction:
+    """Refuse an answer that is no number: the model answers its own example, so it is the values that are out of its range."""
+    if not found.finite:
+        raise Refusal(422, f"For these values model {model} has no finite answer.", "instances", "Check the largest numbers.", model)
+    return found
+
+
 def _field(message: str) -> str:
     """The recipe begins what it refuses with the place: instances[0].carrier is ..."""
     first = message.split(" ", 1)[0]
@@ -317,10 +394,13 @@ def _entry(request_id: str, status: int, begun: float, model: str = "", shadow: 
     return Entry(time.time(), request_id, status, round(took, 4), model, shadow, error=error)
 
 
+def _is_compressed(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"content-encoding" and value != b"identity" for name, value in headers)
+
+
 async def _body(scope: Scope, receive: Receive) -> bytes:
-    for name, value in scope["headers"]:
-        if name == b"content-encoding" and value != b"identity":
-            raise Refusal(422, "Compressed bodies are not read.", "content-encoding", "Send plain JSON.")
+    if _is_compressed(scope["headers"]):
+        raise Refusal(422, "Compressed bodies are not read.", "content-encoding", "Send plain JSON.")
     message = await receive()
     if not message.get("more_body"):
         return _capped(message.get("body", b""))

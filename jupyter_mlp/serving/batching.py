@@ -7,7 +7,8 @@ of its own takes what queued up while it was busy. Nothing here sleeps.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from jupyter_mlp.core.errors import InvalidInputError
@@ -18,6 +19,7 @@ _BATCH = 4096  # rows of one call
 _QUEUE = 65_536  # rows that may wait before new ones are refused
 
 Rows = Sequence[Mapping[str, Any]]
+Done = Callable[[Prediction | Exception], None]
 
 
 class Overloaded(Exception):
@@ -30,7 +32,7 @@ class Batcher:
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self._loop = asyncio.get_running_loop()
-        self._queue: list[tuple[Rows, asyncio.Future[Prediction]]] = []
+        self._queue: list[tuple[Rows, Done]] = []
         self._waiting = 0
         self._scheduled = False
         self._open = 0
@@ -38,20 +40,38 @@ class Batcher:
         self._retired = False
 
     def submit(self, rows: Rows) -> asyncio.Future[Prediction]:
-        """Queue rows; the future gives their answers, or the error of these rows only."""
+        """Queue rows; the future gives their answers, or the error of these rows only.
+
+        Raises:
+            Overloaded: too many wait.
+        """
+        future: asyncio.Future[Prediction] = self._loop.create_future()
+        self.add(rows, partial(_set, future))
+        return future
+
+    def add(self, rows: Rows, done: Done) -> None:
+        """Queue rows, and call `done` with their answers or the error of these rows only.
+
+        Raises:
+            Overloaded: too many wait.
+        """
         if self._waiting + len(rows) > _QUEUE and self._queue:
             raise Overloaded
         self._open += 1
-        future: asyncio.Future[Prediction] = self._loop.create_future()
         if self.predictor.runner.quick and len(rows) > _LARGE:
-            self._in_thread([(rows, future)])
-            return future
-        self._queue.append((rows, future))
+            self._in_thread([(rows, done)])
+            return
+        self._queue.append((rows, done))
         self._waiting += len(rows)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
-        return future
+
+    def settle(self) -> None:
+        """Answer here and now what is queued for a quick model."""
+        while self._queue and self.predictor.runner.quick:
+            batch = self._take()
+            self._settle(batch, _answers(self.predictor, [rows for rows, _ in batch]))
 
     def retire(self) -> None:
         """Close the model when its last request is answered; nothing new may be submitted."""
@@ -60,6 +80,9 @@ class Batcher:
 
     def _flush(self) -> None:
         batch = self._take()
+        if not batch:  # settled meanwhile
+            self._scheduled = False
+            return
         if not self.predictor.runner.quick:
             self._in_thread(batch).add_done_callback(lambda _: self._next())
             return
@@ -71,7 +94,7 @@ class Batcher:
         if self._scheduled:
             self._loop.call_soon(self._flush)
 
-    def _take(self) -> list[tuple[Rows, asyncio.Future[Prediction]]]:
+    def _take(self) -> list[tuple[Rows, Done]]:
         rows = end = 0
         while end < len(self._queue) and rows < self._most:
             rows += len(self._queue[end][0])
@@ -80,25 +103,29 @@ class Batcher:
         self._waiting -= rows
         return batch
 
-    def _in_thread(self, batch: list[tuple[Rows, asyncio.Future[Prediction]]]) -> asyncio.Future[Any]:
+    def _in_thread(self, batch: list[tuple[Rows, Done]]) -> asyncio.Future[Any]:
         done = self._loop.run_in_executor(None, _answers, self.predictor, [rows for rows, _ in batch])
         done.add_done_callback(lambda found: self._settle(batch, found.result()))
         return done
 
-    def _settle(self, batch: list[tuple[Rows, asyncio.Future[Prediction]]], found: list[Prediction | Exception]) -> None:
-        for (_, future), one in zip(batch, found, strict=True):
+    def _settle(self, batch: list[tuple[Rows, Done]], found: list[Prediction | Exception]) -> None:
+        for (_, done), one in zip(batch, found, strict=True):
             self._open -= 1
-            if future.done():  # the client went away
-                continue
-            if isinstance(one, Exception):
-                future.set_exception(one)
-            else:
-                future.set_result(one)
+            done(one)
         self._close_if_idle()
 
     def _close_if_idle(self) -> None:
         if self._retired and not self._open:
             self.predictor.close()
+
+
+def _set(future: asyncio.Future[Prediction], found: Prediction | Exception) -> None:
+    if future.done():  # the client went away
+        return
+    if isinstance(found, Exception):
+        future.set_exception(found)
+    else:
+        future.set_result(found)
 
 
 def _answers(predictor: Predictor, requests: list[Rows]) -> list[Prediction | Exception]:

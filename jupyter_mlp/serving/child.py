@@ -17,8 +17,8 @@ from typing import Any
 import uvicorn
 
 from jupyter_mlp.serving.app import App
+from jupyter_mlp.serving.direct import DirectProtocol
 from jupyter_mlp.serving.following import Follower
-from jupyter_mlp.serving.one_write import OneWriteProtocol
 from jupyter_mlp.serving.requests_log import RequestLog
 from jupyter_mlp.store.deployments import EndpointFolder
 
@@ -96,7 +96,7 @@ class Child:
 def _config(app: App) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=OneWriteProtocol,
+        http=DirectProtocol,
         loop="auto",
         ws="none",
         lifespan="off",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from jupyter_mlp.store.artifacts import sha256_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_INSTANT_S = 0.0002  # a row that takes longer is worth queueing: other requests come in meanwhile, and share the call
 
 
 class Runner(Protocol):
@@ -78,6 +81,7 @@ class Predictor:
         self.task: str | None = card.get("task") or recipe.task
         classes = card.get("classes") or recipe.classes
         self.classes: list[Any] | None = list(classes) if classes else None
+        self.instant = False  # a few rows take less time than queueing them; `check` finds out
         self.shares: bool = card.get("runtime", {}).get("share", True)  # one call may answer several requests
 
     @classmethod
@@ -147,8 +151,12 @@ class Predictor:
         example = self.card.get("example")
         if not example:
             return
-        for _ in range(3):  # the first runs allocate
+        took = []
+        for _ in range(5):  # the first runs allocate
+            begun = time.perf_counter()
             found = self.answer([example])
+            took.append(time.perf_counter() - begun)
+        self.instant = self.runner.quick and min(took) < _INSTANT_S
         if not found.finite or len(found.values) != 1:
             raise InvalidInputError(
                 f"Model {self.model[:8]} answers its own example with {found.scores.tolist()}, which is no finite number.",
