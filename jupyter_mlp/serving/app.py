@@ -127,9 +127,7 @@ class App:
             allow = self._routes[scope["path"]].method.encode() if status == 405 else b""
             self._refused(request_id, status, begun, str(refusal), refusal.model)
         except Exception:  # noqa: BLE001 - a defect of ours or of a model is logged, never shown
-            _log.exception("request %s failed", request_id)
-            status, body = 500, encode({"error": "The endpoint failed on this request; its log has the details.", "id": request_id})
-            self._refused(request_id, status, begun, "internal error")
+            status, body = self._failed(request_id, begun)
         await _answer(send, status, body, content_type, allow)
 
     def plain(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, write: Callable[[int, bytes], None]) -> bool:
@@ -183,8 +181,16 @@ class App:
         except Refusal as refusal:
             self._refused(request_id, refusal.status, begun, str(refusal), refusal.model)
             return refusal.status, encode({**refusal.body, "id": request_id})
+        except Exception:  # noqa: BLE001 - the other requests of the call are to be answered, too
+            return self._failed(request_id, begun)
         self._remember(asked, request_id, found, model, begun, generation)
         return 200, body
+
+    def _failed(self, request_id: str, begun: float) -> tuple[int, bytes]:
+        """Log the exception that is handled now, and say no more than that there was one."""
+        _log.exception("request %s failed", request_id)
+        self._refused(request_id, 500, begun, "internal error")
+        return 500, encode({"error": "The endpoint failed on this request; its log has the details.", "id": request_id})
 
     def _is_alone(self) -> bool:
         self._in_turn += 1
