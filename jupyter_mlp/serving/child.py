@@ -25,6 +25,7 @@ from jupyter_mlp.store.deployments import EndpointFolder
 _log = logging.getLogger(__name__)
 _LOOK_S = 0.05
 _FLUSH_S = 0.5
+_SWITCH_S = 0.0005  # a thread that loads another model gives way to requests after this, not after Python's 5 ms
 
 
 class Child:
@@ -123,6 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.setswitchinterval(_SWITCH_S)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until uvicorn puts its own handler in place
     listening = socket.socket(fileno=given.socket)
     os.set_inheritable(given.socket, False)  # worker processes of models must not hold the port
