@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,22 @@ def make_model(
     with workspace.activities.recording("train", name=name) as draft:
         draft.made.append(Ref("model", uuid))
     return uuid
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[Any]:
+    """The endpoint `delays` of a workspace of its own, for the tests of a whole file."""
+    from jupyter_mlp.deployment import deploy
+    from jupyter_mlp.store.workspace import current
+
+    before = os.environ.get("MLP_WORKSPACE")
+    os.environ["MLP_WORKSPACE"] = str(folder)
+    try:
+        made = deploy(make_model(current()), to="delays")
+        yield made
+        made.stop()
+    finally:
+        os.environ.pop("MLP_WORKSPACE") if before is None else os.environ.update(MLP_WORKSPACE=before)
 
 
 def register_module(

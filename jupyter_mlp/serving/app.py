@@ -14,30 +14,22 @@ password of HTTP's Basic scheme, because a browser asks for that and for nothing
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
-from jupyter_mlp.core.errors import InvalidInputError, MLPError
 from jupyter_mlp.serving import openapi
 from jupyter_mlp.serving.access import Access
-from jupyter_mlp.serving.batching import Batcher, Overloaded
-from jupyter_mlp.serving.lookups import Lookup
+from jupyter_mlp.serving.answering import Answering, Serving, Write
 from jupyter_mlp.serving.metrics import CONTENT_TYPE, Metrics
-from jupyter_mlp.serving.predictor import Prediction, Predictor
-from jupyter_mlp.serving.protocols import Asked, Refusal, encode, read_outcomes, read_v1, read_v2, write_kept, write_v1, write_v2
-from jupyter_mlp.serving.requests_log import ROWS_KEPT, Entry, Outcome, RequestLog
-from jupyter_mlp.serving.routing import Router, Variant, champion
+from jupyter_mlp.serving.protocols import Refusal, encode, read_outcomes, read_v1, read_v2, write_v1, write_v2
+from jupyter_mlp.serving.requests_log import Outcome, RequestLog
+from jupyter_mlp.serving.routing import champion
 
-_log = logging.getLogger(__name__)
 BODY_BYTES = 16 * 2**20
-_FEW = 16  # rows that a quick model may answer before anything else is looked at
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -54,25 +46,6 @@ class Route(NamedTuple):
     content_type: bytes = _JSON
 
 
-@dataclass(frozen=True)
-class Serving:
-    """One generation of variants with their models; replaced as a whole."""
-
-    generation: int
-    router: Router
-    batchers: Mapping[str, Batcher]
-    lookup: Lookup | None = None
-
-    def describe(self) -> list[dict[str, Any]]:
-        """Return the variants with what each expects."""
-        return [{**variant.to_dict(), **_about(self.batchers[variant.model].predictor)} for variant in self.router.variants]
-
-    @property
-    def variants(self) -> tuple[Variant, ...]:
-        """The variants of this generation."""
-        return self.router.variants
-
-
 class App:
     """The ASGI application of one endpoint.
 
@@ -86,14 +59,12 @@ class App:
     def __init__(self, name: str, token: str, log: RequestLog, outcomes: RequestLog | None = None, mounted: str = "") -> None:
         self.name = name
         self._mounted = mounted
-        self.serving: Serving | None = None
         self.access = Access(token)
-        self._log = log
         self._outcomes = outcomes or log
         self._metrics = Metrics(name)
+        self._answering = Answering(name, log, self._metrics)
         self._ids = count(random.getrandbits(16))
         self._start = os.urandom(6).hex()
-        self._in_turn = self._in_last_turn = 0  # plain requests
         predict, infer = self._predict, self._infer
         self.direct_urls = frozenset({b"/predict", f"/v1/models/{name}:predict".encode()})
         self._routes = {
@@ -118,88 +89,45 @@ class App:
             await _answer(send, status, body, allow=b"GET, HEAD" if status == 405 else b"")
             return
         begun = time.perf_counter()
-        request_id = f"{self._start}{next(self._ids):x}"
+        request_id = self._new_id()
         content_type, allow = _JSON, b""
         try:
             status, (content_type, body) = 200, await self._handle(scope, receive, request_id)
         except Refusal as refusal:
-            status, body = refusal.status, encode({**refusal.body, "id": request_id})
+            status, body = self._answering.refuse(refusal, request_id, begun)
             allow = self._routes[scope["path"]].method.encode() if status == 405 else b""
-            self._refused(request_id, status, begun, str(refusal), refusal.model)
         except Exception:  # noqa: BLE001 - a defect of ours or of a model is logged, never shown
-            status, body = self._failed(request_id, begun)
+            status, body = self._answering.fail(request_id, begun)
         await _answer(send, status, body, content_type, allow)
 
-    def plain(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, write: Callable[[int, bytes], None]) -> bool:
-        """Answer a plain v1 request of a few rows to a quick model: at once where it comes alone, else in this turn's call.
+    def plain(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, write: Write) -> Callable[[], None] | None:
+        """Answer a plain v1 request of a few rows to a quick model without a task of its own.
 
         Args:
             write: is given the status and the body of the answer, before or soon after this returns.
 
         Returns:
-            False for everything else and whatever is wrong with the request: it has to come in by `__call__`.
+            What makes the answer come now; None for every other request, which has to come in by `__call__`.
         """
-        begun = time.perf_counter()
-        alone = self._is_alone()
-        serving = self.serving
-        if serving is None or serving.router.shadows or not self.access.bears(headers) or _is_compressed(headers):
-            return False
+        if not self.access.bears(headers) or _is_compressed(headers):
+            return None
         try:
             asked = read_v1(body)
         except Refusal:
-            return False
-        rows = asked.instances
-        model = serving.router.choose(asked.key)
-        batcher = serving.batchers[model]
-        if asked.keys is not None or len(rows) > _FEW or not batcher.predictor.instant:
-            return False
-        request_id = asked.id[:128] if asked.id else f"{self._start}{next(self._ids):x}"
+            return None
+        return self._answering.plain(asked, self._new_id(), write)
 
-        def done(found: Prediction | Exception) -> None:
-            write(*self._told(found, asked, request_id, model, begun, serving.generation))
+    def serve(self, serving: Serving) -> None:
+        """Answer with other models, from the next request on."""
+        self._answering.serving = serving
 
-        try:
-            batcher.add(rows, done)
-        except Overloaded:
-            return False
-        if alone:
-            batcher.settle()
-        return True
+    @property
+    def serving(self) -> Serving | None:
+        """The models that answer now."""
+        return self._answering.serving
 
-    def settle(self) -> None:
-        """Answer the plain requests that wait for the end of the turn."""
-        for batcher in self.serving.batchers.values() if self.serving else ():
-            batcher.settle()
-
-    def _told(
-        self, found: Prediction | Exception, asked: Asked, request_id: str, model: str, begun: float, generation: int
-    ) -> tuple[int, bytes]:
-        try:
-            if isinstance(found, Exception):
-                raise self._refusal(found, model, request_id)
-            body = write_v1(_finite(found, model), model, request_id)
-        except Refusal as refusal:
-            self._refused(request_id, refusal.status, begun, str(refusal), refusal.model)
-            return refusal.status, encode({**refusal.body, "id": request_id})
-        except Exception:  # noqa: BLE001 - the other requests of the call are to be answered, too
-            return self._failed(request_id, begun)
-        self._remember(asked, request_id, found, model, begun, generation)
-        return 200, body
-
-    def _failed(self, request_id: str, begun: float) -> tuple[int, bytes]:
-        """Log the exception that is handled now, and say no more than that there was one."""
-        _log.exception("request %s failed", request_id)
-        self._refused(request_id, 500, begun, "internal error")
-        return 500, encode({"error": "The endpoint failed on this request; its log has the details.", "id": request_id})
-
-    def _is_alone(self) -> bool:
-        self._in_turn += 1
-        if self._in_turn == 1:
-            asyncio.get_running_loop().call_soon(self._end_turn)
-        return self._in_turn == 1 and self._in_last_turn <= 1
-
-    def _end_turn(self) -> None:
-        self._in_last_turn, self._in_turn = self._in_turn, 0
+    def _new_id(self) -> str:
+        return f"{self._start}{next(self._ids):x}"
 
     async def _handle(self, scope: Scope, receive: Receive, request_id: str) -> tuple[bytes, bytes]:
         self._authorize(scope)
@@ -223,99 +151,14 @@ class App:
     async def _predict(self, body: bytes, request_id: str) -> bytes:
         asked = read_v1(body)
         if asked.keys is not None:
-            return await self._kept(asked, asked.keys, request_id)
-        found, model, request_id = await self._ask(asked, request_id)
+            return await self._answering.kept(asked, asked.keys, request_id)
+        found, model, request_id = await self._answering.ask(asked, request_id)
         return write_v1(found, model, request_id)
-
-    async def _kept(self, asked: Asked, keys: list[str | int], request_id: str) -> bytes:
-        """Answer keys from what was predicted before."""
-        begun = time.perf_counter()
-        serving = self.serving
-        request_id = asked.id[:128] if asked.id else request_id
-        if serving is None or serving.lookup is None:
-            hint = f"Publish them: mlp.deploy(MODEL, to='{self.name}', serve_from='store', data=PREDICTIONS, key=COLUMN)"
-            raise Refusal(422, "No predictions are published by key here.", "keys", hint)
-        lookup = serving.lookup
-        try:
-            found = await lookup.find(keys)
-        except MLPError as error:
-            raise Refusal(503, error.message, hint=error.hint, model=lookup.model) from None
-        entry = _entry(request_id, 200, begun, model=lookup.model)
-        entry.rows = len(keys)
-        entry.asked = [{lookup.key: key} for key in keys[:ROWS_KEPT]]
-        entry.predictions = found.predictions[:ROWS_KEPT]
-        self._log.add(entry)
-        self._metrics.add(lookup.model, 200, entry.ms / 1000, len(keys))
-        return write_kept(found, lookup.model, request_id)
 
     async def _infer(self, body: bytes, request_id: str) -> bytes:
         asked = read_v2(body)
-        found, model, request_id = await self._ask(asked, request_id)
+        found, model, request_id = await self._answering.ask(asked, request_id)
         return write_v2(found, model, request_id, self.name)
-
-    async def _ask(self, asked: Asked, request_id: str) -> tuple[Prediction, str, str]:
-        """Let one variant answer all rows of a request, and its shadows answer for the log."""
-        begun = time.perf_counter()
-        serving = self.serving  # taken once: a swap in the middle does not touch this request
-        request_id = asked.id[:128] if asked.id else request_id
-        if serving is None:
-            raise Refusal(503, "No model is loaded.", hint="Ask again in a moment; GET /health says when it is ready.")
-        model = serving.router.choose(asked.key)
-        try:
-            answering = serving.batchers[model].submit(asked.instances)
-            for shadow in serving.router.shadows:
-                self._shadow(serving.batchers[shadow], asked, request_id)
-            found = _finite(await answering, model)
-        except Refusal:
-            raise
-        except Exception as error:  # noqa: BLE001 - each kind has its words
-            raise self._refusal(error, model, request_id) from None
-        self._remember(asked, request_id, found, model, begun, serving.generation)
-        return found, model, request_id
-
-    def _refusal(self, error: Exception, model: str, request_id: str) -> Refusal:
-        """Say why a model has no answer; what is its own fault is logged, never shown."""
-        if isinstance(error, InvalidInputError):
-            return Refusal(422, error.message, _field(error.message), error.hint)
-        if isinstance(error, Overloaded):
-            return Refusal(429, "More is waiting than this model can answer soon.", hint="Ask again in a second.")
-        if isinstance(error, MLPError):
-            return Refusal(503, error.message, hint=error.hint, model=model)
-        _log.error("model %s failed on request %s", model, request_id, exc_info=error)
-        return Refusal(500, "The model failed on this request; the endpoint's log has the details.", model=model)
-
-    def _shadow(self, batcher: Batcher, asked: Asked, request_id: str) -> None:
-        begun = time.perf_counter()
-        model = batcher.predictor.model
-        generation = self.serving.generation if self.serving else 0
-        try:
-            future = batcher.submit(asked.instances)
-        except Overloaded:
-            return
-
-        def note(done: Any) -> None:
-            if done.exception() is None:
-                self._remember(asked, request_id, done.result(), model, begun, generation, shadow=True)
-            else:
-                error = done.exception()
-                status = 422 if isinstance(error, InvalidInputError) else 500  # a wrong request is no failure of the shadow
-                entry = _entry(request_id, status, begun, model=model, shadow=True, error=str(error)[:200])
-                self._log.add(entry)
-                self._metrics.add(model, status, entry.ms / 1000, shadow=True)
-
-        future.add_done_callback(note)
-
-    def _remember(
-        self, asked: Asked, request_id: str, found: Prediction, model: str, begun: float, generation: int, shadow: bool = False
-    ) -> None:
-        entry = _entry(request_id, 200, begun, model=model, shadow=shadow)
-        entry.generation = generation
-        entry.key = "" if asked.key is None else str(asked.key)
-        entry.rows = len(asked.instances)
-        entry.instances = asked.instances[:ROWS_KEPT]
-        entry.predictions = found.values[:ROWS_KEPT]
-        self._log.add(entry)
-        self._metrics.add(model, 200, entry.ms / 1000, entry.rows, shadow)
 
     async def _happened(self, body: bytes, request_id: str) -> bytes:
         found = read_outcomes(body)
@@ -326,12 +169,6 @@ class App:
             self._outcomes.add(Outcome(now, one.id, value))
         self._outcomes.flush()  # whoever reads 200 may forget it
         return encode({"received": len(found), "id": request_id})
-
-    def _refused(self, request_id: str, status: int, begun: float, error: str, model: str = "") -> None:
-        entry = _entry(request_id, status, begun, model=model, error=error[:200])
-        entry.generation = self.serving.generation if self.serving else 0
-        self._log.add(entry)
-        self._metrics.add(model, status, entry.ms / 1000)
 
     def _health(self, method: str) -> tuple[int, bytes]:
         if method not in ("GET", "HEAD"):
@@ -370,34 +207,6 @@ class App:
         best = champion(serving.variants)
         recipe = serving.batchers[best.model].predictor.recipe if best else None
         return openapi.document(self.name, recipe, serving.describe(), serving.lookup is not None, self._mounted)
-
-
-def _finite(found: Prediction, model: str) -> Prediction:
-    """Refuse an answer that is no number: the model answers its own example, so it is the values that are out of its range."""
-    if not found.finite:
-        raise Refusal(422, f"For these values model {model} has no finite answer.", "instances", "Check the largest numbers.", model)
-    return found
-
-
-def _field(message: str) -> str:
-    """The recipe begins what it refuses with the place: instances[0].carrier is ..."""
-    first = message.split(" ", 1)[0]
-    return first if first.startswith("instances[") else ""
-
-
-def _about(predictor: Predictor) -> dict[str, Any]:
-    card = predictor.card
-    return {
-        "name": card.get("name"),
-        "task": predictor.task,
-        "inputs": card.get("signature", {}).get("inputs", []),
-        "example": card.get("example"),
-    }
-
-
-def _entry(request_id: str, status: int, begun: float, model: str = "", shadow: bool = False, error: str = "") -> Entry:
-    took = (time.perf_counter() - begun) * 1000
-    return Entry(time.time(), request_id, status, round(took, 4), model, shadow, error=error)
 
 
 def _is_compressed(headers: Sequence[tuple[bytes, bytes]]) -> bool:

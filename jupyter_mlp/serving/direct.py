@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -22,11 +23,12 @@ class Answers(Protocol):
 
     direct_urls: frozenset[bytes]
 
-    def plain(self, headers: list[tuple[bytes, bytes]], body: bytes, write: Callable[[int, bytes], None]) -> bool:
-        """Answer a whole request by `write(status, body)`, now or soon; False where it has to go the long way."""
+    def plain(self, headers: list[tuple[bytes, bytes]], body: bytes, write: Callable[[int, bytes], None]) -> Callable[[], None] | None:
+        """Answer a whole request by `write(status, body)`, now or soon.
 
-    def settle(self) -> None:
-        """Answer now whatever was to be answered soon."""
+        Returns:
+            What makes the answer come now; None where the request has to go the long way.
+        """
 
 
 class DirectProtocol(HttpToolsProtocol):
@@ -38,7 +40,7 @@ class DirectProtocol(HttpToolsProtocol):
     app: Answers
     _plain: bytearray | None = None  # the body so far of a request that may go the short way
     _waits = False  # for an answer that comes soon
-    _stays = True  # the connection, after that answer
+    _settle: Callable[[], None]  # makes it come now
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Take the connection."""
@@ -52,7 +54,7 @@ class DirectProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Answer first what was asked first."""
         if self._waits:
-            self.app.settle()
+            self._settle()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -74,9 +76,10 @@ class DirectProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Answer, or let uvicorn."""
         if self._plain is not None:
-            self._stays, self._waits = self.parser.should_keep_alive(), True
-            if self.app.plain(self.headers, bytes(self._plain), self._write):
-                self._plain = None
+            self._waits = True
+            settle = self.app.plain(self.headers, bytes(self._plain), partial(self._write, self.parser.should_keep_alive()))
+            if settle is not None:
+                self._plain, self._settle = None, settle
                 return
             self._waits = False
             self._go_the_long_way()
@@ -85,7 +88,7 @@ class DirectProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """End when the request that is being read is answered."""
         if self._waits:
-            self.app.settle()
+            self._settle()
         if self._plain is not None:
             self._go_the_long_way()
         super().shutdown()
@@ -107,13 +110,13 @@ class DirectProtocol(HttpToolsProtocol):
         if body:
             super().on_body(bytes(body))
 
-    def _write(self, status: int, body: bytes) -> None:
+    def _write(self, stays: bool, status: int, body: bytes) -> None:
         """Write, and do as uvicorn's cycle does at its end."""
         self._waits = False
         if self.transport.is_closing():
             return
-        self.transport.write_now(_WHOLE % (STATUS_LINE[status], len(body), b"" if self._stays else _CLOSE, body))
-        if not self._stays:
+        self.transport.write_now(_WHOLE % (STATUS_LINE[status], len(body), b"" if stays else _CLOSE, body))
+        if not stays:
             self.transport.close()
         self.on_response_complete()
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from jupyter_mlp.core.errors import MLPError, NotFoundError
 from jupyter_mlp.serving import lookups, routing, trials
-from jupyter_mlp.serving.app import App, Serving
+from jupyter_mlp.serving.answering import Serving
+from jupyter_mlp.serving.app import App
 from jupyter_mlp.serving.batching import Batcher
 from jupyter_mlp.serving.lookups import Lookup
 from jupyter_mlp.serving.predictor import Predictor
@@ -102,7 +103,7 @@ class Follower:
             for model in new.keys() - known.keys():
                 new[model].retire()
             return error.message if isinstance(error, MLPError) else f"{type(error).__name__}: {error}"
-        self._app.serving = Serving(generation, routing.Router(variants, self._folder.name), new, lookup)
+        self._app.serve(Serving(generation, routing.Router(variants, self._folder.name), new, lookup))
         for model in known.keys() - new.keys():
             known[model].retire()
         if old and old.lookup and old.lookup is not lookup:

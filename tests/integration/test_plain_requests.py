@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from models import make_model
+from models import served
 
-from jupyter_mlp.deployment import Deployment, deploy
+from jupyter_mlp.deployment import Deployment
 
 ROW = {"dep_delay": 4.0, "carrier": "UA"}
 
@@ -19,16 +18,8 @@ ROW = {"dep_delay": 4.0, "carrier": "UA"}
 @pytest.fixture(scope="module")
 def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """One endpoint for all of them."""
-    before = os.environ.get("MLP_WORKSPACE")
-    os.environ["MLP_WORKSPACE"] = str(tmp_path_factory.mktemp("plain"))
-    try:
-        from jupyter_mlp.store.workspace import current
-
-        made = deploy(make_model(current()), to="delays")
+    with served(tmp_path_factory.mktemp("plain")) as made:
         yield made
-        made.stop()
-    finally:
-        os.environ.pop("MLP_WORKSPACE") if before is None else os.environ.update(MLP_WORKSPACE=before)
 
 
 def request(at: Deployment, number: int, path: str = "/predict", body: Any = None, head: str = "", method: str = "POST") -> bytes:

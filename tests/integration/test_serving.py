@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pyarrow as pa
 import pytest
-from models import ODD, make_model, rows_of
+from models import ODD, make_model, rows_of, served
 
 import jupyter_mlp as mlp
 from jupyter_mlp.core.clusters import Cluster
@@ -349,16 +349,8 @@ def test_every_route_but_health_needs_the_token(serving: Workspace) -> None:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """One endpoint for all malformed requests."""
-    before = os.environ.get("MLP_WORKSPACE")
-    os.environ["MLP_WORKSPACE"] = str(tmp_path_factory.mktemp("shared"))
-    try:
-        from jupyter_mlp.store.workspace import current
-
-        made = deploy(make_model(current()), to="delays")
+    with served(tmp_path_factory.mktemp("shared")) as made:
         yield made
-        made.stop()
-    finally:
-        os.environ.pop("MLP_WORKSPACE") if before is None else os.environ.update(MLP_WORKSPACE=before)
 
 
 @pytest.mark.parametrize(
