@@ -69,7 +69,7 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any] | None, rank: 
         run.say(
             {"note": f"The GPU of this machine is not used: PyTorch {torch.__version__} cannot. Install the PyTorch that is built for it."}
         )
-    with measured(run, trainer, rank), considerate():
+    with measured(run, trainer, rank), considerate(torch.get_num_threads()):
         trainer.fit(model, **sources, ckpt_path=os.environ.get("MLP_RESUME"))
     weights = trainer.strategy.lightning_module_state_dict()  # of all ranks, where each held a part
     if rank == 0:

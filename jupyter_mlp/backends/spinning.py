@@ -24,8 +24,8 @@ _SAID = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 @contextmanager
-def considerate() -> Iterator[None]:
-    """Let idle threads sleep early whenever others want the cores, until the block ends.
+def considerate(threads: int) -> Iterator[None]:
+    """Let this process' idle threads, of `threads` that compute, sleep early whenever others want the cores, until the block ends.
 
     Does nothing where the user has said how threads wait, where torch uses another OpenMP, and off Linux.
     """
@@ -34,7 +34,7 @@ def considerate() -> Iterator[None]:
         yield
         return
     over = threading.Event()
-    thread = threading.Thread(target=_watch, args=(Crowd(library), over), daemon=True, name="mlp-spinning")
+    thread = threading.Thread(target=_watch, args=(Crowd(library, threads), over), daemon=True, name="mlp-spinning")
     thread.start()
     try:
         yield
@@ -44,9 +44,13 @@ def considerate() -> Iterator[None]:
 
 
 class Crowd:
-    """A team of sleeping threads that makes OpenMP count more threads than processors."""
+    """A team of sleeping threads that makes OpenMP count more threads than processors, with those of the training.
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    It is no larger than it must be: OpenMP ends the process where the system gives it no more threads.
+    """
+
+    def __init__(self, library: ctypes.CDLL, threads: int) -> None:
+        self._size = max(2, (os.cpu_count() or 1) - threads + 2)  # one of them is the thread that makes it
         self._parallel: Callable[..., None] = library.GOMP_parallel
         self._nothing = ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p)  # a function that each of them calls once
         self._home: threading.Event | None = None
@@ -61,7 +65,7 @@ class Crowd:
         self._home = home = threading.Event()
 
         def hold() -> None:
-            self._parallel(self._nothing, None, ctypes.c_uint((os.cpu_count() or 1) + 1), ctypes.c_uint(0))
+            self._parallel(self._nothing, None, ctypes.c_uint(self._size), ctypes.c_uint(0))
             home.wait()
 
         threading.Thread(target=hold, daemon=True, name="mlp-crowd").start()

@@ -208,6 +208,27 @@ def test_a_mistake_in_the_model_is_told_with_its_line(notebook: Notebook, worksp
         notebook.cell("%mlp_train Net --data rows --target y --set lr=1e30")
 
 
+TUNED = """
+    def on_train_start(self):
+        import ctypes, threading
+        libc = ctypes.CDLL(None)
+        libc.malloc.restype = ctypes.c_void_p
+        block = libc.malloc(ctypes.c_size_t(20 * 2**20))
+        heap = [int(end, 16) for line in open("/proc/self/maps") if "[heap]" in line for end in line.split()[0].split("-")]
+        print("threads:", *(one.name for one in threading.enumerate()))
+        print("kept:", min(heap) <= block < max(heap))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux' threads and memory")
+def test_a_training_keeps_its_memory_and_gives_way_where_cores_are_short(notebook: Notebook, workspace: Workspace) -> None:
+    """What `tests/unit/test_spinning.py` and `test_keeping.py` look at is switched on in a rank."""
+    dataset(workspace)
+    notebook.cell(NET + TUNED)
+    said = notebook.cell("%mlp_train Net --data rows --target y --max-epochs 1").logs()
+    assert "mlp-spinning" in said and "kept: True" in said
+
+
 def test_ctrl_c_detaches_and_cancel_stops(notebook: Notebook, workspace: Workspace) -> None:
     dataset(workspace)
     notebook.cell(SLOW)

@@ -24,7 +24,7 @@ def burnt():
         time.sleep(0.004)
     return time.process_time() - begun
 
-crowd = spinning.Crowd(spinning._gnu_openmp())
+crowd = spinning.Crowd(spinning._gnu_openmp(), torch.get_num_threads())
 awake = burnt()
 crowd.gather()
 time.sleep(0.2)
@@ -40,7 +40,7 @@ _SHARED = """
 import os, subprocess, sys, threading, time, torch
 from jupyter_mlp.backends import spinning
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-over, crowd = threading.Event(), spinning.Crowd(spinning._gnu_openmp())
+over, crowd = threading.Event(), spinning.Crowd(spinning._gnu_openmp(), torch.get_num_threads())
 threading.Thread(target=spinning._watch, args=(crowd, over), daemon=True).start()
 
 def until(wanted):
@@ -72,12 +72,12 @@ def test_a_crowd_gathers_while_somebody_wants_the_core_and_leaves_afterwards() -
 
 def test_who_has_said_how_threads_wait_is_not_overruled() -> None:
     run(
-        "import threading, torch\nfrom jupyter_mlp.backends import spinning\nwith spinning.considerate():\n"
+        "import threading, torch\nfrom jupyter_mlp.backends import spinning\nwith spinning.considerate(2):\n"
         "    assert not [one for one in threading.enumerate() if one.name == 'mlp-spinning']",
         OMP_WAIT_POLICY="passive",
     )
     run(
-        "import threading, torch\nfrom jupyter_mlp.backends import spinning\nwith spinning.considerate():\n"
+        "import threading, torch\nfrom jupyter_mlp.backends import spinning\nwith spinning.considerate(2):\n"
         "    assert [one for one in threading.enumerate() if one.name == 'mlp-spinning']\n"
         "assert not [one for one in threading.enumerate() if one.name == 'mlp-spinning']"
     )
