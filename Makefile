@@ -26,8 +26,8 @@ setup: ## Make .venv and install what constraints.txt names; a second time it on
 demo: setup ## Set up, run the quick start on real data, say what it made and where it is
 	@$(BIN)/python example_notebooks/demo.py
 
-test: setup ## Set up and run the tests; a part of them with ARGS="tests/unit -k name"
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup ## Set up and run the tests, two files at a time; a part of them with ARGS="tests/unit -k name"
+	@$(BIN)/python -m pytest $(or $(ARGS),-n auto)
 
 lint: setup ## Check style, types and import rules
 	$(BIN)/ruff check .

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -18,6 +20,16 @@ sys.path.insert(0, str(Path(__file__).parent))  # for what tests and proofs shar
 # On a fresh clone the first text strategy builds its table of characters, and a busy machine is no failure.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # tests that run side by side have warm servers of their own
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir(), f"mlp-{os.getuid()}-{worker}")
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """As many as this machine bears side by side: one for each core and each 8 GB, two at most."""
+    return max(1, min(2, (os.cpu_count() or 1), int(psutil.virtual_memory().total / 8e9)))
 
 
 @pytest.fixture

@@ -28,9 +28,8 @@ from jupyter_mlp.core.errors import InvalidInputError, JobError
 from jupyter_mlp.store import gpus, jobs, registry
 from jupyter_mlp.store.workspace import Workspace
 
-# Ray's five processes a node start too slowly on two busy cores for the regular suite: `make proof ARGS=ray` runs its part.
 REAL = gpus.count()
-KINDS = tuple(os.environ.get("MLP_TEST_LAUNCHERS", "local slurm").split())
+KINDS = tuple(os.environ.get("MLP_TEST_LAUNCHERS", "local slurm ray").split())
 ONE_BY_ONE = SLOW.replace(
     "def training_step(self, batch, index):", "def training_step(self, batch, index):\n        print('step', self.global_step)"
 )
@@ -230,13 +229,14 @@ def test_a_mistake_is_told_with_its_line_and_not_tried_again(place: Place, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a worker of Ray for each of 32 ranks, on two busy cores
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "local"], indirect=True, scope="module")
 def test_a_gang_of_all_gpus_is_placed_at_once(place: Place, workspace: Workspace, tmp_path: Path) -> None:
     """Real ranks that have all begun, 32 where the GPUs are declared; `make proof ARGS=gang` lets them train to their end."""
     run = train(place, tmp_path, gpus=place.gpus)
     folder = jobs.folder_of(workspace, run.id)
     words = [f"rank.{rank}.json" for rank in range(place.gpus)]
-    until(lambda: all((folder.path / word).exists() for word in words), run, 240)
+    until(lambda: all((folder.path / word).exists() for word in words), run, 600)
     pids = {(folder.read(word) or {})["pid"] for word in words}
     assert len(pids) == place.gpus and all(is_alive(pid) for pid in pids) and len(run.attempts) == 1
     assert [there["free"] for there in mlp.clusters().to_dict()["clusters"]][1] == 0
