@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop as TrainingEpochLoop
+
 _MADE = """
 import sys
 from pathlib import Path
@@ -25,3 +27,13 @@ def test_mpi_is_not_started_where_it_is_installed(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     done = subprocess.run([sys.executable, "-c", _MADE, str(tmp_path)], capture_output=True, text=True, env=environment)
     assert done.stdout.endswith("made\n"), done.stderr
+
+
+def test_no_step_waits_for_word_of_a_signal() -> None:
+    """Lightning's broadcast before each step is left out; when Lightning has none any more, so can our line be."""
+    assert hasattr(TrainingEpochLoop, "_broadcast_sigterm_tensor")
+    code = _MADE.replace("make_trainer(", "trainer = make_trainer(").replace(
+        'print("made")', "print(trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "."], capture_output=True, text=True)
+    assert done.stdout.endswith("jupyter_mlp.backends.lightning_trainer\n"), done.stderr
