@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--last-good", action="store_true")
+    parser.add_argument(
+        "--standby", action="store_true", help="import everything, then serve when a line comes on stdin: --last-good, or nothing"
+    )
     parser.add_argument("--with-parent", action="store_true", help="end when the parent does, and start no other")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.setswitchinterval(_SWITCH_S)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until uvicorn puts its own handler in place
+    if given.standby:
+        _import_the_rest()
+        line = sys.stdin.readline()
+        if not line:
+            return  # whoever started us is gone
+        given.last_good = line.strip() == "--last-good"
     listening = socket.socket(fileno=given.socket)
     os.set_inheritable(given.socket, False)  # worker processes of models must not hold the port
 
@@ -135,6 +145,13 @@ def main(arguments: list[str] | None = None) -> None:
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve())
+
+
+def _import_the_rest() -> None:
+    """Import what is needed with the first model at the latest."""
+    with suppress(ImportError):  # a model that runs its author's code does not need it
+        import onnxruntime  # noqa: F401
+    _loop_factory()
 
 
 def _loop_factory() -> Any:

@@ -1,11 +1,12 @@
-"""The host of one endpoint: a small parent that owns the port and restarts the serving process within a second.
+"""The host of one endpoint: a small parent that owns the port and lets another process serve when the serving one dies.
 
     deploy() --wanted.json--> serving process <--requests-- port <--owned by-- parent
                                     |  actual.json, requests/                    |
-                                    +--------------- restarts when it dies ------+
+                                    +-- dies: the next one, which stands by, serves
 
-Connections that arrive while no serving process lives wait in the socket's queue. If the parent is killed, the serving
-process starts a new one on the same socket and makes room for its child. Nothing here needs a kernel or JupyterLab.
+Connections that arrive while no serving process lives wait in the socket's queue, for as long as models take to load: the
+process that stands by has imported everything else. If the parent is killed, the serving process starts a new
+one on the same socket and makes room for its child. Nothing here needs a kernel or JupyterLab.
 
     python -m jupyter_mlp.serving.host ENDPOINT_FOLDER MODELS_ROOT...
 """
@@ -20,6 +21,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -29,6 +31,7 @@ from jupyter_mlp.store.processes import identify
 
 _log = logging.getLogger(__name__)
 _QUICK_DEATH_S = 5.0
+_CALM_S = 3.0  # for which a process serves before the next one is made ready: not while it has its hands full
 _KEEP_S = 1.0
 _CRASHES = 3  # in a row, before the last good models are taken instead of the wanted ones
 
@@ -92,25 +95,33 @@ class _Parent:
         self._models = models
         self._socket = listening
         self._child: subprocess.Popen[bytes] | None = None
+        self._next: subprocess.Popen[bytes] | None = None
         self._ending = False
 
     def run(self) -> int:
         """Keep one serving process alive until told to end."""
+        try:
+            return self._run()
+        finally:
+            self._dismiss()
+
+    def _run(self) -> int:
         signal.signal(signal.SIGTERM, self._end)
         signal.signal(signal.SIGINT, self._end)
         crashes = 0
         while not self._ending and not self._folder.is_over():
             begun = time.monotonic()
             self._child = self._start(last_good=crashes >= _CRASHES)
-            status = self._watched(self._child)
+            status = self._watched(self._child, begun)
             if self._ending or self._folder.is_over():
                 break
             crashes = crashes + 1 if time.monotonic() - begun < _QUICK_DEATH_S else 0
             _log.warning("serving process %d ended with %d; starting another", self._child.pid, status)
-            time.sleep(min(0.05 * 2**crashes, 2.0))
+            if crashes:
+                time.sleep(min(0.05 * 2**crashes, 2.0))
         return 0
 
-    def _watched(self, child: subprocess.Popen[bytes]) -> int:
+    def _watched(self, child: subprocess.Popen[bytes], begun: float) -> int:
         """Wait for the end of the serving process; meanwhile move ramps on, and traffic back from what fails."""
         while True:
             try:
@@ -119,6 +130,8 @@ class _Parent:
                 pass
             if self._ending or self._folder.is_over():
                 return child.wait()
+            if (self._next is None or self._next.poll() is not None) and time.monotonic() > begun + _CALM_S:
+                self._next = self._made_ready()
             if ramp_keeper.is_needed(self._folder):
                 try:
                     ramp_keeper.keep(self._folder)
@@ -126,10 +139,26 @@ class _Parent:
                     _log.warning("the shares stay as they are: %s", error)
 
     def _start(self, last_good: bool) -> subprocess.Popen[bytes]:
+        """Let the process that stands by serve, or a new one where there is none."""
+        found, self._next = self._next, None
+        if found is None or found.poll() is not None:
+            found = self._made_ready()
+        assert found.stdin is not None
+        with suppress(BrokenPipeError), found.stdin:  # it may have been killed just now: its end is noticed like any other
+            found.stdin.write(b"--last-good\n" if last_good else b"\n")
+        return found
+
+    def _made_ready(self) -> subprocess.Popen[bytes]:
+        """Start a process that imports what serving needs, and waits to be told what to serve."""
         descriptor = self._socket.fileno()
         argv = [sys.executable, "-m", "jupyter_mlp.serving.child", str(self._folder.path), *self._models, "--socket", str(descriptor)]
-        argv += ["--parent", str(os.getpid())] + (["--last-good"] if last_good else [])
-        return subprocess.Popen(argv, pass_fds=[descriptor], stdin=subprocess.DEVNULL)
+        return subprocess.Popen([*argv, "--parent", str(os.getpid()), "--standby"], pass_fds=[descriptor], stdin=subprocess.PIPE)
+
+    def _dismiss(self) -> None:
+        """End the process that stands by, which has the port open; it ends by itself where we are killed."""
+        if self._next is not None:
+            self._next.kill()
+            self._next.wait()
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
         self._ending = True

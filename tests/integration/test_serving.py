@@ -175,6 +175,32 @@ def test_a_killed_serving_process_is_back_within_five_seconds(serving: Workspace
     assert deployments.folder(serving, "delays").actual()["pid"] != child
 
 
+def test_who_stands_by_serves_when_the_serving_process_is_killed(serving: Workspace) -> None:
+    at = deploy(make_model(serving, constant=1.0), to="delays")
+    folder = deployments.folder(serving, "delays")
+    process = folder.process()
+    assert process is not None
+    parent = psutil.Process(process.pid)
+    _until(lambda: len(parent.children()) == 2, 20)
+    (standby,) = [one for one in parent.children() if one.pid != folder.actual()["pid"]]
+    time.sleep(1)  # it has imported all it needs
+    assert standby.memory_info().rss < 120e6 and at.predict([ROW])
+    os.kill(folder.actual()["pid"], signal.SIGKILL)
+    _until(lambda: folder.actual().get("pid") == standby.pid, 5)
+    assert ask(at, {"instances": [ROW]})[1]["predictions"] == [1.0]
+    _until(lambda: len(parent.children()) == 2, 20)  # and there is another
+    other = [one for one in parent.children() if one.pid != standby.pid]
+    other[0].kill()  # who stands by may die, too
+    standby.kill()
+    _until(lambda: folder.actual().get("pid") not in (standby.pid, other[0].pid), 10)
+    assert ask(at, {"instances": [ROW]})[1]["predictions"] == [1.0]
+    _until(lambda: len(parent.children()) == 2, 20)
+    family = parent.children()
+    parent.kill()
+    _until(lambda: sum(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family) <= 1, 10)
+    assert ask(at, {"instances": [ROW]})[1]["predictions"] == [1.0]
+
+
 def test_a_killed_parent_is_replaced_and_stop_ends_everything(serving: Workspace) -> None:
     at = deploy(make_model(serving, constant=1.0), to="delays")
     folder = deployments.folder(serving, "delays")
