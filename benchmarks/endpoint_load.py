@@ -1,6 +1,7 @@
-"""One small model behind our endpoint and behind plain FastAPI + uvicorn, and closed-loop clients that ask them.
+"""One model behind our endpoint and behind plain FastAPI + uvicorn, and closed-loop clients that ask them.
 
-The model is the MLP 32-64-1 of the peers; ours with validation, routing and the log of requests on.
+The model is the MLP 32-64-1 of the peers, or one with more and wider layers; ours with validation, routing and the log of
+requests on.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
 FEATURES = 32
 ROW = {f"x{i}": round(0.01 * i - 0.15, 4) for i in range(FEATURES)}
 SECONDS = 2.0
+SMALL = (64,)
+HEAVY = (2048,) * 6  # widths of the hidden layers: about 10 ms for a row on one core
 
 PEER = """
 import sys, torch, uvicorn
@@ -31,7 +35,9 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 torch.set_num_threads(1)
 torch.manual_seed(0)
-model = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.ReLU(), torch.nn.Linear(64, 1)).eval()
+widths = [32, *map(int, sys.argv[2:])]
+layers = [part for one in zip(widths, widths[1:]) for part in (torch.nn.Linear(*one), torch.nn.ReLU())]
+model = torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], 1)).eval()
 class Body(BaseModel):
     x: list[float]
 app = FastAPI()
@@ -44,13 +50,13 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", acc
 
 
 @contextmanager
-def servers() -> Iterator[dict[str, tuple[int, bytes]]]:
-    """Give port and request of ours and, where FastAPI is installed, of the peer."""
+def servers(hidden: Sequence[int] = SMALL) -> Iterator[dict[str, tuple[int, bytes]]]:
+    """Give port and request of ours and, where FastAPI is installed, of the peer; `hidden` are the model's inner widths."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLP_WORKSPACE"] = str(Path(folder, "workspace"))
         import jupyter_mlp as mlp
 
-        at = mlp.deploy(_model(), to="mlp")
+        at = mlp.deploy(_model(hidden), to="mlp")
         body = json.dumps({"instances": [ROW]}).encode()
         found = {"ours": (at.port, _request("/predict", body, at.headers["Authorization"]))}
         peer = None
@@ -58,7 +64,7 @@ def servers() -> Iterator[dict[str, tuple[int, bytes]]]:
             if importlib.util.find_spec("fastapi") is not None:
                 with socket.create_server(("127.0.0.1", 0)) as free:
                     port = free.getsockname()[1]
-                peer = subprocess.Popen([sys.executable, "-c", PEER, str(port)])
+                peer = subprocess.Popen([sys.executable, "-c", PEER, str(port), *map(str, hidden)])
                 asked = json.dumps({"x": list(ROW.values())}).encode()
                 _ready(port, asked)
                 found["peer"] = (port, _request("/predict", asked, ""))
@@ -79,7 +85,7 @@ def clients(server: tuple[int, bytes], connections: int, seconds: float = SECOND
     return median, rate
 
 
-def _model() -> str:
+def _model(hidden: Sequence[int]) -> str:
     """Register the MLP as training does."""
     import numpy as np
     import pyarrow as pa
@@ -95,7 +101,9 @@ def _model() -> str:
     table = pa.table({**{name: random.normal(size=500) for name in ROW}, "y": random.normal(size=500)})
     recipe = Recipe.infer(table.schema, "y", "regression").fit(table.to_batches())
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(recipe.width, 64), torch.nn.ReLU(), torch.nn.Linear(64, 1), torch.nn.Flatten(0)).eval()
+    widths = [recipe.width, *hidden]
+    layers = [part for one in pairwise(widths) for part in (torch.nn.Linear(*one), torch.nn.ReLU())]
+    net = torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], 1), torch.nn.Flatten(0)).eval()
     with tempfile.TemporaryDirectory() as folder:
         export = onnx.export(net, torch.zeros(4, recipe.width), Path(folder, "model.onnx"))
         assert export["kind"] == "onnx", export

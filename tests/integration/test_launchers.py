@@ -155,8 +155,9 @@ def test_the_same_training_is_the_same_everywhere(kind: str, place: Place, works
 
 @pytest.mark.slow
 def test_whatever_is_killed_it_goes_on_and_says_so(place: Place, workspace: Workspace, tmp_path: Path) -> None:
-    stands = (
-        f"import os; [time.sleep(0.05) for _ in iter(lambda: self.global_step > 20 and not os.path.exists('{tmp_path / 'go'}'), False)]"
+    stands = (  # a step takes longer than a checkpoint: one that is due while another is written is left out
+        "time.sleep(0.1); import os; "
+        f"[time.sleep(0.05) for _ in iter(lambda: self.global_step > 20 and not os.path.exists('{tmp_path / 'go'}'), False)]"
     )
     run = train(place, tmp_path, ONE_BY_ONE.replace("time.sleep(0.05)", stands), retries=3)
     folder = jobs.folder_of(workspace, run.id)
