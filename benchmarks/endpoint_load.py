@@ -27,7 +27,7 @@ FEATURES = 32
 ROW = {f"x{i}": round(0.01 * i - 0.15, 4) for i in range(FEATURES)}
 SECONDS = 2.0
 SMALL = (64,)
-HEAVY = (2048,) * 6  # widths of the hidden layers: about 10 ms for a row on one core
+HEAVY = (2048,) * 9  # widths of the hidden layers: about 10 ms for a row on one core
 
 PEER = """
 import sys, torch, uvicorn

@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any
 
 from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.online import MOST_ROWS
+from jupyter_mlp.serving import arrow
 from jupyter_mlp.serving.predictor import Prediction, Predictor
 
 _LARGE = 512  # rows from which a request leaves the event loop, so that small ones pass it
@@ -131,7 +133,10 @@ def _set(future: asyncio.Future[Prediction], found: Prediction | Exception) -> N
 def _answers(predictor: Predictor, requests: list[Rows]) -> list[Prediction | Exception]:
     """Answer several requests with one call; where one of them is wrong, each by itself."""
     try:
-        found = predictor.answer([row for rows in requests for row in rows])
+        together = [row for rows in requests for row in rows]
+        if len(together) > MOST_ROWS:
+            arrow.keep_from_pandas()
+        found = predictor.answer(together)
     except InvalidInputError as error:
         if len(requests) == 1:
             return [error]

@@ -130,8 +130,8 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.setswitchinterval(_SWITCH_S)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until uvicorn puts its own handler in place
+    _import_the_rest()
     if given.standby:
-        _import_the_rest()
         line = sys.stdin.readline()
         if not line:
             return  # whoever started us is gone
@@ -152,6 +152,8 @@ def _import_the_rest() -> None:
     with suppress(ImportError):  # a model that runs its author's code does not need it
         import onnxruntime  # noqa: F401
     _loop_factory()
+    gc.collect()
+    gc.freeze()  # so that serving need not wait until it is looked through
 
 
 def _loop_factory() -> Any:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -124,10 +125,8 @@ class _Parent:
     def _watched(self, child: subprocess.Popen[bytes], begun: float) -> int:
         """Wait for the end of the serving process; meanwhile move ramps on, and traffic back from what fails."""
         while True:
-            try:
-                return child.wait(_KEEP_S)
-            except subprocess.TimeoutExpired:
-                pass
+            if _has_ended(child, _KEEP_S):
+                return child.wait()
             if self._ending or self._folder.is_over():
                 return child.wait()
             if (self._next is None or self._next.poll() is not None) and time.monotonic() > begun + _CALM_S:
@@ -168,6 +167,19 @@ class _Parent:
             # The main loop's wait() returns when the child is gone; a child that hangs is not waited for.
             signal.signal(signal.SIGALRM, lambda *_: child.kill())
             signal.alarm(8)
+
+
+def _has_ended(child: subprocess.Popen[bytes], within_s: float) -> bool:
+    """Wait for the end of a child; Popen's own wait() with a limit looks every 50 ms only."""
+    if not hasattr(os, "pidfd_open"):  # not on Linux
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(within_s)
+        return child.returncode is not None
+    handle = os.pidfd_open(child.pid)
+    try:
+        return bool(select.select([handle], [], [], within_s)[0])
+    finally:
+        os.close(handle)
 
 
 if __name__ == "__main__":
