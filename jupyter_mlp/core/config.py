@@ -9,7 +9,8 @@ The file is `mlp.toml` in the workspace folder, or the one named by MLP_CONFIG:
     keep_days = 90                              # mlp gc releases unused versions that are older; 0 (default): never
     keep_gb = 500                               # ... and the oldest unused ones above this size of the lake; 0: any size
     gc_grace_s = 3600                           # files younger than this are left alone: somebody may be writing them
-    store = "redis://host:6379/0"               # of predictions by key (--serve-from store); default: a SQLite file in the workspace
+    store = "redis://host:6379/0"               # of predictions by key (--serve-from store), or cassandra://host/keyspace;
+                                                # default: a SQLite file in the workspace
     open_pages = "metrics,openapi"              # what an endpoint shows without its token, from its next deploy on; default: nothing
 
     [cluster.lab]                               # %mlp_train ... --cluster lab; keys: core/clusters.py, docs/clusters.md

@@ -20,6 +20,7 @@ _KNOWN: dict[str, dict[str, tuple[str, str]]] = {
     "stores": {
         "sqlite": ("jupyter_mlp.backends.store_sqlite:SqliteStore", "pip install 'jupyter_mlp[serve]'"),
         "redis": ("jupyter_mlp.backends.store_redis:RedisStore", "pip install 'jupyter_mlp[redis]'"),
+        "cassandra": ("jupyter_mlp.backends.store_cassandra:CassandraStore", "pip install 'jupyter_mlp[cassandra]'"),
     },
     "manifests": {
         "systemd": ("jupyter_mlp.backends.manifests:systemd", "pip install jupyter_mlp"),

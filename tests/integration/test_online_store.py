@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from jupyter_mlp.deployment import deploy, endpoint
 from jupyter_mlp.serving import experiment_tables, places
 from jupyter_mlp.store.workspace import Workspace
 
-STORES = ("sqlite", "redis")
+CASSANDRA = os.environ.get("MLP_TEST_CASSANDRA", "")  # cassandra://host/keyspace of a cluster that may be written to
+STORES = ("sqlite", "redis", *(["cassandra"] if CASSANDRA else []))
 
 
 @pytest.fixture(params=STORES)
@@ -29,6 +31,9 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
     """Kind and address of an empty store; the Redis has a password, so that it can be looked for where it must not be."""
     if request.param == "sqlite":
         yield "sqlite", str(tmp_path / "online.db")
+        return
+    if request.param == "cassandra":
+        yield "cassandra", CASSANDRA
         return
     if not redis_server.there():
         pytest.skip(redis_server.LACKS)
@@ -95,7 +100,7 @@ def predicted(workspace: Workspace, model: str, name: str = "predictions", task:
 
 
 def test_an_endpoint_answers_keys_from_the_store(serving: Workspace, address: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    if address[0] == "redis":
+    if address[0] != "sqlite":
         monkeypatch.setenv("MLP_STORE", address[1])
     model, other = make_model(serving), make_model(serving, constant=2.0)
     made = predicted(serving, model)
@@ -183,8 +188,9 @@ def test_what_cannot_be_published_is_said(serving: Workspace, monkeypatch: pytes
     refused(InvalidInputError, "dep_delay holds double", key="dep_delay")
     assert "%mlp_predict" in refused(InvalidInputError, "no predictions of model", model=other).hint
     refused(InvalidInputError, "no predictions of model", data="trips")
-    monkeypatch.setenv("MLP_STORE", "redis://:hunter2secret@127.0.0.1:9/0")
-    error = refused(StorageError, "online store does not answer")
-    assert "hunter2secret" not in str(error)
+    for address in ("redis://:hunter2secret@127.0.0.1:9/0", "cassandra://anna:hunter2secret@127.0.0.1:9/mlp"):
+        monkeypatch.setenv("MLP_STORE", address)
+        error = refused(StorageError, "online store does not answer")
+        assert "hunter2secret" not in str(error)
     monkeypatch.delenv("MLP_STORE")
     assert isinstance(error, StorageError) and not isinstance(error, JobError)
