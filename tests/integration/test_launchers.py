@@ -230,14 +230,13 @@ def test_a_mistake_is_told_with_its_line_and_not_tried_again(place: Place, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # a worker of Ray for each of 32 ranks, on two busy cores
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "local"], indirect=True, scope="module")
 def test_a_gang_of_all_gpus_is_placed_at_once(place: Place, workspace: Workspace, tmp_path: Path) -> None:
     """Real ranks that have all begun, 32 where the GPUs are declared; `make proof ARGS=gang` lets them train to their end."""
     run = train(place, tmp_path, gpus=place.gpus)
     folder = jobs.folder_of(workspace, run.id)
     words = [f"rank.{rank}.json" for rank in range(place.gpus)]
-    until(lambda: all((folder.path / word).exists() for word in words), run, 600)
+    until(lambda: all((folder.path / word).exists() for word in words), run, 240)
     pids = {(folder.read(word) or {})["pid"] for word in words}
     assert len(pids) == place.gpus and all(is_alive(pid) for pid in pids) and len(run.attempts) == 1
     assert [there["free"] for there in mlp.clusters().to_dict()["clusters"]][1] == 0
