@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -183,6 +184,8 @@ def test_who_stands_by_serves_when_the_serving_process_is_killed(serving: Worksp
     parent = psutil.Process(process.pid)
     _until(lambda: len(parent.children()) == 2, 20)
     (standby,) = [one for one in parent.children() if one.pid != folder.actual()["pid"]]
+    assert len(at.predict([ROW] * 200)) == 200
+    assert "/pandas/" not in Path(f"/proc/{folder.actual()['pid']}/maps").read_text(), "a request of many rows waits for pandas"
     time.sleep(1)  # it has imported all it needs
     assert standby.memory_info().rss < 120e6 and at.predict([ROW])
     os.kill(folder.actual()["pid"], signal.SIGKILL)

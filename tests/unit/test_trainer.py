@@ -37,3 +37,13 @@ def test_no_step_waits_for_word_of_a_signal() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, "."], capture_output=True, text=True)
     assert done.stdout.endswith("jupyter_mlp.backends.lightning_trainer\n"), done.stderr
+
+
+def test_ranks_of_one_machine_share_memory_and_others_do_not(tmp_path: Path) -> None:
+    code = _MADE.replace("make_trainer(", "trainer = make_trainer(").replace(", 1, 0, []", ", 2, 0, []").replace('"auto")', '"ddp")')
+    code = code.replace('print("made")', "print(type(trainer.strategy).__name__)")
+    for local, wanted in (("2", "SharedMemoryDDP"), ("1", "DDPStrategy")):
+        told = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": local, "CUDA_VISIBLE_DEVICES": ""}
+        told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9", "GROUP_RANK": "0"}
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env={**os.environ, **told})
+        assert done.stdout.endswith(f"{wanted}\n"), done.stdout + done.stderr
