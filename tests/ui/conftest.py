@@ -116,6 +116,11 @@ class Lab:
         self.page.wait_for_timeout(300)
         self.idle(wait_s)
 
+    def save(self) -> None:
+        """Save the notebook in front, and wait until the server has it: a page that is loaded sooner shows the file as it was."""
+        with self.page.expect_response(lambda response: response.request.method == "PUT" and "/api/contents/" in response.url):
+            self.page.keyboard.press("Control+s")
+
     def new_cell(self) -> None:
         self.page.keyboard.press("Escape")
         self.page.keyboard.press("b")

@@ -133,7 +133,7 @@ def test_the_quick_start_through_the_sidebar(server: jupyter.Server, new_tab: An
     lab.picture("lab-endpoints")
     assert lab.page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     assert lab.wrong == []
-    lab.page.keyboard.press("Control+s")
+    lab.save()
 
 
 def test_traffic_and_roll_back_are_asked_for(server: jupyter.Server, new_tab: Any) -> None:
@@ -201,8 +201,7 @@ def test_a_training_outlives_the_page_and_the_kernel(server: jupyter.Server, new
     row.locator("progress").wait_for(timeout=60_000)
     lab.page.locator(".jp-OutputArea-output progress").wait_for(timeout=30_000)
     assert lab.page.locator(".jp-mlp-live").count() == 0
-    lab.page.keyboard.press("Control+s")
-    lab.page.wait_for_timeout(500)
+    lab.save()
     lab.page.reload()
     lab.page.locator('[data-id="jupyter-mlp"]').wait_for(timeout=60_000)
     lab.show()
@@ -239,7 +238,7 @@ def test_a_snapshot_is_verified_and_its_report_opened(server: jupyter.Server, ne
     lab.run()
     lab.page.locator(".jp-Notebook-cell").last.locator(".cm-content").click()
     lab.run(180)
-    lab.page.keyboard.press("Control+s")
+    lab.save()
     lab.page.locator("[data-jp-item-name=mlp-snapshot] :is(button, jp-button)").first.click()
     row = lab.open_row("snapshots", "few")
     row.get_by_text("Not verified yet").wait_for()
@@ -253,7 +252,7 @@ def test_a_snapshot_is_verified_and_its_report_opened(server: jupyter.Server, ne
     lab.write("late = 1")
     lab.page.keyboard.press("Control+Enter")
     lab.page.get_by_text("[5]:").wait_for()
-    lab.page.keyboard.press("Control+s")
+    lab.save()
     lab.panel("snapshots").get_by_role("button", name="New").click()
     lab.panel("snapshots").locator(".jp-mlp-row").nth(1).wait_for(timeout=60_000)
     newest = lab.open_row("snapshots", "few")

@@ -80,7 +80,7 @@ def test_marks_say_what_a_clean_run_would_give(server: jupyter.Server, new_tab: 
     _is(lab, 3, "stale", "its source was edited after it ran")
     lab.picture("lab-marks")
     # a page that is loaded anew asks the same kernel
-    lab.page.keyboard.press("Control+s")
+    lab.save()
     lab.page.reload()
     lab.show()
     _is(lab, 2, "stale", "x was made anew")
