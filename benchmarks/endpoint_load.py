@@ -1,4 +1,4 @@
-"""One model behind our endpoint and behind plain FastAPI + uvicorn, and closed-loop clients that ask them.
+"""One model behind our endpoint and behind peers, and closed-loop clients that ask them.
 
 The model is the MLP 32-64-1 of the peers, or one with more and wider layers; ours with validation, routing and the log of
 requests on.
@@ -7,51 +7,32 @@ requests on.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
-FEATURES = 32
+import serving_peers
+from serving_apps import FEATURES
+
 ROW = {f"x{i}": round(0.01 * i - 0.15, 4) for i in range(FEATURES)}
 SECONDS = 2.0
 SMALL = (64,)
 HEAVY = (2048,) * 9  # widths of the hidden layers: about 10 ms for a row on one core
 
-PEER = """
-import sys, torch, uvicorn
-from fastapi import FastAPI
-from pydantic import BaseModel
-torch.set_num_threads(1)
-torch.manual_seed(0)
-widths = [32, *map(int, sys.argv[2:])]
-layers = [part for one in zip(widths, widths[1:]) for part in (torch.nn.Linear(*one), torch.nn.ReLU())]
-model = torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], 1)).eval()
-class Body(BaseModel):
-    x: list[float]
-app = FastAPI()
-@app.post("/predict")
-async def predict(body: Body):
-    with torch.inference_mode():
-        return {"y": model(torch.tensor([body.x]))[0, 0].item()}
-uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", access_log=False)
-"""
-
 
 @contextmanager
-def servers(hidden: Sequence[int] = SMALL) -> Iterator[dict[str, tuple[int, bytes]]]:
-    """Give port and request of ours and, where FastAPI is installed, of the peer; `hidden` are the model's inner widths."""
+def servers(hidden: Sequence[int] = SMALL, peers: Sequence[str] = ("fastapi",)) -> Iterator[dict[str, tuple[int, bytes]]]:
+    """Give port and request of "ours" and of each peer that is installed; `hidden` are the model's inner widths."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLP_WORKSPACE"] = str(Path(folder, "workspace"))
         import jupyter_mlp as mlp
@@ -59,21 +40,36 @@ def servers(hidden: Sequence[int] = SMALL) -> Iterator[dict[str, tuple[int, byte
         at = mlp.deploy(_model(hidden), to="mlp")
         body = json.dumps({"instances": [ROW]}).encode()
         found = {"ours": (at.port, _request("/predict", body, at.headers["Authorization"]))}
-        peer = None
         try:
-            if importlib.util.find_spec("fastapi") is not None:
-                with socket.create_server(("127.0.0.1", 0)) as free:
-                    port = free.getsockname()[1]
-                peer = subprocess.Popen([sys.executable, "-c", PEER, str(port), *map(str, hidden)])
-                asked = json.dumps({"x": list(ROW.values())}).encode()
-                _ready(port, asked)
-                found["peer"] = (port, _request("/predict", asked, ""))
-            yield found
+            with serving_peers.running(peers, hidden, list(ROW.values())) as others:
+                yield found | {name: (port, _request(path, asked, "")) for name, (port, path, asked) in others.items()}
         finally:
-            if peer is not None:
-                peer.terminate()
-                peer.wait()
             at.stop()
+
+
+class Best:
+    """Ours beside the best of several peers: each is asked in each round, and the note says what each gave."""
+
+    def __init__(self, measure: Callable[[tuple[int, bytes]], float]) -> None:
+        self._measure = measure
+        self._seen: dict[str, list[float]] = {}
+
+    def sides(self, found: Mapping[str, tuple[int, bytes]]) -> dict[str, Callable[[], float]]:
+        """Return what the bench calls, for servers by name, "ours" among them."""
+
+        def of(*names: str) -> float:
+            for name in names:
+                self._seen.setdefault(name, []).append(self._measure(found[name]))
+            return min(self._seen[name][-1] for name in names)
+
+        peers = [name for name in found if name != "ours"]
+        return {"ours": partial(of, "ours"), "peer": partial(of, *peers)}
+
+    def note(self, shown: Callable[[float], str]) -> str:
+        """Return the median of each, and who is missing."""
+        medians = ", ".join(f"{name} {shown(statistics.median(values))}" for name, values in self._seen.items())
+        absent = serving_peers.missing()
+        return medians + (f"; not installed: {', '.join(absent)}" if absent else "")
 
 
 def clients(server: tuple[int, bytes], connections: int, seconds: float = SECONDS) -> tuple[float, float]:
@@ -123,19 +119,6 @@ def _request(path: str, body: bytes, bearer: str) -> bytes:
     return (head + (f"Authorization: {bearer}\r\n" if bearer else "") + "\r\n").encode() + body
 
 
-def _ready(port: int, body: bytes) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            asked = urllib.request.Request(f"http://127.0.0.1:{port}/predict", body, {"content-type": "application/json"})
-            urllib.request.urlopen(asked, timeout=5).read()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-
 class _Client(asyncio.Protocol):
     """A connection that asks again as soon as it is answered."""
 
@@ -156,13 +139,18 @@ class _Client(asyncio.Protocol):
         head, end, body = self._held.partition(b"\r\n\r\n")
         if not end:
             return
-        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        if len(body) < length:
+        if not _whole(head.lower(), body):
             return
         assert head.startswith(b"HTTP/1.1 200"), self._held
         self._took.append(time.perf_counter() - self._begun)
         self._held = b""
         self._ask()
+
+
+def _whole(head: bytes, body: bytes) -> bool:
+    if b"content-length:" in head:
+        return len(body) >= int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+    return body.endswith(b"0\r\n\r\n")  # in chunks
 
 
 async def _ask_all(port: int, request: bytes, connections: int, seconds: float) -> list[float]:
