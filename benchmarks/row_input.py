@@ -2,12 +2,11 @@
 
 The shape is that of the peers' measurements: 1.1 million rows of 33 float32 in 8 zstd files, batches of 1,024.
 Ours is what a rank does in training: the plan, the recipe's features, the windows' shuffle, the copy into torch's memory.
-The floor is the same decode on all cores. Peers that are installed (`datasets`, `litdata`, `ray`) are named with their ratio.
+The floor is the same decode on all cores. The peers of `input_peers.py` that are installed are named with their ratio; they do not shuffle.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
 import tempfile
 import time
@@ -16,9 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import input_peers
+
 WHAT = "rows as shuffled torch batches | 1-thread decode"
 LIMIT, TARGET, LIMIT_S = 1 / 0.9, 1 / 1.3, None
 ROWS, COLUMNS, FILES, GROUP, BATCH = 1_100_000, 32, 8, 65_536, 1024
+SET, PEER_S = ROWS // FILES * FILES, 3.0
 _told: dict[str, list[float]] = {}
 
 
@@ -36,8 +38,8 @@ def sides() -> Iterator[Mapping[str, Callable[[], float]]]:
 
         def one() -> float:
             took = ours_s(plan, recipe)
-            for name, peer in peers(files).items():
-                _told.setdefault(name, []).append(took / timed(peer))
+            for name, python in input_peers.installed().items():
+                _told.setdefault(name, []).append(took / (SET / input_peers.rate(name, python, files, PEER_S)))
             return took
 
         yield {"ours": one, "peer": lambda: timed(lambda: decode(files, False)), "floor": lambda: timed(lambda: decode(files, True))}
@@ -46,7 +48,8 @@ def sides() -> Iterator[Mapping[str, Callable[[], float]]]:
 def note() -> str:
     """Say how much faster ours is than each peer that is installed, in the same rounds."""
     found = [f"{1 / statistics.median(ratios):.1f} times {name}" for name, ratios in _told.items()]
-    return f"ours gives {', '.join(found)}" if found else "no peer is installed (datasets, litdata, ray)"
+    absent = [name for name in input_peers.READERS if name not in _told]
+    return f"ours gives {', '.join(found)}" + (f"; not installed: {', '.join(absent)}" if absent else "")
 
 
 def written(folder: Path, rows: int) -> list[str]:
@@ -105,24 +108,8 @@ def decode(files: list[str], threads: bool) -> Iterator[int]:
                 yield file.read_row_group(group, use_threads=threads).num_rows
 
 
-def peers(files: list[str]) -> dict[str, Callable[[], Iterator[int]]]:
-    """Return the peers that are installed, unshuffled, in their strongest form."""
-    return {"datasets, Arrow batches": lambda: _datasets(files)} if importlib.util.find_spec("datasets") else {}
-
-
-def _datasets(files: list[str]) -> Iterator[int]:
-    import numpy as np
-    import torch
-    from datasets import load_dataset  # type: ignore[import-not-found, unused-ignore]
-
-    stream = load_dataset("parquet", data_files=files, split="train", streaming=True)
-    for part in stream.with_format("arrow").iter(batch_size=BATCH):
-        x = torch.from_numpy(np.stack([part.column(i).to_numpy() for i in range(COLUMNS)], axis=1))
-        yield len(x)
-
-
 def timed(read: Callable[[], Iterator[int]]) -> float:
     """Return the seconds that reading everything takes, per the rows of the set."""
     begun = time.perf_counter()
     rows = sum(read())
-    return (time.perf_counter() - begun) * (ROWS // FILES * FILES) / rows
+    return (time.perf_counter() - begun) * SET / rows

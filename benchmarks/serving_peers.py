@@ -1,14 +1,7 @@
-"""The peers of our endpoint: one torch MLP behind FastAPI, Ray Serve, LitServe, BentoML and MLflow, each as its own guide says.
-
-FastAPI and Ray are in the development environment. The others want versions of their own: in environments of their own, in one folder.
-
-    python benchmarks/serving_peers.py FOLDER       makes them; then MLP_BENCH_PEERS=FOLDER make bench ARGS=serve_peers
-"""
+"""The peers of our endpoint: one torch MLP behind FastAPI, Ray Serve, LitServe, BentoML and MLflow, each as its own guide says."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import json
 import os
 import signal
@@ -22,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-INSTALLED = ("litserve", "bentoml", "mlflow")  # each an environment and the package in it
-MODULE = {"fastapi": "fastapi", "ray": "ray", "ray-batched": "ray", "litserve-batched": "litserve"}
+from peers import python_of
+
 ALL = ("fastapi", "litserve", "litserve-batched", "bentoml", "mlflow", "ray", "ray-batched")
 PATH = {"ray-batched": "/batched", "mlflow": "/invocations"}
 APPS = Path(__file__).with_name("serving_apps.py")
@@ -34,18 +27,14 @@ ONE_THREAD = {
 }  # fmt: skip
 
 
-def python_of(name: str) -> str | None:
+def installed(name: str) -> str | None:
     """Return the interpreter that has the peer, or None."""
-    module = MODULE.get(name, name)
-    if module not in INSTALLED:
-        return sys.executable if importlib.util.find_spec(module) else None
-    found = Path(os.environ.get("MLP_BENCH_PEERS", "/nowhere"), module, "bin", "python")
-    return str(found) if found.exists() else None
+    return python_of(name.removesuffix("-batched"))
 
 
 def missing() -> list[str]:
     """The peers that are not installed."""
-    return [name for name in ALL if python_of(name) is None]
+    return [name for name in ALL if installed(name) is None]
 
 
 @contextmanager
@@ -53,7 +42,7 @@ def running(names: Sequence[str], hidden: Sequence[int], row: Sequence[float]) -
     """Give port, path and body of each peer that is installed; each runs while the block does."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         found = {}
-        for name in dict.fromkeys(name.replace("ray-batched", "ray") for name in names if python_of(name)):
+        for name in dict.fromkeys(name.replace("ray-batched", "ray") for name in names if installed(name)):
             port = _free_port()
             stack.enter_context(_process(name, port, hidden, Path(folder, f"{name}.log")))
             for route in (name, "ray-batched") if name == "ray" else (name,):
@@ -66,7 +55,7 @@ def running(names: Sequence[str], hidden: Sequence[int], row: Sequence[float]) -
 
 @contextmanager
 def _process(name: str, port: int, hidden: Sequence[int], log: Path) -> Iterator[None]:
-    argv = [str(python_of(name)), str(APPS), name, str(port), *map(str, hidden)]
+    argv = [str(installed(name)), str(APPS), name, str(port), *map(str, hidden)]
     with log.open("w") as out:
         process = subprocess.Popen(argv, env=os.environ | ONE_THREAD, cwd=log.parent, stdout=out, stderr=out, start_new_session=True)
     try:
@@ -99,17 +88,3 @@ def _wait(port: int, path: str, body: bytes) -> None:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
-
-
-def install(folder: Path) -> None:
-    """Make an environment for each peer that wants one, with the torch that we have."""
-    torch = f"torch=={importlib.metadata.version('torch').partition('+')[0]}"
-    for name in INSTALLED:
-        place = folder / name
-        subprocess.run([sys.executable, "-m", "venv", place], check=True)
-        subprocess.run([place / "bin" / "python", "-m", "pip", "install", "--quiet", torch, "numpy", name], check=True)
-        print(f"{name}: {place}")
-
-
-if __name__ == "__main__":
-    install(Path(sys.argv[1]))
