@@ -21,6 +21,7 @@ PROOFS = {
     "lab": "proof_lab.py",  # what the sidebar costs: JupyterLab's start, its opening, ten idle tabs
     "duplicates": "proof_duplicates.py",  # the same submission from two processes at the same moment
     "gang": "proof_gang.py",  # 32 real ranks at once on a real Slurm and on a real Ray, and a 33rd refused
+    "memory": "proof_memory.py",  # one epoch of a set of 0.5 GB and of 5 GB: what each rank holds
     "verdicts": "proof_verdicts.py",  # simulated streams of two models, looked at after every batch
     "explanations": "proof_explanations.py",  # sentences about models whose truth is known, and what the model says to each
     "requests": "proof_requests.py",  # 10,000 generated requests to an endpoint: none fails it, every refusal names the field
