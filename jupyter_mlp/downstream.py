@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -12,6 +12,7 @@ from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import FINISHED, RUNNING
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
 from jupyter_mlp.core.references import KINDS, Ref, named
+from jupyter_mlp.store import scheduled
 from jupyter_mlp.store.database import Connection, Row
 from jupyter_mlp.store.workspace import Workspace, current
 
@@ -24,7 +25,7 @@ Columns = frozenset[str] | None  # None: all of them, or a thing that has none
 
 @dataclass(frozen=True)
 class Dependant:
-    """One thing that depends on what was asked about: a dataset, table or endpoint by its name, a model or run by its id.
+    """One thing that depends on what was asked about: a dataset, table, endpoint or schedule by its name, a model or run by its id.
 
     Attributes:
         ref: its newest version that depends on it. `versions`: how many do.
@@ -103,7 +104,7 @@ def impact(what: str | Shown) -> Impact:
         root, column = _asked(workspace, look, named(what))
         start = [root] if root.version or root.kind not in ("table", "dataset", "endpoint") else look.versions(root)
         found = _spread(workspace, look, start, frozenset([column]) if column else None)
-    return Impact(root, column, tuple(_by_name(found)))
+    return Impact(root, column, (*_by_name(found), *_schedules(workspace, [] if column else [root], found)))
 
 
 @dataclass
@@ -271,6 +272,14 @@ def _by_name(made: Iterable[_Made]) -> Iterator[Dependant]:
         exact = all(one.exact for one in group)
         row = newest.row
         yield Dependant(newest.ref, row["kind"], columns, exact, versions, row["notebook"], row["cell"], _code(row))
+
+
+def _schedules(workspace: Workspace, asked: list[Ref], found: Sequence[_Made]) -> Iterator[Dependant]:
+    """Schedules that wait for the thing or for what depends on it, or whose notebook made such a thing."""
+    refs, notebooks = [*asked, *(one.ref for one in found)], [one.row["notebook"] for one in found]
+    for one in scheduled.standing_on(workspace.database, refs, notebooks):
+        notebook = str(one.spec["notebook"])
+        yield Dependant(Ref(scheduled.KIND, one.name), scheduled.KIND, None, True, 1, notebook, None, scheduled.when(one.spec))
 
 
 def _both(first: Columns, second: Columns) -> Columns:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.core.references import KINDS, Ref, named
-from jupyter_mlp.store import gpus, modes, servers
+from jupyter_mlp.store import gpus, modes, scheduled, servers
 from jupyter_mlp.store.workspace import Workspace, current
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def graph(ref: str | Shown | None = None) -> Graph:
     workspace = current()
     if ref is None:
         recent = [a for a in workspace.activities.recent(limit=60) if a.made and a.kind not in _LOOKING]
-        return Graph(None, tuple(_edges(reversed(recent))), _cells())
+        return Graph(None, (*_edges(reversed(recent)), *_schedules(workspace, recent)), _cells())
     exact = workspace.activities.resolve(_any_kind(workspace, named(ref)))
     return Graph(str(exact), tuple(_lineage(workspace, exact)))
 
@@ -251,7 +251,19 @@ def _lineage(workspace: Workspace, start: Ref) -> list[Edge]:
     after, after_refs = _reached(workspace, start, _used_by)
     reached = before_refs | after_refs
     activities = sorted({a.id: a for a in (*before, *after)}.values(), key=lambda activity: activity.seq)
-    return [edge for edge in _edges(activities) if edge[0] in reached and edge[1] in reached]
+    edges = [edge for edge in _edges(activities) if edge[0] in reached and edge[1] in reached]
+    return [*edges, *_schedules(workspace, after, [start])]
+
+
+def _schedules(workspace: Workspace, activities: Sequence[Activity], further: Iterable[Ref] = ()) -> Iterator[Edge]:
+    """From what was made to the schedules whose notebook made it, and from tables to those that wait for their versions."""
+    made = [(ref, activity.notebook) for activity in activities for ref in activity.made]
+    refs = {ref for ref, _ in made} | set(further)
+    for one in scheduled.standing_on(workspace.database, refs, [notebook for _, notebook in made]):
+        told = Ref(scheduled.KIND, one.name)
+        awaited = {ref for ref in refs if ref.kind == "table" and ref.name == one.spec.get("on")}
+        for ref in sorted(awaited | {ref for ref, notebook in made if notebook == one.spec["notebook"]}):
+            yield str(ref), str(told), scheduled.KIND
 
 
 def _reached(workspace: Workspace, start: Ref, step: Callable[[Workspace, Ref], Iterable[tuple[Activity, Iterable[Ref]]]]) -> Reached:

@@ -28,6 +28,7 @@ KINDS = (
     "snapshot",
     "verification",
     "pipeline",
+    "schedule",
     "pin",
 )
 _ID = re.compile(r"\d{8}-\d{6}-([0-9a-f]{8})|([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|([0-9a-f]{8})[0-9a-f]{24}")

@@ -16,6 +16,7 @@ import jupyter_mlp as mlp
 from jupyter_mlp.core import column_lineage
 from jupyter_mlp.core.errors import NotFoundError
 from jupyter_mlp.core.references import Ref
+from jupyter_mlp.store import schedules
 from jupyter_mlp.store.workspace import Workspace
 
 INPUTS = {"lake.flights": ["carrier", "delay", "origin", "month"], "lake.weather": ["origin", "temp"], "trips": ["carrier", "x"]}
@@ -126,6 +127,36 @@ def test_it_names_the_versions_and_the_cell(workspace: Workspace) -> None:
     assert "delay" in refused.value.hint
     with pytest.raises(NotFoundError, match=r"lake\.flihgts"):
         mlp.impact("lake.flihgts")
+
+
+def test_schedules_stand_on_what_their_notebook_makes_and_on_what_they_wait_for(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLP_NOTEBOOK", "/work/nightly.ipynb")
+    flights, trips = Ref("table", "lake.flights", "1"), Ref("dataset", "trips", "a" * 32)
+    with workspace.activities.recording("table", name="lake.flights") as draft:
+        draft.made.append(flights)
+        draft.facts["columns"] = [["delay", "double"], ["carrier", "string"]]
+    with workspace.activities.recording("query", name="trips", used=[flights]) as draft:
+        draft.made.append(trips)
+        draft.facts["lineage"] = {"columns": {"d": [[str(flights), "delay"]]}, "rows": []}
+    for name, spec in {
+        "nightly": {"notebook": "/work/nightly.ipynb", "cron": "0 3 * * *"},
+        "fresh": {"notebook": "/work/other.ipynb", "on": "lake.flights"},
+        "apart": {"notebook": "/work/other.ipynb", "cron": "0 4 * * *"},
+    }.items():
+        schedules.save(workspace.database, name, spec, "", 0.0)
+
+    def found(what: str) -> list[str]:
+        return [one.ref.short for one in mlp.impact(what).dependants]
+
+    assert found("lake.flights") == ["dataset:trips@aaaaaaaa", "schedule:fresh", "schedule:nightly"]
+    assert found("lake.flights.delay") == ["dataset:trips@aaaaaaaa", "schedule:nightly"]
+    assert found("lake.flights.carrier") == []
+    assert "--cron '0 3 * * *'" in repr(mlp.impact("lake.flights"))
+    edges = {(used, made) for used, made, by in mlp.graph(flights).edges if by == "schedule"}
+    assert edges == {(str(flights), "schedule:fresh"), (str(trips), "schedule:nightly")}
+    assert "schedule:nightly" in repr(mlp.graph())
 
 
 def test_an_unknown_query_makes_everything_depend(workspace: Workspace) -> None:
