@@ -5,7 +5,8 @@ Each file `row_*.py` beside this one is one row. It has
     WHAT            one line
     LIMIT, TARGET   ratios ours/peer: more than LIMIT fails the run; TARGET is where we want to be (either may be None)
     LIMIT_S         seconds that ours may take (or None), where no ratio says it
-    ROUNDS          at most so many rounds, where one takes long (optional); note() says more about the figure (optional)
+    ROUNDS          at most so many rounds, where one takes long (optional); note() says more about the figure (optional);
+                    broken() whether another limit, which that note names, was passed (optional)
     sides()         a context manager that gives {"ours": callable, "peer": callable, "floor": callable}; each returns
                     seconds, or None after which it is timed from outside; "peer" and "floor" (the physical limit) are optional
 
@@ -105,14 +106,15 @@ def main() -> int:
     machine = ", ".join([f"Python {platform.python_version()}", f"{os.cpu_count()} cores", *gpus.names()])
     print(f"{machine}; medians of {given.rounds} interleaved rounds")
     print(COLUMNS.format("what", "ours", "peer", "floor", "ratio", "limit", ""))
-    rows = []
+    rows, broken = [], False
     for name in given.rows or known:
         module = importlib.import_module(known[name])
         rows.append(measure(module, min(given.rounds, getattr(module, "ROUNDS", given.rounds))))
         print(rows[-1], flush=True)
         if hasattr(module, "note"):
             print(f"    {module.note()}")
-    return 0 if all(row.ok for row in rows) else 1
+        broken |= hasattr(module, "broken") and module.broken()
+    return 0 if all(row.ok for row in rows) and not broken else 1
 
 
 if __name__ == "__main__":
