@@ -17,7 +17,7 @@ from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.queries import Query, Statement, TableUse
 from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.core.spark_functions import VOLATILE
-from jupyter_mlp.store import datasets, fingerprints, modes, previews, questions, readings, turns
+from jupyter_mlp.store import datasets, fingerprints, modes, moments, previews, questions, readings, turns
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.questions import Question, SessionView
 from jupyter_mlp.store.storable import storable
@@ -142,7 +142,7 @@ def statement(sql: str, *, params: Mapping[str, Any] | None = None) -> SessionCh
     if found.kind == "view":
         return _make_view(workspace, found, params or {})
     query = readings.read(workspace.root, sql)
-    pinned = questions.known_tables(workspace, query)
+    pinned = questions.known_tables(workspace, query, params or {})
     text, edits, names = _pinned_text(workspace, query, pinned)
     _in_the_users_words(query.text, text, edits, names, lambda: workspace.engine.statement(text, dict(params or {})))
     if found.kind == "gone":
@@ -152,6 +152,8 @@ def statement(sql: str, *, params: Mapping[str, Any] | None = None) -> SessionCh
         for word in query.words:  # which of them is the variable, Spark knows; a query with any of them is another question now
             exact = sorted(map(str, pinned.values()))
             workspace.engine.variables[word] = digest(workspace.engine.variables.get(word), query.canonical, exact, volatile)
+        if moments.may_hold(query, params or {}):
+            workspace.engine.variables.update(dict.fromkeys(queries.variables(sql), moments.VARIABLE))
     return SessionChange(sql.strip(), tuple(dict.fromkeys(pinned.values())))
 
 

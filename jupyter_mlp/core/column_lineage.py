@@ -21,7 +21,7 @@ from sqlglot.optimizer.scope import Scope, build_scope
 
 from jupyter_mlp.core.queries import Query, TableUse
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.core.sql_reader import is_cte
+from jupyter_mlp.core.sql_scopes import cte_of
 
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
@@ -85,6 +85,8 @@ def of(sql: str, inputs: Mapping[str, Sequence[str]]) -> Lineage | None:
         tree = parse_one(sql, dialect="spark")
         if tree.find(*_STRANGE) or any(node.recursive for node in tree.find_all(exp.With)):
             return None
+        for hint in list(tree.find_all(exp.Hint)):
+            hint.pop()  # the tables in it are aliases
         names = _renamed(tree, inputs)
         schema: dict[str, object] = {new: dict.fromkeys((column.lower() for column in inputs[old]), "string") for new, old in names.items()}
         tree = qualify(tree, dialect="spark", schema=schema, validate_qualify_columns=False, quote_identifiers=False, identify=False)
@@ -236,7 +238,7 @@ def _renamed(tree: exp.Expr, inputs: Mapping[str, Sequence[str]]) -> dict[str, s
         if not parts or len(parts) != len(table.parts):
             raise _Unknown  # a table function, IDENTIFIER(), a file
         name = ".".join(part.name for part in parts).lower()
-        if len(parts) == 1 and is_cte(table, name):
+        if len(parts) == 1 and cte_of(table, name) is not None:
             continue
         if name not in inputs:
             raise _Unknown

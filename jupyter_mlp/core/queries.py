@@ -7,12 +7,16 @@ from a text (with sqlglot); what is here needs no parser, so that a text that wa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-UNREADABLE = "the text could not be read"
-READER = 3  # counts up when the same text is read differently; what was kept of older readers is not used
+UNREADABLE = "the text is beyond our reader, so what it reads was found by its words only: there may be more"
+ANOTHER_MOMENT = "another moment each time"
+READER = 4  # counts up when the same text is read differently; what was kept of older readers is not used
 
+CERTAIN = -1  # in `Query.bare` instead of the place of a table: the text itself gives a column of that name
+
+_MOMENT = re.compile(r"\s*(now|today|tomorrow|yesterday)\b", re.I)  # TIMESTAMP 'now' is another one each time
 _BLANK = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
 _QUERY = re.compile(_BLANK + r"(?:\(|(?:select|with|values|table|from|map|reduce|show|describe|desc|explain)\b)", re.I | re.S)
 _SESSION = (
@@ -21,6 +25,11 @@ _SESSION = (
     |(?P<view>create\s+(?:or\s+replace\s+)?temp(?:orary)?\s+view\s+(?P<name>\w+|`[^`]+`)\s*(?P<columns>\([^)]*\)\s*)?as\b(?P<body>.*))
     |(?P<gone>drop\s+view\s+(?:if\s+exists\s+)?(?P<dropped>\w+|`[^`]+`)\s*;?\s*$)
     |(?P<other>(?:set|reset|use|create\s+(?:or\s+replace\s+)?temp(?:orary)?\s+function|drop\s+temporary\s+function)\b))"""
+)
+_VARIABLES = (
+    _BLANK
+    + r"""(?:declare(?:\s+or\s+replace)?(?:\s+var(?:iable)?)?|set\s+var(?:iable)?)\s*(?:\(\s*|\s)
+    (?P<names>[\w.`]+(?:\s*,\s*[\w.`]+)*)"""
 )
 
 
@@ -33,6 +42,7 @@ class TableUse(NamedTuple):
         aliased: whether the text gives it an alias.
         alias_at: where an alias can be inserted when there is none.
         version, timestamp: the user's own `VERSION AS OF` or `TIMESTAMP AS OF`; `clause` is the range of that clause.
+        version_of, timestamp_of: the same as what must be worked out first: a parameter like `:v`, or an expression of Spark's.
         parameter: the name is the value of this parameter: `IDENTIFIER(:parameter)`.
         certain: whether the parser says so; else the words only look like it, and what nobody knows is left to Spark.
         before: what replaces the words in front of the name: `TABLE t |> ...` takes an alias only as `FROM t AS t |> ...`.
@@ -49,6 +59,8 @@ class TableUse(NamedTuple):
     parameter: str | None = None
     certain: bool = True
     before: str = ""
+    version_of: str = ""
+    timestamp_of: str = ""
 
     @property
     def alias(self) -> str:
@@ -67,6 +79,8 @@ class Query(NamedTuple):
         functions: names of the functions it calls. `words`: other names in it, a session variable perhaps.
         understood: whether the parser could read it.
         qualifiers: ranges of the `lake.` in `lake.flights.dep_delay`.
+        texts: constant texts made with parameters, in pieces: `'to' || :rest` is ("'to", ":rest").
+        bare: names that are functions without parentheses where no column has them, and where the tables stand that may have one.
     """
 
     text: str
@@ -77,6 +91,8 @@ class Query(NamedTuple):
     words: tuple[str, ...] = ()
     understood: bool = True
     qualifiers: tuple[tuple[int, int], ...] = ()
+    texts: tuple[tuple[str, ...], ...] = ()
+    bare: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON types."""
@@ -88,7 +104,9 @@ class Query(NamedTuple):
         tables = tuple(TableUse(**{**use, "clause": tuple(use["clause"]) if use["clause"] else None}) for use in found["tables"])
         lists = {name: tuple(found[name]) for name in ("volatile", "functions", "words")}
         qualifiers = tuple((start, end) for start, end in found["qualifiers"])
-        return cls(**{**found, **lists, "tables": tables, "qualifiers": qualifiers})
+        texts = tuple(map(tuple, found["texts"]))
+        bare = tuple((name, tuple(places)) for name, places in found["bare"])
+        return cls(**{**found, **lists, "tables": tables, "qualifiers": qualifiers, "texts": texts, "bare": bare})
 
 
 class Statement(NamedTuple):
@@ -105,9 +123,38 @@ class Statement(NamedTuple):
     body: str = ""
 
 
+def is_moment(text: str) -> bool:
+    """Whether a text that is cast to a date or a timestamp is another one each time."""
+    return bool(_MOMENT.match(text))
+
+
+def joined(pieces: Sequence[str | None]) -> Iterator[str]:
+    """Yield each piece alone and with those behind it, as long as that may still be a moment; what is None ends it."""
+    for i, piece in enumerate(pieces):
+        said = ""
+        for following in pieces[i:] if piece else ():
+            if following is None or len(said.strip()) > len("yesterday"):
+                break
+            said += following
+            yield said
+
+
 def is_query(text: str) -> bool:
     """Whether the text begins like something that gives rows."""
     return bool(_QUERY.match(text))
+
+
+def variables(text: str) -> tuple[str, ...]:
+    """Return the names of the session variables that a statement declares or sets, lower case."""
+    found = re.match(_VARIABLES, text, re.I | re.S | re.X)
+    names = re.split(r"\s*,\s*", found["names"]) if found else []
+    return tuple(name.rpartition(".")[2].strip("`").lower() for name in names)
+
+
+def first_word(text: str) -> str:
+    """Return the word that the text begins with, behind comments; empty where there is none."""
+    blank = re.match(_BLANK, text, re.S)
+    return (text[blank.end() if blank else 0 :].split(None, 1) or [""])[0]
 
 
 def statement(text: str) -> Statement | None:

@@ -2,10 +2,28 @@
 
 VOLATILE = frozenset(
     """
-    assert_true curdate current_catalog current_database current_date current_schema current_time current_timestamp current_timezone
-    current_user getdate input_file_block_length input_file_block_start input_file_name java_method localtimestamp
-    monotonically_increasing_id now raise_error rand randn random randstr reflect session_user shuffle spark_partition_id try_reflect
-    uniform unix_timestamp user uuid version
+    assert_true curdate current_catalog current_database current_date current_path current_schema current_time current_timestamp
+    current_timezone current_user getdate input_file_block_length input_file_block_start input_file_name java_method localtime
+    localtimestamp monotonically_increasing_id now python_worker_logs raise_error rand randn random randstr reflect session_user shuffle
+    spark_partition_id try_reflect uniform unix_timestamp user uuid version
+    """.split()
+)
+
+# What Spark takes for a function without parentheses where no column has the name; with a few that another release may.
+BARE = frozenset(
+    """
+    current_catalog current_database current_date current_path current_schema current_time current_timestamp current_user localtime
+    localtimestamp session_user user
+    """.split()
+)
+
+# They make texts whose letters are not those of their arguments in their order.
+BUILDERS = frozenset(
+    """
+    aes_decrypt array_join base64 char chr decode elt format_string from_csv from_json from_xml get_json_object json_tuple left listagg
+    lpad mask overlay printf regexp_extract regexp_extract_all regexp_replace regexp_substr repeat replace reverse right rpad sentences
+    split split_part string_agg substr substring substring_index translate try_aes_decrypt try_url_decode unbase64 unhex url_decode
+    variant_get xpath_string
     """.split()
 )
 
@@ -19,7 +37,7 @@ DETERMINISTIC = frozenset(
     bitmap_construct_agg bitmap_count bitmap_or_agg bool_and bool_or boolean bround btrim cardinality case cast cbrt ceil ceiling char
     char_length character_length chr coalesce collate collation collations collect_list collect_set collect_union concat concat_ws
     contains conv convert_timezone corr cos cosh cot count count_if count_min_sketch counter_diff covar_pop covar_samp crc32 csc
-    cume_dist current_path date date_add date_diff date_format date_from_unix_date date_part date_sub date_trunc dateadd datediff
+    cume_dist date date_add date_diff date_format date_from_unix_date date_part date_sub date_trunc dateadd datediff
     datepart day dayname dayofmonth dayofweek dayofyear decimal decode degrees dense_rank div double e element_at elt encode endswith
     equal_null every exists exp explode explode_outer expm1 extract factorial filter find_in_set first first_value flatten float floor
     forall format_number format_string from_avro from_base32 from_csv from_json from_protobuf from_unixtime from_utc_timestamp
@@ -31,12 +49,12 @@ DETERMINISTIC = frozenset(
     kll_sketch_get_quantile_float kll_sketch_get_rank_bigint kll_sketch_get_rank_double kll_sketch_get_rank_float
     kll_sketch_merge_bigint kll_sketch_merge_double kll_sketch_merge_float kll_sketch_to_string_bigint kll_sketch_to_string_double
     kll_sketch_to_string_float kurtosis lag last last_day last_value lcase lead least left len length levenshtein like listagg ln
-    localtime locate log log10 log1p log2 lower lpad ltrim luhn_check make_date make_dt_interval make_interval make_time
+    locate log log10 log1p log2 lower lpad ltrim luhn_check make_date make_dt_interval make_interval make_time
     make_timestamp make_timestamp_ltz make_timestamp_ntz make_valid_utf8 make_ym_interval map map_concat map_contains_key map_entries
     map_filter map_from_arrays map_from_entries map_keys map_values map_zip_with mask max max_by md5 mean measure median min min_by
     minute mod mode month monthname months_between named_struct nanvl negative next_day not nth_value ntile nullif nullifzero nvl nvl2
     octet_length or overlay parse_json parse_url percent_rank percentile percentile_approx percentile_cont percentile_disc pi pmod
-    posexplode posexplode_outer position positive pow power printf python_worker_logs quarter quote radians range rank reduce regexp
+    posexplode posexplode_outer position positive pow power printf quarter quote radians range rank reduce regexp
     regexp_count regexp_extract regexp_extract_all regexp_instr regexp_like regexp_replace regexp_substr regr_avgx regr_avgy
     regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy repeat replace reverse right rint rlike round row_number
     rpad rtrim schema_of_avro schema_of_csv schema_of_json schema_of_variant schema_of_variant_agg schema_of_xml sec second sentences

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import sqlglot
@@ -19,7 +18,10 @@ from sqlglot.tokens import Token, TokenType
 
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.queries import UNREADABLE, Query, TableUse
-from jupyter_mlp.core.spark_functions import DETERMINISTIC, VOLATILE
+from jupyter_mlp.core.spark_functions import BARE
+from jupyter_mlp.core.sql_scopes import cte_of
+from jupyter_mlp.core.sql_time_travel import clause
+from jupyter_mlp.core.sql_volatile import bare, by_words, called, reasons, texts
 
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # its "unsupported syntax" lines are our case "lineage unknown"
 
@@ -29,9 +31,10 @@ _KEYWORDS = frozenset(
     "IS NULL LIKE RLIKE BETWEEN CASE WHEN THEN ELSE END UNION ALL EXCEPT INTERSECT DISTINCT WITH EXISTS OVER PARTITION ROWS RANGE "
     "ASC DESC CAST LATERAL VIEW VALUES TRUE FALSE INTERVAL FILTER WINDOW".split()
 )
-_MOMENT = re.compile(r"\s*(now|today|tomorrow|yesterday)\b", re.I)  # TIMESTAMP 'now' is another one each time
+_HINT = re.compile(r"/\*\+.*?\*/", re.S)
 _SIGNS = frozenset("<>=!|&^~*/%+-:?@#$")
 _READS = frozenset(("FROM", "JOIN", "TABLE", ","))
+_NO_TABLES = frozenset("SELECT BY WHERE HAVING VALUES LIMIT OFFSET SET EXTEND AGGREGATE DROP |>".split())  # they list no tables
 
 
 def read(text: str) -> Query:
@@ -46,20 +49,32 @@ def read(text: str) -> Query:
         return Query(text, canonical=text, volatile=(UNREADABLE,), understood=False)
     tokens, text = _one_statement(tokens, text)
     plain = _without_comments(tokens, text)
+    hints = " ".join(_hints(tokens, text))
     tokens = sqlglot.tokenize(plain, dialect="spark")
     named = {token.text.lower() for token in tokens if token.token_type is not TokenType.STRING and token.text.isidentifier()}
-    words = tuple(sorted(named))
+    found = Query(text, functions=called(tokens), words=tuple(sorted(named)), texts=tuple(texts(tokens, plain)))
     try:
-        tree = sqlglot.parse(plain, dialect="spark")[0]
+        tree = sqlglot.parse(_without_hints(tokens, plain), dialect="spark")[0]
         if tree is not None and not tree.find(exp.Command):
-            tables = tuple(sorted(_tables(tree, tokens), key=lambda use: use.start))
-            volatile = tuple(dict.fromkeys([*_volatile(tree, tokens), *_substituted(plain)]))
-            qualifiers = tuple(_database_qualifiers(tree))
-            return Query(text, tables, _canonical(tree, tokens, plain), volatile, _called(tokens), words, True, qualifiers)
+            return _parsed(found, tree, tokens, plain, hints)
     except (SqlglotError, RecursionError, IndexError):
         pass
     canonical = " ".join(_spelt(tokens, index, plain) for index in range(len(tokens)))
-    return Query(text, tuple(_tables_by_words(tokens)), canonical, (UNREADABLE,), _called(tokens), words, False)
+    volatile = tuple(dict.fromkeys((UNREADABLE, *by_words(tokens, plain))))
+    return found._replace(tables=tuple(_tables_by_words(tokens, plain)), canonical=canonical, volatile=volatile, understood=False)
+
+
+def _parsed(found: Query, tree: exp.Expr, tokens: list[Token], plain: str, hints: str) -> Query:
+    tables = tuple(sorted(_tables(tree, tokens, plain), key=lambda use: use.start))
+    canonical = _canonical(tree, tokens, plain) + hints
+    qualifiers = (*_database_qualifiers(tree), *_qualifiers_in_hints(tables, tokens, plain))
+    travels = [use.clause for use in tables if use.clause]  # which version they mean is worked out: it is an input then
+    for version in list(tree.find_all(exp.Version)):
+        version.pop()
+    rest = [token for token in tokens if not any(start <= token.start < end for start, end in travels)]
+    volatile = tuple(dict.fromkeys([*reasons(tree, rest, plain), *_unknown_identifiers(tokens, plain)]))
+    functions = tuple(dict.fromkeys(bare(tree, rest)))
+    return found._replace(tables=tables, canonical=canonical, volatile=volatile, qualifiers=qualifiers, bare=functions)
 
 
 def _without_comments(tokens: list[Token], text: str) -> str:
@@ -70,6 +85,22 @@ def _without_comments(tokens: list[Token], text: str) -> str:
             parts += [" " * (token.start - at), text[token.start : token.end + 1]]
             at = token.end + 1
     return "".join(parts)
+
+
+def _hints(tokens: list[Token], text: str) -> Iterator[str]:
+    """Hints that sqlglot takes for comments: all but the first behind a SELECT. They may change the order of the rows."""
+    at = 0
+    for token in tokens:
+        yield from _HINT.findall(text[at : max(at, token.start)])
+        at = max(at, token.end + 1)
+
+
+def _without_hints(tokens: list[Token], text: str) -> str:
+    """The text with blanks for hints: they name no tables and call no functions, and change no row."""
+    for token in tokens:
+        if token.token_type is TokenType.HINT:
+            text = text[: token.start] + " " * (token.end + 1 - token.start) + text[token.end + 1 :]
+    return text
 
 
 def _one_statement(tokens: list[Token], text: str) -> tuple[list[Token], str]:
@@ -165,84 +196,122 @@ def _cte_range(cte: exp.Expr, tokens: list[Token]) -> tuple[int, int] | None:
 # -- what it reads
 
 
-def _tables(tree: exp.Expr, tokens: list[Token]) -> Iterator[TableUse]:
+def _tables(tree: exp.Expr, tokens: list[Token], text: str) -> Iterator[TableUse]:
     at = {token.start: index for index, token in enumerate(tokens)}
     for table in tree.find_all(exp.Table):
         parts = [part for part in table.parts if isinstance(part, exp.Identifier)]
         if len(parts) != len(table.parts) or not parts or not all("start" in part.meta for part in parts):
             continue  # a table function; a name made by IDENTIFIER() is found by its words
-        if len(parts) == 1 and is_cte(table, parts[0].name):
+        if len(parts) == 1 and cte_of(table, parts[0].name) is not None:
             continue
         start, end = parts[0].meta["start"], parts[-1].meta["end"] + 1
         start -= 1 if parts[0].quoted and tokens[at.get(start, 0)].start != start else 0
-        yield _use(".".join(part.name for part in parts).lower(), start, end, tokens, bool(table.alias))
-    yield from _identifiers(tokens)
+        yield _use(".".join(part.name for part in parts).lower(), (start, end), tokens, text, bool(table.alias))
+    yield from _table_arguments(tokens, text)
+    yield from _identifiers(tokens, text)
 
 
-def _use(name: str, start: int, end: int, tokens: list[Token], aliased: bool | None, **more: Any) -> TableUse:
+def _use(name: str, place: tuple[int, int], tokens: list[Token], text: str, aliased: bool | None, **more: Any) -> TableUse:
     """Return the use of a table; `aliased` None looks whether an alias follows."""
+    end = place[1]
     after = next((i for i, token in enumerate(tokens) if token.start >= end), len(tokens))
-    clause, word, literal, after = _time_travel(tokens, after)
-    alias_at, after = _after_sample(tokens, after, end if clause is None else clause[1])
-    aliased = _alias_follows(tokens, after) if aliased is None else aliased
-    version, timestamp = (literal if word == wanted else None for wanted in ("VERSION", "TIMESTAMP"))
-    return TableUse(name, start, end, aliased, alias_at, version, timestamp, clause, **more)
+    travel = clause(tokens, after, text)
+    if travel is not None:
+        end, after = travel.range[1], travel.after
+        more["clause"] = travel.range
+        more["version" if travel.is_version else "timestamp"] = travel.literal
+        more["version_of" if travel.is_version else "timestamp_of"] = travel.expression
+    alias_at, after = _after_sample(tokens, after, end)
+    return TableUse(name, *place, _alias_follows(tokens, after) if aliased is None else aliased, alias_at, **more)
 
 
-def _identifiers(tokens: list[Token]) -> Iterator[TableUse]:
+def _table_arguments(tokens: list[Token], text: str) -> Iterator[TableUse]:
+    """`f(TABLE(lake.flights))`: a table that a table function is given; it takes no alias."""
+    ctes = _cte_names(tokens)
+    for i in range(1, len(tokens) - 2):
+        if tokens[i].text.upper() != "TABLE" or tokens[i + 1].text != "(" or not _names(tokens[i + 2]):
+            continue
+        if tokens[i - 1].text not in ("(", ",", "=>"):
+            continue
+        name, last = _dotted(tokens, i + 2)
+        if last + 1 < len(tokens) and tokens[last + 1].text == ")" and name not in ctes:
+            yield _use(name, (tokens[i + 2].start, tokens[last].end + 1), tokens, text, True)
+
+
+def _identifiers(tokens: list[Token], text: str) -> Iterator[TableUse]:
     """`FROM IDENTIFIER('lake.flights')` and `FROM IDENTIFIER(:table)`."""
     for i, token in enumerate(tokens[:-3]):
         if token.text.upper() != "IDENTIFIER" or tokens[i + 1].token_type is not TokenType.L_PAREN:
             continue
-        if i == 0 or tokens[i - 1].text.upper() not in _READS:
+        if i == 0 or tokens[i - 1].text.upper() not in _READS or (tokens[i - 1].text == "," and not _lists_tables(tokens, i)):
             continue
         close = next((j for j in range(i, min(i + 6, len(tokens))) if tokens[j].token_type is TokenType.R_PAREN), None)
         if close is None or (close + 1 < len(tokens) and tokens[close + 1].token_type is TokenType.L_PAREN):
             continue
         inside = tokens[i + 2 : close]
-        end = tokens[close].end + 1
-        sure = tokens[i - 1].text != ","  # behind a comma it may be a column
+        place = (token.start, tokens[close].end + 1)
         if len(inside) == 1 and inside[0].token_type is TokenType.STRING:
             name = inside[0].text.replace("`", "").lower()
             if name not in _cte_names(tokens):
-                yield _use(name, token.start, end, tokens, None, certain=sure)
+                yield _use(name, place, tokens, text, None)
         elif len(inside) == 2 and inside[0].text == ":":
-            yield _use("", token.start, end, tokens, None, parameter=inside[1].text, certain=sure)
+            yield _use("", place, tokens, text, None, parameter=inside[1].text)
 
 
-def _unknown_identifiers(tokens: Sequence[Token]) -> Iterator[str]:
+def _lists_tables(tokens: list[Token], index: int) -> bool:
+    """Whether the comma before `index` stands in a FROM clause, not among columns or arguments."""
+    depth = 0
+    for i in range(index - 1, -1, -1):
+        word = tokens[i].text.upper()
+        depth += (word == ")") - (word == "(")
+        if depth < 0 or (depth == 0 and word.split()[-1:] and word.split()[-1] in _NO_TABLES):
+            return False  # ORDER BY is one token
+        if depth == 0 and word == "FROM" and tokens[i - 1].text.upper() != "DISTINCT":
+            return True
+    return False
+
+
+def _unknown_identifiers(tokens: list[Token], text: str) -> Iterator[str]:
     """IDENTIFIER() of something that only Spark can work out, or as the name of a function."""
-    known = {use.start for use in _identifiers(list(tokens))}
+    known = {use.start for use in _identifiers(tokens, text)}
     for i, token in enumerate(tokens[:-3]):
         if token.text.upper() == "IDENTIFIER" and tokens[i + 1].token_type is TokenType.L_PAREN and token.start not in known:
             close = next((j for j in range(i, min(i + 5, len(tokens))) if tokens[j].token_type is TokenType.R_PAREN), None)
             literal = close is not None and (tokens[i + 2].token_type is TokenType.STRING or tokens[i + 2].text == ":")
-            called = close is not None and close + 1 < len(tokens) and tokens[close + 1].token_type is TokenType.L_PAREN
-            if not literal or called or tokens[i - 1].text.upper() in _READS:
+            called_so = close is not None and close + 1 < len(tokens) and tokens[close + 1].token_type is TokenType.L_PAREN
+            table = tokens[i - 1].text.upper() in _READS - {","} or (tokens[i - 1].text == "," and _lists_tables(tokens, i))
+            function = tokens[i + 2].text.replace("`", "").lower() in BARE
+            if not literal or called_so or table or function:
                 yield "IDENTIFIER() names something that only Spark can work out"
 
 
-def _tables_by_words(tokens: list[Token]) -> Iterator[TableUse]:
+def _tables_by_words(tokens: list[Token], text: str) -> Iterator[TableUse]:
     """Names behind FROM, JOIN, TABLE or a comma, for a text that only Spark can read."""
     ctes = _cte_names(tokens)
     for i in range(1, len(tokens)):
         if not _names(tokens[i]) or not _reads(tokens, i):
             continue
-        last = i
-        while last + 2 < len(tokens) and tokens[last + 1].token_type is TokenType.DOT and _names(tokens[last + 2]):
-            last += 2
-        name = ".".join(token.text for token in tokens[i : last + 1 : 2]).lower()
-        following = tokens[last + 1].text if last + 1 < len(tokens) else ""
-        if following == "(" or name in ctes:
-            continue
-        start, end = tokens[i].start, tokens[last].end + 1
+        name, last = _dotted(tokens, i)
+        following = "".join(token.text for token in tokens[last + 1 : last + 3])
+        if following[:1] == "(" or following[:2] == "=>" or name in ctes:
+            continue  # a function; an argument's name
+        place = (tokens[i].start, tokens[last].end + 1)
         if tokens[i - 1].text.upper() != "TABLE":
-            yield _use(name, start, end, tokens, None, certain=False)
-        elif following == "|>":
-            yield _use(name, tokens[i - 1].start, end, tokens, False, certain=False, before="FROM ")
+            yield _use(name, place, tokens, text, None, certain=False)
+        elif following[:2] == "|>":
+            yield _use(name, (tokens[i - 1].start, place[1]), tokens, text, False, certain=False, before="FROM ")
         else:
-            yield _use(name, start, end, tokens, True, certain=False)  # TABLE t takes no alias
-    yield from _identifiers(tokens)
+            yield _use(name, place, tokens, text, True, certain=False)  # TABLE t takes no alias
+    yield from _table_arguments(tokens, text)
+    yield from _identifiers(tokens, text)
+
+
+def _dotted(tokens: list[Token], index: int) -> tuple[str, int]:
+    """Return the name of several parts that begins at `index`, and where its last token is."""
+    last = index
+    while last + 2 < len(tokens) and tokens[last + 1].token_type is TokenType.DOT and _names(tokens[last + 2]):
+        last += 2
+    return ".".join(token.text for token in tokens[index : last + 1 : 2]).lower(), last
 
 
 def _reads(tokens: list[Token], index: int) -> bool:
@@ -271,24 +340,6 @@ def _alias_follows(tokens: list[Token], index: int) -> bool:
     return index < len(tokens) and (tokens[index].text.upper() == "AS" or _names(tokens[index]))
 
 
-def _time_travel(tokens: list[Token], index: int) -> tuple[tuple[int, int] | None, str, str | None, int]:
-    """Read `[FOR] [SYSTEM_]VERSION|TIMESTAMP|TIME AS OF literal` at `index`; return its range, the word, the literal, the next index."""
-    words = " ".join(token.text.upper() for token in tokens[index : index + 4])
-    skip = 1 if words.startswith("FOR ") else 0
-    for length in (1, 3):  # one token or three, as sqlglot's releases go
-        literal = index + skip + length
-        said = " ".join(t.text.upper() for t in tokens[index + skip : literal])
-        word = {"VERSION AS OF": "VERSION", "SYSTEM_VERSION AS OF": "VERSION"}.get(said) or {
-            "TIMESTAMP AS OF": "TIMESTAMP",
-            "SYSTEM_TIME AS OF": "TIMESTAMP",
-        }.get(said)
-        if word and literal < len(tokens):
-            if tokens[literal].text.upper() in ("TIMESTAMP", "DATE") and literal + 1 < len(tokens):
-                literal += 1  # TIMESTAMP AS OF TIMESTAMP '2013-01-01'
-            return (tokens[index].start, tokens[literal].end + 1), word, tokens[literal].text, literal + 1
-    return None, "", None, index
-
-
 def _after_sample(tokens: list[Token], index: int, default: int) -> tuple[int, int]:
     """Spark wants an alias after TABLESAMPLE (...) [REPEATABLE (...)]: return its place and the index of the next token."""
     end = default
@@ -304,26 +355,6 @@ def _after_sample(tokens: list[Token], index: int, default: int) -> tuple[int, i
     return end, index
 
 
-def is_cte(table: exp.Table, name: str) -> bool:
-    """Whether a one-part name means a CTE that is visible where it stands."""
-    node: exp.Expr | None = table
-    inside: exp.CTE | None = None
-    while node is not None:
-        if isinstance(node, exp.CTE):
-            inside = node
-        holder = node.args.get("with_") or node.args.get("with")
-        if isinstance(holder, exp.With):
-            for cte in holder.expressions:
-                if cte is inside and not holder.recursive:
-                    break  # a CTE sees the ones before it, not itself
-                if cte.alias.lower() == name.lower():
-                    return True
-                if cte is inside:
-                    break
-        node = node.parent
-    return False
-
-
 def _database_qualifiers(tree: exp.Expr) -> Iterator[tuple[int, int]]:
     """Ranges of `lake.` in `lake.flights.dep_delay`: a view has no database."""
     for column in tree.find_all(exp.Column):
@@ -332,36 +363,12 @@ def _database_qualifiers(tree: exp.Expr) -> Iterator[tuple[int, int]]:
             yield database.meta["start"], table.meta["start"]
 
 
-# -- what may differ each time
-
-
-def _substituted(text: str) -> list[str]:
-    return ["${...} stands for a setting or variable of the moment"] if "${" in text else []
-
-
-def _called(tokens: Sequence[Token]) -> tuple[str, ...]:
-    """Names that stand before an opening parenthesis."""
-    calls = {token.text.lower() for token, after in pairwise(tokens) if after.token_type is TokenType.L_PAREN and token.text.isidentifier()}
-    return tuple(sorted(calls))
-
-
-def _volatile(tree: exp.Expr, tokens: Sequence[Token]) -> Iterator[str]:
-    for name in _called(tokens):
-        if name in VOLATILE:
-            yield f"{name}() may give another answer each time"
-    for node in tree.find_all(exp.Func):
-        name = (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
-        if name in VOLATILE:
-            yield f"{name}() may give another answer each time"
-        elif isinstance(node, exp.Anonymous) and name not in DETERMINISTIC and name != "identifier":
-            yield f"{name}() is not a built-in function, so its code has no version"
-    yield from _unknown_identifiers(tokens)
-    if tree.find(exp.TableSample):
-        yield "TABLESAMPLE draws other rows each time"
-    if tree.find(exp.QueryTransform):
-        yield "TRANSFORM runs a script that has no version"
+def _qualifiers_in_hints(tables: Sequence[TableUse], tokens: list[Token], text: str) -> Iterator[tuple[int, int]]:
+    """The same in a hint that names a table as the text does: BROADCAST(lake.flights)."""
+    names = [use.name.rpartition(".") for use in tables if not use.aliased and "." in use.name]
     for token in tokens:
-        if token.token_type is TokenType.STRING and _MOMENT.match(token.text):
-            yield f"'{token.text}' may be another moment each time"
-    if not isinstance(tree, exp.Query | exp.Table | exp.Values | exp.Subquery):
-        yield f"{tokens[0].text.upper()} reads the session, which has no version"
+        if token.token_type is TokenType.HINT:
+            for database, _, table in names:
+                written = rf"(?<![\w.`]){re.escape(database)}\.(?={re.escape(table)}\b)"
+                for found in re.finditer(written, text[token.start : token.end + 1], re.I):
+                    yield token.start + found.start(), token.start + found.end()

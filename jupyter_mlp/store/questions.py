@@ -15,7 +15,7 @@ from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.queries import Query, TableUse
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.core.zone import local_zone
-from jupyter_mlp.store import fingerprints, foreign, readings
+from jupyter_mlp.store import fingerprints, foreign, moments, readings
 from jupyter_mlp.store.lake import is_name
 from jupyter_mlp.store.workspace import Workspace
 
@@ -78,7 +78,7 @@ def read(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Ques
         InvalidInputError: it is no single query.
         NotFoundError: a table is unknown; the message names the nearest.
     """
-    if text.strip() and not queries.is_query(text):
+    if queries.first_word(text) and not queries.is_query(text):
         raise _no_query(text)
     query = readings.read(workspace.root, text)
     values = {name: _plain(value) for name, value in parameters.items()}
@@ -86,7 +86,7 @@ def read(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Ques
     views: list[str] = []
     through: list[Ref] = []
     exact: list[tuple[str, str]] = []
-    why = list(query.volatile)
+    why = [*query.volatile, *moments.reasons(query, values)]
     for use in _named(query, values):
         if use.name in workspace.engine.views:
             views.append(use.name)
@@ -99,6 +99,7 @@ def read(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Ques
             through += found.refs
             why.append(found.note)
         exact.append((use.name, str(ref)))
+    why += _functions_without_parentheses(workspace, query, pinned)
     return Question(query, values, pinned, tuple(views), tuple(sorted(exact)), tuple(through), tuple(why))
 
 
@@ -119,15 +120,25 @@ def meaning(workspace: Workspace, asked: Question, within: tuple[str, ...] = ())
         through += inner.inputs
         exact.append((name, digest("view", " ".join(view.head.split()), inner.key)))
     why += _session_reasons(workspace, asked.query)
+    why += moments.of_variables(workspace.engine.variables, asked.query)
     key = None if why else _key(workspace, asked.query, sorted(exact), asked.parameters)
     return asked._replace(through=tuple(through), why=tuple(dict.fromkeys(why)), key=key)
 
 
 def _no_query(text: str) -> InvalidInputError:
-    word = text.split(None, 1)[0].upper()
+    word = queries.first_word(text).rstrip(";").upper()
     if queries.statement(text) is not None:
         return InvalidInputError(
             f"{word} changes the session and gives no rows.", "Run it with %%mlp_data alone in a cell, or mlp.statement(sql)."
+        )
+    if word == "EXECUTE":
+        return InvalidInputError(
+            "EXECUTE IMMEDIATE makes its text while it runs, so what it reads cannot be pinned.",
+            "Write that query itself; names go in as IDENTIFIER(:table), values as :name.",
+        )
+    if word == "BEGIN":
+        return InvalidInputError(
+            "BEGIN ... END is a script of several statements.", "Put each statement in a cell of its own, without BEGIN and END."
         )
     return InvalidInputError(
         f"{word} is no query.",
@@ -135,11 +146,11 @@ def _no_query(text: str) -> InvalidInputError:
     )
 
 
-def known_tables(workspace: Workspace, query: Query) -> dict[TableUse, Ref]:
+def known_tables(workspace: Workspace, query: Query, parameters: Mapping[str, Any]) -> dict[TableUse, Ref]:
     """Return the exact versions of those tables in a statement that are ours; the others are Spark's to find."""
     found = {}
     for use in query.tables:
-        ref = _input(workspace, use._replace(certain=False), query, {}) if use.parameter is None else None
+        ref = _input(workspace, use._replace(certain=False), query, parameters) if use.parameter is None else None
         if ref is not None:
             found[use] = ref
     return found
@@ -160,8 +171,16 @@ def _input(workspace: Workspace, use: TableUse, query: Query, parameters: Mappin
     if "." not in name:
         made = activities.newest("dataset", name)
         if made is not None:
+            use = moments.settled(workspace, use, parameters)
+            if use.timestamp is not None:
+                raise InvalidInputError(
+                    f"TIMESTAMP AS OF is for tables of the lake; {name} is a dataset.",
+                    f"Name its version: {name} VERSION AS OF '{made.version}'",
+                )
             return activities.resolve(Ref("dataset", name, use.version)) if use.version else made
     full = name if "." in name else f"lake.{name}"
+    if is_name(full) and workspace.lake.current(full) is not None:
+        use = moments.settled(workspace, use, parameters)
     snapshot = _version(workspace, full, use) if is_name(full) else None
     if snapshot is not None:
         if use.version is None and use.timestamp is None:
@@ -204,6 +223,17 @@ def _let_spark_speak(workspace: Workspace, query: Query, parameters: Mapping[str
         if refusal.condition != NO_SUCH_TABLE:
             hint = queries.where_to_look(query.text, refusal.position)
             raise InvalidInputError(refusal.message, hint, condition=refusal.condition, position=refusal.position) from refusal
+
+
+def _functions_without_parentheses(workspace: Workspace, query: Query, pinned: Mapping[TableUse, Ref]) -> Iterator[str]:
+    """Names like `user` and `current_date`: columns where a table has them, functions of Spark's elsewhere."""
+    from jupyter_mlp.store import lineages
+
+    for name, places in query.bare:
+        refs = [ref for use, ref in pinned.items() if use.start in places]
+        if queries.CERTAIN in places or any(name == column.lower() for ref in refs for column in lineages.columns_of(workspace, ref)):
+            continue
+        yield f"{name} is Spark's function {name}() unless a table has such a column, and may give another answer each time"
 
 
 def _session_reasons(workspace: Workspace, query: Query) -> list[str]:
