@@ -61,7 +61,7 @@ def settled(workspace: Workspace, use: TableUse, parameters: Mapping[str, Any]) 
 
 def _version(said: str, parameters: Mapping[str, Any]) -> str:
     if not _is_parameter(said):
-        raise InvalidInputError(f"VERSION AS OF takes no expression like {said}.", _VERSION)
+        raise InvalidInputError(f"VERSION AS OF takes no expression like {_line(said)}.", _VERSION)
     value = _value(said, parameters)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise InvalidInputError(f"VERSION AS OF {said} needs a number or a tag; the parameter is {value!r}.", _VERSION)
@@ -87,12 +87,19 @@ def _worked_out(workspace: Workspace, said: str, parameters: Mapping[str, Any]) 
         workspace.engine.write(f"SELECT unix_micros(CAST({said} AS TIMESTAMP)) AS at", parameters, folder)
         found = [value for path in folder.glob("*.parquet") for value in pq.read_table(path)["at"].to_pylist()]
     except InvalidInputError as refusal:
-        raise InvalidInputError(f"TIMESTAMP AS OF {said} is no time: {refusal.message}", _TIME, condition=refusal.condition) from refusal
+        raise InvalidInputError(f"TIMESTAMP AS OF {_line(said)} is no time: {refusal.message}", _TIME) from refusal
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if not found or found[0] is None:
-        raise InvalidInputError(f"TIMESTAMP AS OF {said} is no time: it is NULL.", _TIME)
-    return (datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=found[0])).isoformat()
+        raise InvalidInputError(f"TIMESTAMP AS OF {_line(said)} is no time: it is NULL.", _TIME)
+    try:
+        return (datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=found[0])).isoformat()
+    except OverflowError:  # Spark's time goes on to the year 294247
+        raise InvalidInputError(f"TIMESTAMP AS OF {_line(said)} is no time of the calendar.", _TIME) from None
+
+
+def _line(said: str) -> str:
+    return " ".join(said.split())
 
 
 def _is_parameter(said: str) -> bool:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jupyter_mlp.core import queries, sql_reader
+from jupyter_mlp.core import column_lineage, queries, sql_reader
 from jupyter_mlp.core.errors import InvalidInputError
 
 
@@ -223,3 +223,10 @@ def test_positions_lead_back_to_the_users_text() -> None:
     text, edits = rewritten(read, ["a_much_longer_view_name"])
     at = text.index("no_such")
     assert sql[queries.original_position(edits, at) :].startswith("no_such")
+
+
+@pytest.mark.parametrize("sql", ["SELECT {} f.k, f.v FROM lake.t f", "SELECT {} k, v FROM lake.t"])
+def test_a_hint_changes_no_lineage(sql: str) -> None:
+    inputs = {"lake.t": ["k", "v"]}
+    plain = column_lineage.of(sql.format(""), inputs)
+    assert plain is not None and plain == column_lineage.of(sql.format("/*+ BROADCAST(f), MERGE(lake.t), REPARTITION(4, k) */"), inputs)
