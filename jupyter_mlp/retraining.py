@@ -91,7 +91,8 @@ def retrain(endpoint: str, *, progress: Callable[..., None] | None = None) -> Re
 
     Raises:
         NotFoundError: there is no such endpoint.
-        ConflictError: there is no newer data. InvalidInputError: nobody knows how the model was trained. JobError: training failed.
+        ConflictError: there is no newer data. InvalidInputError: nobody knows how the model was trained.
+        StorageError: its code was edited since. JobError: training failed.
 
     Example:
         >>> mlp.retrain("delays").model
@@ -111,6 +112,7 @@ def retrain(endpoint: str, *, progress: Callable[..., None] | None = None) -> Re
                 f"Write new rows to what it is computed from; %mlp_monitor {reference.name} says when there are some.",
             )
         draft.used.append(newest.reference)
+        registry.check_source(trained.folder, trained.card_data)
         run = training.train(
             f"{trained.folder / 'code' / 'captured.py'}:{told['model']}",
             data=newest,

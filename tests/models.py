@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,9 @@ def make_model(
     columns: tuple[str, ...] = (),
     name: str = "Delay",
     code: str | None = None,
+    modules: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Register a linear model and return its UUID; `constant` makes it always answer that number."""
+    """Register a linear model and return its UUID; `constant` makes it always answer that number, `modules` stand beside its `code`."""
     table = rows_of(2000, task=task)
     for column in columns:
         table = table.append_column(column, table.column("dep_delay"))
@@ -75,7 +77,7 @@ def make_model(
         }
     with tempfile.TemporaryDirectory() as folder:
         if code is not None:
-            _source(Path(folder), code, weights, bias)
+            _source(Path(folder), {"captured.py": code, **modules}, weights, bias)
         else:
             (Path(folder) / "model.onnx").write_bytes(_graph(weights.tobytes(), bias.tobytes(), recipe.width, outputs))
         uuid = registry.register(workspace, Path(folder), card)
@@ -150,11 +152,12 @@ class Odd(torch.nn.Module):
 """
 
 
-def _source(folder: Path, code: str, weights: np.ndarray, bias: np.ndarray) -> None:
+def _source(folder: Path, files: Mapping[str, str], weights: np.ndarray, bias: np.ndarray) -> None:
     from safetensors.numpy import save_file
 
-    (folder / "code").mkdir()
-    (folder / "code" / "captured.py").write_text(code)
+    for name, text in files.items():
+        (folder / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "code" / name).write_text(text)
     save_file({"layer.weight": weights, "layer.bias": bias}, folder / "weights.safetensors")
 
 

@@ -23,10 +23,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from jupyter_mlp.core.errors import JobError, StorageError
-from jupyter_mlp.store.artifacts import sha256_of
+from jupyter_mlp.core.errors import JobError, MLPError, StorageError
+from jupyter_mlp.store import registry
 
 _LONGEST_LINE = 10_000
+_AGAIN = "Train the model again in this environment."
 
 
 class SourceRunner:
@@ -77,7 +78,7 @@ class SourceRunner:
         if "error" in said:
             process.kill()
             process.wait()
-            raise StorageError(f"The model's code cannot be run: {said['error']}", "Train the model again in this environment.")
+            raise StorageError(f"The model's code cannot be run: {said['error']}", said.get("hint") or _AGAIN)
         return process
 
 
@@ -116,7 +117,10 @@ def main(folder: Path) -> None:
         forward = _load(folder)
     except Exception as error:  # noqa: BLE001 - any failure of the author's code is told to the parent
         traceback.print_exc()
-        answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"[:500]}).encode() + b"\n")
+        told = (
+            {"error": error.message, "hint": error.hint} if isinstance(error, MLPError) else {"error": f"{type(error).__name__}: {error}"}
+        )
+        answers.write(json.dumps({name: text[:500] for name, text in told.items()}).encode() + b"\n")
         answers.flush()
         return
     answers.write(b'{"ready": true}\n')
@@ -140,15 +144,12 @@ def _load(folder: Path) -> Any:
     from safetensors.torch import load_file
 
     card = json.loads((folder / "model.json").read_bytes())
-    weights = folder / "weights.safetensors"
-    recorded = card.get("sha256", {}).get("weights.safetensors")
-    if recorded and sha256_of(weights) != recorded:
-        raise StorageError(f"{weights} was changed since the model was registered.")
+    registry.check_source(folder, card)
     torch.set_num_threads(1)
     sys.path.insert(0, str(folder / "code"))
     sys.dont_write_bytecode = True  # a model folder never changes
     model = getattr(importlib.import_module(_module_with(folder / "code", card["name"])), card["name"])(**_arguments(card))
-    model.load_state_dict(load_file(weights))
+    model.load_state_dict(load_file(folder / registry.WEIGHTS))
     model.eval()
 
     def forward(features: np.ndarray) -> np.ndarray:

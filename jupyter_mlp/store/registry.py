@@ -29,6 +29,7 @@ from jupyter_mlp.store.workspace import Workspace
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CARD = "card.json"  # what a job says of its model; completed here to model.json
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,7 +135,7 @@ def register(workspace: Workspace, result: Path, card: Mapping[str, Any], identi
         **card,
         "uuid": identity,
         "created_at": time.time(),
-        "sha256": {path.name: sha256_of(path) for path in sorted(result.iterdir()) if path.is_file() and path.name != CARD},
+        "sha256": {name: sha256_of(path) for name, path in _files(result).items() if name != CARD},
     }
 
     def write(folder: Path) -> None:
@@ -143,6 +144,25 @@ def register(workspace: Workspace, result: Path, card: Mapping[str, Any], identi
 
     publish_folder(workspace.models / identity, write)
     return identity
+
+
+def check_source(folder: Path, card: Mapping[str, Any]) -> None:
+    """See that a model's weights and code are those that were registered, before they are run.
+
+    Raises:
+        StorageError: a file was changed, taken away, or put beside the code.
+    """
+    recorded = {name: sha256 for name, sha256 in card.get("sha256", {}).items() if name == WEIGHTS or name.startswith("code/")}
+    hint = f"Restore {folder} from a backup, or train again: edited code makes another model."
+    for name, sha256 in recorded.items():
+        if not (folder / name).is_file():
+            raise StorageError(f"{folder / name} is gone since the model was registered.", hint)
+        if sha256_of(folder / name) != sha256:
+            raise StorageError(f"{folder / name} was changed since the model was registered.", hint)
+    if any(name != WEIGHTS for name in recorded):  # models made before code was recorded have weights only
+        added = sorted(_files(folder / "code", "code/").keys() - recorded.keys())
+        if added:
+            raise StorageError(f"{folder / added[0]} was not there when the model was registered.", hint)
 
 
 def load(workspace: Workspace, ref: Ref | str) -> Model:
@@ -164,6 +184,11 @@ def load(workspace: Workspace, ref: Ref | str) -> Model:
 def is_uuid(text: str) -> bool:
     """Whether a text can be the identity of a model."""
     return bool(_UUID.fullmatch(text))
+
+
+def _files(folder: Path, prefix: str = "") -> dict[str, Path]:
+    """Every file below a folder, by its path from there."""
+    return {prefix + path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def _uuid_of(workspace: Workspace, text: str) -> str:

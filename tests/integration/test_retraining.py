@@ -11,7 +11,7 @@ from test_training import NET, dataset, frame
 
 import jupyter_mlp as mlp
 from jupyter_mlp import deployment
-from jupyter_mlp.core.errors import ConflictError, InvalidInputError
+from jupyter_mlp.core.errors import ConflictError, InvalidInputError, StorageError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.serving import places, requests_log
 from jupyter_mlp.store import deployments, registry
@@ -42,6 +42,13 @@ def test_one_line_trains_on_the_newest_data_and_puts_a_shadow_beside(notebook: N
     report = notebook.cell("%mlp_monitor lines")
     assert report.metrics["newer_data"] == second and report.metrics["drifted"] == ["x"]
     assert "%mlp_retrain lines trains it again" in repr(report)
+
+    captured = registry.load(serving, run.model).folder / "code" / "captured.py"
+    written = captured.read_bytes()
+    captured.write_bytes(written + b"# edited\n")
+    with pytest.raises(StorageError, match=r"captured\.py was changed since"):
+        notebook.cell("%mlp_retrain lines")
+    captured.write_bytes(written)
 
     found = notebook.cell("%mlp_retrain lines")
     assert found.data == second != first and found.model != run.model

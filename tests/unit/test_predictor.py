@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import make_model, rows_of
+from models import ODD, make_model, rows_of
 
 from jupyter_mlp.core.errors import InvalidInputError, StorageError
 from jupyter_mlp.core.online import OnlineRecipe
@@ -60,6 +60,32 @@ def test_the_target_is_not_asked_for(workspace: Workspace) -> None:
     with pytest.raises(InvalidInputError, match=r"instances\[0\].target is unknown") as caught:
         predictor.answer([{**ROW, "target": 3.0}])
     assert caught.value.hint == "It is what the model predicts: leave it out."
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("code/captured.py", "was changed since"),
+        ("code/blocks/deep.py", "was changed since"),
+        ("weights.safetensors", "was changed since"),
+        ("code/torch.py", "was not there when"),
+    ],
+)
+def test_files_of_a_model_with_code_that_were_edited_are_not_run(workspace: Workspace, file: str, said: str) -> None:
+    folder = workspace.models / make_model(workspace, code=ODD, modules={"blocks/deep.py": "SIZE = 3\n"})
+    Predictor.load(folder).close()
+    with (folder / file).open("ab") as handle:
+        handle.write(b"\nraise SystemExit('edited code runs')\n")
+    with pytest.raises(StorageError, match=f"{file} {said} the model was registered") as refused:
+        Predictor.load(folder)
+    assert "train again" in refused.value.hint
+
+
+def test_code_that_is_gone_is_named(workspace: Workspace) -> None:
+    folder = workspace.models / make_model(workspace, code=ODD, modules={"blocks.py": ""})
+    (folder / "code" / "blocks.py").unlink()
+    with pytest.raises(StorageError, match=r"code/blocks\.py is gone since"):
+        Predictor.load(folder)
 
 
 _COLUMNS = {
