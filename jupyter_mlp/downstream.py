@@ -229,7 +229,7 @@ def _of_query(facts: Mapping[str, Any], used: Ref, columns: Columns) -> tuple[Co
 def _of_model(workspace: Workspace, look: _Look, row: Row, used: Ref, columns: Columns) -> tuple[Columns, bool]:
     parameters = json.loads(row["parameters"])
     things = [*look.edges(row)[0], *look.edges(row)[1]]
-    read = _columns_of_model(workspace, next((ref.name for ref in things if ref.kind == "model"), ""))
+    read = _columns_of_models(workspace, [ref.name for ref in things if ref.kind == "model"])
     if row["kind"] == "predict":
         touched = used.kind == "model" or columns is None or read is None or bool(columns & read)
         passed = frozenset() if used.kind == "model" else columns if columns is None else columns - set(_ANSWERS)
@@ -242,9 +242,10 @@ def _of_model(workspace: Workspace, look: _Look, row: Row, used: Ref, columns: C
     return (None if columns & wanted else frozenset()), True
 
 
-def _columns_of_model(workspace: Workspace, model: str) -> frozenset[str] | None:
-    """The columns that a model reads, its target among them; None where its files are not there."""
-    return _card(str(workspace.find("models", model, "model.json"))) if model else None
+def _columns_of_models(workspace: Workspace, models: list[str]) -> frozenset[str] | None:
+    """The columns that models read, their targets among them; None where there is no model, or the files of one are not there."""
+    found = [_card(str(workspace.find("models", model, "model.json"))) for model in models]
+    return frozenset().union(*(one for one in found if one)) if found and None not in found else None
 
 
 @lru_cache(maxsize=4096)

@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from jupyter_mlp import paired_evaluation
 from jupyter_mlp.core.cards import Card, Figure, Shown, Table
-from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
+from jupyter_mlp.core.metric_names import LABELS
 from jupyter_mlp.core.references import Ref, named
+from jupyter_mlp.paired_evaluation import PairedEvaluation
 from jupyter_mlp.store import datasets, registry
 from jupyter_mlp.store.workspace import current
 
@@ -19,22 +21,12 @@ if TYPE_CHECKING:
 
     from jupyter_mlp.core.baselines import Constant
     from jupyter_mlp.core.metrics import Estimate
-    from jupyter_mlp.serving.predictor import Predictor
+    from jupyter_mlp.serving.judging import Scored
     from jupyter_mlp.store.datasets import DatasetVersion
+    from jupyter_mlp.store.registry import Model
 
 _SLICES = 20
-_NAMES = {
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "r2": "R2",
-    "median_ae": "median AE",
-    "auc": "AUC",
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "macro_f1": "macro F1",
-    "log_loss": "log loss",
-    "calibration_error": "calibration error",
-}
+_Judged = TypeVar("_Judged", "Evaluation", PairedEvaluation)
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,7 +97,7 @@ class Evaluation(Shown):
 
     def card(self) -> Card:
         """Return metrics beside the baseline, slices and pictures."""
-        rows = [[_NAMES[name], value, _span(self.intervals[name]), self.baseline.get(name)] for name, value in self.metrics.items()]
+        rows = [[LABELS[name], value, _span(self.intervals[name]), self.baseline.get(name)] for name, value in self.metrics.items()]
         tables = [Table(["metric", "model", "95 % interval", f"baseline: {self.baseline_is}"], rows)]
         if self.slices:
             main = next(iter(self.metrics))
@@ -113,7 +105,7 @@ class Evaluation(Shown):
                 [part["value"], part["rows"], part["metrics"][main], _span(part["intervals"][main]), part["baseline"][main]]
                 for part in self.slices
             ]
-            tables.append(Table([str(self.by), "rows", _NAMES[main], "95 % interval", "baseline"], sliced, f"by {self.by}"))
+            tables.append(Table([str(self.by), "rows", LABELS[main], "95 % interval", "baseline"], sliced, f"by {self.by}"))
         verdict = "beats the baseline" if self.beats_baseline else "does NOT beat the baseline beyond doubt"
         facts = [
             ("model", self.model.short),
@@ -124,120 +116,68 @@ class Evaluation(Shown):
         return Card(f"evaluation of {self.model.short} ({self.task})", facts, tables, self.figures, self.notes)
 
 
-def evaluate(model: str | Shown, *, data: str | DatasetVersion, by: str | None = None) -> Evaluation:
+@overload
+def evaluate(model: str | Shown, *, data: str | DatasetVersion, by: str | None = None, against: None = None) -> Evaluation: ...
+@overload
+def evaluate(model: str | Shown, *, data: str | DatasetVersion, by: str | None = None, against: str | Shown) -> PairedEvaluation: ...
+def evaluate(
+    model: str | Shown, *, data: str | DatasetVersion, by: str | None = None, against: str | Shown | None = None
+) -> Evaluation | PairedEvaluation:
     """Measure a model on a dataset version and return the evaluation, recorded.
 
     Args:
         model: `model:<uuid>`, `run:<id>` or a model's name.
         data: a dataset version that has the model's input columns and its target.
         by: a column for whose most frequent values the metrics are given as well.
+        against: another model with the same target, asked about the same rows: which is better, by how much, and how sure
+            that is (paired bootstrap; paired t-test of the absolute errors, or McNemar's exact test of the right answers).
 
     Raises:
         NotFoundError: the model, the dataset or a column is unknown.
-        InvalidInputError: there is nothing to measure.
+        InvalidInputError: there is nothing to measure, or the two models cannot be compared.
 
     Example:
         >>> mlp.evaluate("DelayModel", data="trips_test").metrics["mae"]
+        >>> mlp.evaluate("model:champion", data="trips_test", against="DelayModel").sentence
     """
+    from jupyter_mlp.serving import judging
+
     begun = time.perf_counter()
-    workspace, model = current(), named(model)
-    found = registry.load(workspace, model)
+    workspace, names = current(), [named(one) for one in (model, against) if one is not None]
+    models = [registry.load(workspace, name) for name in names]
     dataset = datasets.load(workspace, data if isinstance(data, str) else data.ref)
-    reference = Ref("model", found.uuid)
-    parameters = {"model": model, "data": dataset.ref, "by": by}
-    with workspace.activities.recording("evaluate", name=found.name, used=[reference, dataset.reference], parameters=parameters) as draft:
-        _needed(found, dataset, by)
-        predictor = _predictor(found.folder)
-        try:
-            rows = _score(predictor, dataset, str(found.target), by)
-        finally:
-            predictor.close()
+    parameters = {"model": names[0], "data": dataset.ref, "by": by, **({"against": names[1]} if against is not None else {})}
+    used = [*(Ref("model", one.uuid) for one in models), dataset.reference]
+    with workspace.activities.recording("evaluate", name=models[0].name, used=used, parameters=parameters) as draft:
+        others = [by] if by else []
+        for one in models:
+            judging.check(one, dataset, others)
+        if against is not None:
+            paired_evaluation.check(*models)
+        scored = judging.score(models, dataset, others)
         made = Ref("evaluation", draft.activity.id)
-        evaluation = _measure(rows, predictor, made, reference, dataset, by, begun)
-        evaluation = _published(evaluation, workspace.artifacts)
+        evaluation: Evaluation | PairedEvaluation
+        if against is not None:
+            evaluation = _published(paired_evaluation.measure(scored, models, dataset, made, by, begun), workspace.artifacts)
+        else:
+            evaluation = _published(_measure(scored, models[0], dataset, made, by, begun), workspace.artifacts)
         draft.made.append(made)
         draft.facts.update(evaluation.to_dict())
     return evaluation
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """What was true and what the model says of it; rows without a truth were dropped."""
-
-    observed: np.ndarray
-    predicted: np.ndarray
-    slices: list[Any]
-    dropped: int
-
-
-def _predictor(folder: Path) -> Predictor:
-    from jupyter_mlp.serving.predictor import Predictor
-
-    return Predictor.load(folder)
-
-
-def _needed(model: Any, dataset: DatasetVersion, by: str | None) -> None:
-    if model.target is None or model.task not in ("regression", "binary", "multiclass"):
-        raise InvalidInputError(
-            f"{model.name} has no target column, so there is nothing to compare its answers with.", "Train it with --target COLUMN."
-        )
-    names = dataset.schema.names
-    for column in [*model.recipe.columns, model.target, *([by] if by else [])]:
-        if column not in names:
-            raise NotFoundError(f"{dataset.reference.short} has no column {column}, which this evaluation needs.", nearest(column, names))
-
-
-def _score(predictor: Predictor, dataset: DatasetVersion, target: str, by: str | None) -> _Scored:
-    import numpy as np
-    import pyarrow.compute as pc
-
-    observed, predicted, slices = [], [], []
-    dropped = 0
-    for columns in _batches(dataset, list(dict.fromkeys([*predictor.recipe.columns, target, *([by] if by else [])]))):
-        known = pc.is_valid(columns[target])
-        dropped += len(known) - int(pc.sum(known).as_py() or 0)
-        columns = {name: pc.filter(values, known) for name, values in columns.items()}
-        if not len(columns[target]):
-            continue
-        answers = predictor.predict_columns(columns)
-        labels = np.asarray(predictor.recipe.labels(columns[target]))
-        told = np.isfinite(labels) if answers.probabilities is None else labels >= 0  # -1: a class that training never saw
-        dropped += int((~told).sum())
-        observed.append(labels[told])
-        predicted.append((answers.scores if answers.probabilities is None else answers.probabilities)[told])
-        slices += [value for value, kept in zip(columns[by].to_pylist(), told, strict=True) if kept] if by else []
-    if not sum(map(len, observed)):
-        raise InvalidInputError(f"{dataset.reference.short} has no row with a known {target}.", "Evaluate on data whose target is known.")
-    return _Scored(np.concatenate(observed), np.concatenate(predicted), slices, dropped)
-
-
-def _batches(dataset: DatasetVersion, names: list[str]) -> Iterator[Mapping[str, Any]]:
-    for batch in dataset.batches(names):
-        yield {name: batch.column(name) for name in names}
-
-
-def _measure(
-    rows: _Scored, predictor: Predictor, made: Ref, model: Ref, dataset: DatasetVersion, by: str | None, begun: float
-) -> Evaluation:
-    import numpy as np
-
+def _measure(scored: Scored, model: Model, dataset: DatasetVersion, made: Ref, by: str | None, begun: float) -> Evaluation:
     from jupyter_mlp.core import metrics
     from jupyter_mlp.core.baselines import Constant
 
-    task = str(predictor.task)
+    task, recipe = str(model.task), model.recipe
     metric = metrics.OF_TASK[task]
-    observed = rows.observed.astype(np.int64 if task == "multiclass" else np.float64)
-    predicted = rows.predicted.astype(np.float64)
-    if not np.isfinite(predicted).all():
-        raise InvalidInputError(
-            f"The model answers {int((~np.isfinite(predicted)).sum())} rows with something that is no finite number.", "Train it again."
-        )
+    observed, predicted = scored.observed[0], scored.predicted[0]
     estimates = metrics.estimates(metric, observed, predicted)
-    constant = Constant(task, predictor.classes, predictor.recipe.statistics.get(str(predictor.recipe.target), {}))
-    notes = [f"{rows.dropped:,} rows without a target that the model knows were left out."] if rows.dropped else []
+    constant = Constant(task, recipe.classes, recipe.statistics.get(str(model.target), {}))
     return Evaluation(
         made,
-        model,
+        Ref("model", model.uuid),
         dataset.reference,
         task,
         len(observed),
@@ -246,9 +186,9 @@ def _measure(
         constant.metrics(observed),
         constant.text,
         by,
-        tuple(_slices(rows.slices, observed, predicted, metric, constant)) if by else (),
-        tuple(_figures(task, observed, predicted, predictor.classes)),
-        tuple(notes),
+        tuple(_slices(scored.columns[by], observed, predicted, metric, constant)) if by else (),
+        tuple(_figures(task, observed, predicted, list(recipe.classes or ()))),
+        tuple(scored.notes),
         seconds=time.perf_counter() - begun,
     )
 
@@ -301,7 +241,7 @@ def _figures(task: str, observed: np.ndarray, predicted: np.ndarray, classes: li
         yield charts.confusion("Confusion", counts, labels, f"{np.trace(counts) / counts.sum():.1%} on the diagonal")
 
 
-def _published(evaluation: Evaluation, artifacts: Any) -> Evaluation:
+def _published(evaluation: _Judged, artifacts: Any) -> _Judged:
     from dataclasses import replace
 
     from jupyter_mlp.reports.pages import page

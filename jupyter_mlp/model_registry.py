@@ -16,6 +16,7 @@ from jupyter_mlp.store.registry import Model
 from jupyter_mlp.store.workspace import Workspace, current
 
 _MOST = 1000
+_COMPARED = 5  # comparisons of a model that its card shows
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,13 +52,14 @@ class Entry:
     """A model with what the records know of it.
 
     Attributes:
-        made_by: the training that made it. `evaluations`: newest first.
+        made_by: the training that made it. `evaluations`: newest first; `comparisons`: those with another model.
     """
 
     model: Model
     aliases: tuple[str, ...]
     made_by: Activity | None
     evaluations: tuple[Activity, ...]
+    comparisons: tuple[Activity, ...]
     endpoints: tuple[str, ...]
 
     @property
@@ -83,6 +85,7 @@ class Entry:
             "at": made.started_at if made else None,
             "notebook": made.notebook if made else None,
             "evaluations": [{"data": e.facts.get("data"), "metrics": e.facts.get("metrics")} for e in self.evaluations],
+            "comparisons": [{"data": c.facts.get("data"), "sentence": c.facts.get("sentence")} for c in self.comparisons],
             "endpoints": list(self.endpoints),
         }
 
@@ -201,8 +204,9 @@ def _known(workspace: Workspace) -> Iterable[Model]:
 def _entry(workspace: Workspace, model: Model, pointing: dict[str, str], served: dict[str, list[str]]) -> Entry:
     reference = Ref("model", model.uuid)
     named = tuple(name for name, uuid in pointing.items() if uuid == model.uuid)
-    judged = tuple(a for a in workspace.activities.users(reference) if a.kind == "evaluate" and a.state == "finished")
-    return Entry(model, named, workspace.activities.maker(reference), judged, tuple(served.get(model.uuid, ())))
+    judged = [a for a in workspace.activities.users(reference) if a.kind == "evaluate" and a.state == "finished"]
+    alone, beside = (tuple(a for a in judged if ("against" in a.facts) == paired) for paired in (False, True))
+    return Entry(model, named, workspace.activities.maker(reference), alone, beside, tuple(served.get(model.uuid, ())))
 
 
 def _served(workspace: Workspace) -> dict[str, list[str]]:
@@ -249,8 +253,9 @@ def _full(entry: Entry) -> Card:
     ]
     wide = max(map(len, judged), default=0)
     tables = [Table(["evaluated on", *[""] * (wide - 1)], [row + [""] * (wide - len(row)) for row in judged])] if judged else []
+    compared = [f"{one.facts['sentence']} ({_short(one.facts.get('data'))})" for one in entry.comparisons[:_COMPARED]]
     example = entry.model.card_data.get("example")
-    notes = [*card.notes, f"example: {example}"] if example else card.notes
+    notes = [*card.notes, *compared, *([f"example: {example}"] if example else [])]
     return Card(card.title, facts, [*card.tables, *tables], card.figures, notes)
 
 

@@ -1,6 +1,25 @@
-"""What the names of metrics tell."""
+"""What the names of metrics tell, and what people call them."""
 
 from __future__ import annotations
+
+LABELS = {
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R2",
+    "median_ae": "median AE",
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss",
+    "calibration_error": "calibration error",
+}
+LONG = {**LABELS, "mae": "mean absolute error"}  # in a sentence
+
+
+def percent_points(name: str) -> bool:
+    """Whether a metric is a share, whose differences are told in percentage points."""
+    return name == "accuracy"
 
 
 def rises(name: str) -> bool:

@@ -38,20 +38,19 @@ def estimates(metric: Metric, observed: NDArray[Any], predicted: NDArray[Any], s
     Each resample gives every row a Poisson weight, which is the bootstrap without copying rows. Large data gets fewer
     resamples; below 100 of them the interval is value +- 1.96 standard deviations, which needs fewer draws than quantiles.
     """
-    order = _order(metric, observed, predicted)  # sorted once, so that the metric's own sort costs little
-    observed, predicted = observed[order], predicted[order]
+    sorted_once = order(metric, observed, predicted)
+    observed, predicted = observed[sorted_once], predicted[sorted_once]
     values = metric(observed, predicted, np.ones(len(observed)))
-    resamples = int(np.clip(work / max(1, len(observed)), 20, 400))
     random = np.random.default_rng(seed)
     draws: dict[str, list[float]] = {name: [] for name in values}
-    for _ in range(resamples if len(observed) > 1 else 0):
+    for _ in range(resamples(len(observed), work) if len(observed) > 1 else 0):
         weights = random.poisson(1.0, len(observed)).astype(np.float64)
         if not weights.any():
             continue
         for name, value in metric(observed, predicted, weights).items():
             if np.isfinite(value):
                 draws[name].append(value)
-    return {name: _interval(value, draws[name]) for name, value in values.items()}
+    return {name: interval(value, draws[name]) for name, value in values.items()}
 
 
 def regression(observed: Floats, predicted: Floats, weights: Floats) -> dict[str, float]:
@@ -175,7 +174,13 @@ def as_json(found: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
     return {name: estimate.to_dict() for name, estimate in found.items()}
 
 
-def _interval(value: float, draws: list[float]) -> Estimate:
+def resamples(rows: int, work: int = WORK) -> int:
+    """Return how many resamples of so many rows are drawn."""
+    return int(np.clip(work / max(1, rows), 20, 400))
+
+
+def interval(value: float, draws: Sequence[float]) -> Estimate:
+    """Return a value with the 95 % interval that its resamples give."""
     if len(draws) < 2:
         return Estimate(value, float("nan"), float("nan"))
     if len(draws) < 100:
@@ -185,7 +190,8 @@ def _interval(value: float, draws: list[float]) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def _order(metric: Metric, observed: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.intp]:
-    if metric is multiclass:
+def order(metric: Metric, observed: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.intp]:
+    """Return an order of the rows in which the metric's own sort costs little."""
+    if metric not in (regression, binary):
         return np.arange(len(observed))
     return np.argsort(np.abs(predicted - observed) if metric is regression else predicted, kind="stable")

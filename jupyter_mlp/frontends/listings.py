@@ -299,6 +299,8 @@ def _pipeline_row(workspace: Workspace, ref: Ref, activity: Activity) -> Row:
 
 def _evaluation_row(workspace: Workspace, ref: Ref, activity: Activity) -> Row:
     metrics = activity.facts.get("metrics") or {}
+    if "sentence" in activity.facts:
+        return {"detail": str(activity.facts["sentence"])}
     return {"detail": ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, int | float))}
 
 

@@ -13,7 +13,12 @@ from jupyter_mlp.frontends.naming import model_of, reference_of
 def _evaluate(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
-    return mlp.evaluate(model_of(given.model, context.names), data=reference_of(given.data, context.names), by=given.by)
+    return mlp.evaluate(
+        model_of(given.model, context.names),
+        data=reference_of(given.data, context.names),
+        by=given.by,
+        against=model_of(given.against, context.names) if given.against is not None else None,
+    )
 
 
 def _explain(given: Namespace, context: Context) -> Any:
@@ -117,11 +122,12 @@ _DATA = option("--data", required=True, metavar="DATASET", help="a dataset, like
 MODEL_VERBS: tuple[Verb, ...] = (
     Verb(
         "evaluate",
-        "Judge a model on a dataset: metrics, baseline, plots.",
+        "Judge a model on a dataset: metrics, baseline, plots; or against another model on the same rows.",
         (
             option("model", help="model:UUID, a model's name, or a variable that holds a run", completes="model"),
             _DATA,
             option("--by", metavar="COLUMN", help="the same metrics per value of a column"),
+            option("--against", metavar="MODEL", help="another model on the same rows: which is better, how surely", completes="model"),
         ),
         _evaluate,
         example="%mlp_evaluate DelayModel --data trips_test --by carrier",

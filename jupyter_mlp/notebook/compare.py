@@ -29,6 +29,7 @@ _ESSENCE: dict[str, tuple[str, ...] | None] = {
     "run": ("name", "state", "inputs", "parameters", "metrics"),
     "recipe": ("name", "text", "data", "rows", "width", "learned"),
     "evaluation": ("data", "task", "rows", "metrics", "intervals", "baseline", "slices"),
+    "paired evaluation": ("data", "task", "rows", "differences", "test", "slices"),
     "explanation": ("data", "target", "effects", "usual", "rows"),
     "endpoint": ("name",),
     "answers": ("predictions", "rows"),

@@ -192,7 +192,8 @@ def _platform(call: _Call) -> tuple[list[str], list[str]]:
         used += [name, *(_dataset(call.value(flag)) for flag in ("--data", "--validation")), _recipe(call.value("--recipe"))]
         made.append(f"model:{name}")
     elif call.verb in ("evaluate", "explain", "predict"):
-        used += [_model(name), _dataset(call.value("--data"))]
+        against = call.value("--against")
+        used += [_model(name), *([_model(against)] if against else []), _dataset(call.value("--data"))]
         into = call.value("--into")
         made += [f"dataset:{into}", into] if into else []
     elif call.verb == "deploy":

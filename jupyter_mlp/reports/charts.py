@@ -159,10 +159,10 @@ def bars(title: str, named: Sequence[tuple[str, float]], x: str, mark: float | N
     return _figure(title, values, {"layer": layers}, draw, alt)
 
 
-def confusion(title: str, counts: np.ndarray, labels: Sequence[str], alt: str = "") -> Figure:
+def confusion(title: str, counts: np.ndarray, labels: Sequence[str], alt: str = "", x: str = "said", y: str = "observed") -> Figure:
     """Observed class by said class, as counts."""
-    values = [{"observed": a, "said": b, "rows": counts[i, j]} for i, a in enumerate(labels) for j, b in enumerate(labels)]
-    where = {"x": {"field": "said", "type": "nominal"}, "y": {"field": "observed", "type": "nominal"}}
+    values = [{y: a, x: b, "rows": counts[i, j]} for i, a in enumerate(labels) for j, b in enumerate(labels)]
+    where = {"x": {"field": x, "type": "nominal"}, "y": {"field": y, "type": "nominal"}}
     squares = {
         "mark": {"type": "rect", "tooltip": True},
         "encoding": {**where, "color": {"field": "rows", "type": "quantitative", "scale": {"scheme": "blues"}}},
@@ -171,7 +171,7 @@ def confusion(title: str, counts: np.ndarray, labels: Sequence[str], alt: str = 
 
     def draw(axes: Any) -> None:
         axes.imshow(counts, cmap="Blues")
-        axes.set(xlabel="said", ylabel="observed")
+        axes.set(xlabel=x, ylabel=y)
         axes.set_xticks(range(len(labels)), labels, rotation=45)
         axes.set_yticks(range(len(labels)), labels)
         if len(labels) <= 12:

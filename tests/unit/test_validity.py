@@ -187,6 +187,7 @@ def test_a_straight_run_is_valid_whatever_it_does() -> None:
         ("import numpy as np\nv = np.random.rand()", {RANDOM}, {"np", "v", RANDOM}),
         ("def f(a):\n    return a + k\nf(1)", {"k"}, {"f"}),
         ("%mlp_evaluate run --data rows", {"dataset:rows", "model:run"}, set()),
+        ("%mlp_evaluate run --data rows --against model:champion", {"dataset:rows", "model:run", "model:champion"}, set()),
         ("total = sum(n for n in counts)", {"counts"}, {"total"}),
         ("model.fit(x)", {"model", "x"}, {"model"}),
         ("import pandas as pd\npd.set_option('a', 1)\n1", set(), {"pd"}),

@@ -1,0 +1,122 @@
+"""Models judged on real rows: alone, and two on the same ones."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.compute as pc
+import pytest
+from models import make_model, publish, register_module, rows_of
+
+import jupyter_mlp as mlp
+from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.recipe import Recipe
+from jupyter_mlp.core.references import Ref
+from jupyter_mlp.frontends import cli
+from jupyter_mlp.paired_evaluation import PairedEvaluation
+from jupyter_mlp.store.workspace import Workspace
+
+
+@pytest.mark.parametrize(("task", "metric", "test"), [
+    ("regression", "mean absolute error", "paired t-test"), ("binary", "accuracy", "McNemar"), ("multiclass", "accuracy", "McNemar"),
+])  # fmt: skip
+def test_the_better_of_two_models_is_named_with_how_sure_that_is(workspace: Workspace, task: str, metric: str, test: str) -> None:
+    good, bad = make_model(workspace, task=task, name="Good"), make_model(workspace, task=task, name="Bad", constant=5.0)
+    data = publish(workspace, "held_out", rows_of(3000, seed=8, task=task))
+    found = mlp.evaluate(bad, data="held_out", against=good, by="carrier")
+    assert isinstance(found, PairedEvaluation) and found.better == Ref("model", good)
+    assert f"Good (model:{good[:8]}) is better than Bad (model:{bad[:8]}) by" in found.sentence
+    assert f"in {metric} on 3,000 rows, p < 0.001" in found.sentence and test in found.sentence
+    alone = [mlp.evaluate(one, data="held_out") for one in (bad, good)]
+    for name, one in found.differences.items():
+        assert (one.first, one.second) == pytest.approx((alone[0].metrics[name], alone[1].metrics[name]))
+        assert one.low <= one.value <= one.high
+    assert {part["value"] for part in found.slices} == {"UA", "AA", "DL"}
+    assert found.report is not None and "is better than" in found.report.read_text() and "data:image/png" in found.report.read_text()
+    activity = workspace.activities.maker(found.reference)
+    assert activity is not None and {str(ref) for ref in activity.used} == {f"model:{good}", f"model:{bad}", data}
+    json.dumps(found.to_dict(), allow_nan=False)
+    turned = mlp.evaluate(good, data="held_out", against=bad)
+    assert turned.better == Ref("model", good) and f"Bad (model:{bad[:8]}) is worse than Good" in turned.sentence
+
+
+def test_where_chance_explains_a_difference_none_is_claimed(workspace: Workspace) -> None:
+    one = make_model(workspace, name="One")
+    two = _nudged(workspace)
+    publish(workspace, "few", rows_of(40, seed=9))
+    found = mlp.evaluate(one, data="few", against=two)
+    assert found.better is None and found.test.p > 0.05
+    assert (
+        found.sentence.startswith("No difference between Two (model:")
+        and "can be shown in mean absolute error on 40 rows" in found.sentence
+    )
+
+
+def test_a_comparison_stands_on_both_models_cards_and_is_no_metric_of_either(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = make_model(workspace, name="Good"), make_model(workspace, name="Bad", constant=5.0)
+    publish(workspace, "held_out", rows_of(500, seed=8))
+    alone = mlp.evaluate(bad, data="held_out")
+    assert cli.main(["evaluate", "Bad", "--data", "held_out", "--against", "Good", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["better"] == f"model:{good}" and "is better than" in told["sentence"]
+    for model in (good, bad):
+        entry = mlp.find_models(f"model:{model}").entries[0]
+        assert [one.facts["sentence"] for one in entry.comparisons] == [told["sentence"]]
+        assert told["sentence"] in repr(mlp.find_models(f"model:{model}"))
+    assert mlp.find_models(f"model:{bad}").entries[0].metrics["mae"] == alone.metrics["mae"]
+    assert mlp.find_models(f"model:{good}").entries[0].metrics == {}
+
+
+def test_models_that_learned_other_classes_are_compared_on_those_that_both_know(workspace: Workspace) -> None:
+    import torch
+
+    rows = rows_of(2000, task="multiclass")
+    two_classes = rows.filter(pc.field("target") != "ok")
+    wide = make_model(workspace, task="multiclass", name="Wide")
+    narrow = register_module(workspace, two_classes, lambda recipe: torch.nn.Linear(recipe.width, 2), "multiclass", "Narrow")
+    publish(workspace, "held_out", rows_of(1000, seed=8, task="multiclass"))
+    found = mlp.evaluate(narrow, data="held_out", against=wide)
+    both = int(pc.sum(pc.not_equal(rows_of(1000, seed=8, task="multiclass")["target"], "ok")).as_py())
+    assert found.rows == both and f"{1000 - both:,} rows without a target that the model knows were left out." in found.notes
+    seen = rows_of(1000, seed=8, task="multiclass").filter(pc.field("target") != "ok")
+    publish(workspace, "seen", seen)
+    assert found.differences["accuracy"].second == pytest.approx(mlp.evaluate(wide, data="seen").metrics["accuracy"])
+
+
+def test_models_that_answer_different_questions_are_refused(workspace: Workspace) -> None:
+    number, label = make_model(workspace, name="Number"), make_model(workspace, name="Label", task="binary")
+    publish(workspace, "held_out", rows_of(100, seed=8))
+    with pytest.raises(InvalidInputError, match=r"Number predicts target \(regression\), Label predicts target \(binary\)") as refused:
+        mlp.evaluate(number, data="held_out", against=label)
+    assert "same target and task" in refused.value.hint
+    with pytest.raises(InvalidInputError, match="Both models are") as refused:
+        mlp.evaluate(number, data="held_out", against="Number")
+    assert "--against" in refused.value.hint
+
+
+def _nudged(workspace: Workspace) -> str:
+    """A model whose answers differ from those of `make_model` by next to nothing, in both directions."""
+    import numpy as np
+    import torch
+
+    class Near(torch.nn.Module):
+        def __init__(self, recipe: Recipe) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(recipe.width, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x)[:, 0]
+
+    def made(recipe: Recipe) -> torch.nn.Module:
+        table = rows_of(2000)
+        features = recipe.features({name: table.column(name) for name in recipe.columns})
+        found = np.linalg.lstsq(np.c_[features, np.ones(len(features))], recipe.labels(table.column("target")), rcond=None)[0]
+        near = Near(recipe)
+        with torch.no_grad():
+            near.layer.weight.copy_(torch.from_numpy(found[:-1][None] * 1.001))
+            near.layer.bias.copy_(torch.from_numpy(found[-1:]))
+        return near
+
+    return register_module(workspace, rows_of(2000), made, name="Two")
