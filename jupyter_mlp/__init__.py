@@ -38,6 +38,7 @@ _WHERE = {
     "outcomes": "experiments",
     "find_models": "model_registry",
     "alias": "model_registry",
+    "set_license": "model_registry",
     "monitor": "monitoring",
     "retrain": "retraining",
     "snapshot": "snapshots",
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from jupyter_mlp.machines import clusters as clusters
     from jupyter_mlp.model_registry import alias as alias
     from jupyter_mlp.model_registry import find_models as find_models
+    from jupyter_mlp.model_registry import set_license as set_license
     from jupyter_mlp.monitoring import monitor as monitor
     from jupyter_mlp.pipelines import run_notebook as run_notebook
     from jupyter_mlp.pipelines import to_pipeline as to_pipeline

@@ -10,8 +10,8 @@ from typing import Any
 from jupyter_mlp.core.cards import Card, Shown, Table, size_text
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import NotFoundError, nearest
-from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import aliases, registry
+from jupyter_mlp.core.references import Ref, named
+from jupyter_mlp.store import aliases, licenses, registry
 from jupyter_mlp.store.registry import Model
 from jupyter_mlp.store.workspace import Workspace, current
 
@@ -61,6 +61,7 @@ class Entry:
     evaluations: tuple[Activity, ...]
     comparisons: tuple[Activity, ...]
     endpoints: tuple[str, ...]
+    license: str | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -79,6 +80,7 @@ class Entry:
         return {
             **self.model.to_dict(),
             "aliases": list(self.aliases),
+            "license": self.license,
             "size": self.size,
             "used": [str(ref) for ref in made.used] if made else [],
             "by": made.user if made else None,
@@ -157,11 +159,32 @@ def alias(name: str, model: str | None = None, *, remove: bool = False) -> Alias
     return Alias(name, f"model:{found}" if found else None, tuple(map(_move, aliases.history(workspace, name))))
 
 
+def set_license(model: str | Shown, license: str) -> Models:
+    """Say under which license a model is, and return its card; models made of it for serving have the same one.
+
+    The model stays as it is: the license is a record of its own, which the next one replaces.
+
+    Args:
+        license: an SPDX identifier or expression, like MIT, Apache-2.0 or LicenseRef-internal.
+
+    Raises:
+        NotFoundError: there is no such model. InvalidInputError: that names no license.
+
+    Example:
+        >>> mlp.set_license("DelayModel", "Apache-2.0").entries[0].license
+        'Apache-2.0'
+    """
+    workspace = current()
+    found = registry.load(workspace, named(model))
+    licenses.put(workspace, found, license)
+    return find_models(found.ref)
+
+
 def find_models(*words: str, sort: str | None = None) -> Models:
     """Return the models that match every word, newest first; of one model everything that is known.
 
     Args:
-        words: an alias, a model's reference or name, or parts of names, tasks, targets and data. Several references compare them.
+        words: an alias, a model's reference or name, or parts of names, tasks, targets, data and licenses. Several references compare them.
         sort: a metric, like mae; those that have it come first, the best ahead.
 
     Example:
@@ -203,10 +226,18 @@ def _known(workspace: Workspace) -> Iterable[Model]:
 
 def _entry(workspace: Workspace, model: Model, pointing: dict[str, str], served: dict[str, list[str]]) -> Entry:
     reference = Ref("model", model.uuid)
-    named = tuple(name for name, uuid in pointing.items() if uuid == model.uuid)
+    called = tuple(name for name, uuid in pointing.items() if uuid == model.uuid)
     judged = [a for a in workspace.activities.users(reference) if a.kind == "evaluate" and a.state == "finished"]
     alone, beside = (tuple(a for a in judged if ("against" in a.facts) == paired) for paired in (False, True))
-    return Entry(model, named, workspace.activities.maker(reference), alone, beside, tuple(served.get(model.uuid, ())))
+    return Entry(
+        model,
+        called,
+        workspace.activities.maker(reference),
+        alone,
+        beside,
+        tuple(served.get(model.uuid, ())),
+        licenses.find(workspace, model.uuid),
+    )
 
 
 def _served(workspace: Workspace) -> dict[str, list[str]]:
@@ -222,7 +253,7 @@ def _served(workspace: Workspace) -> dict[str, list[str]]:
 
 def _text(entry: Entry) -> str:
     model = entry.model
-    parts = [model.uuid, model.name, model.task, model.target, model.card_data.get("data"), *entry.aliases]
+    parts = [model.uuid, model.name, model.task, model.target, model.card_data.get("data"), entry.license, *entry.aliases]
     return " ".join(str(part) for part in parts if part).lower()
 
 
@@ -241,7 +272,7 @@ def _full(entry: Entry) -> Card:
         *card.facts,
         ("aliases", ", ".join(entry.aliases) or "-"),
         ("size", size_text(entry.size)),
-        ("licence", entry.model.card_data.get("licence") or "not given"),
+        ("license", entry.license or f"not given: %mlp_models model:{entry.model.uuid[:8]} --license MIT"),
         ("made", f"{_when(made)} by {made.user} on {made.host}" if made else "-"),
         ("in", (made.notebook or "-") if made else "-"),
         ("from", ", ".join(ref.short for ref in made.used) if made else "-"),

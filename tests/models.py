@@ -42,8 +42,13 @@ def make_model(
     name: str = "Delay",
     code: str | None = None,
     modules: Mapping[str, str] = MappingProxyType({}),
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
-    """Register a linear model and return its UUID; `constant` makes it always answer that number, `modules` stand beside its `code`."""
+    """Register a linear model and return its UUID; `constant` makes it always answer that number.
+
+    Args:
+        modules: files beside its `code`. `more`: what its card says as well.
+    """
     table = rows_of(2000, task=task)
     for column in columns:
         table = table.append_column(column, table.column("dep_delay"))
@@ -67,6 +72,7 @@ def make_model(
         "data": "dataset:rows@1",
         "export": {"kind": "onnx"},
         "example": example,
+        **more,
     }
     if code is not None:
         card = {

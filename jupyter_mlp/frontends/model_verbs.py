@@ -32,7 +32,12 @@ def _explain(given: Namespace, context: Context) -> Any:
 def _models(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
-    return mlp.find_models(*(model_of(word, context.names) for word in given.words), sort=given.sort)
+    words = [model_of(word, context.names) for word in given.words]
+    if given.license is None:
+        return mlp.find_models(*words, sort=given.sort)
+    if len(words) != 1:
+        raise InvalidInputError(f"--license is said of one model, not of {len(words)}.", "Write %mlp_models DelayModel --license MIT.")
+    return mlp.set_license(words[0], given.license)
 
 
 def _alias(given: Namespace, context: Context) -> Any:
@@ -149,8 +154,9 @@ MODEL_VERBS: tuple[Verb, ...] = (
         "models",
         "Find and compare models; of one model show everything that is known.",
         (
-            option("words", nargs="*", help="an alias, model:UUID, or parts of names, targets and data", completes="model"),
+            option("words", nargs="*", help="an alias, model:UUID, or parts of names, targets, data and licenses", completes="model"),
             option("--sort", metavar="METRIC", help="the best of this metric first"),
+            option("--license", metavar="SPDX", help="say under which license one model is: MIT, Apache-2.0, LicenseRef-internal"),
         ),
         _models,
         example="%mlp_models DelayModel --sort mae",

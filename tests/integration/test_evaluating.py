@@ -58,6 +58,7 @@ def test_a_comparison_stands_on_both_models_cards_and_is_no_metric_of_either(
     good, bad = make_model(workspace, name="Good"), make_model(workspace, name="Bad", constant=5.0)
     publish(workspace, "held_out", rows_of(500, seed=8))
     alone = mlp.evaluate(bad, data="held_out")
+    capsys.readouterr()  # torch's exporter prints
     assert cli.main(["evaluate", "Bad", "--data", "held_out", "--against", "Good", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["better"] == f"model:{good}" and "is better than" in told["sentence"]
