@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jupyter_mlp.store.registry import Model
 
 _SLICES = 20
+_CLASSES = 30  # that the card shows
 _Judged = TypeVar("_Judged", "Evaluation", PairedEvaluation)
 
 
@@ -35,7 +36,7 @@ class Evaluation(Shown):
 
     Attributes:
         metrics: name -> value. `intervals`: name -> (low, high), 95 %. `baseline`: what saying always the same would get.
-        slices: the same metrics for the values of one column.
+        slices: the same metrics for the values of one column. `per_class`: precision, recall and F1 of each class.
         report: path of a self-contained HTML page with everything.
     """
 
@@ -53,6 +54,7 @@ class Evaluation(Shown):
     figures: tuple[Figure, ...] = ()
     notes: tuple[str, ...] = ()
     report: Path | None = None
+    per_class: tuple[dict[str, Any], ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
     @property
@@ -88,6 +90,7 @@ class Evaluation(Shown):
                 "beats_baseline": self.beats_baseline,
                 "by": self.by,
                 "slices": list(self.slices),
+                "per_class": list(self.per_class),
                 "report": str(self.report) if self.report else None,
                 "seconds": round(self.seconds, 3),
                 "notes": list(self.notes),
@@ -99,6 +102,8 @@ class Evaluation(Shown):
         """Return metrics beside the baseline, slices and pictures."""
         rows = [[LABELS[name], value, _span(self.intervals[name]), self.baseline.get(name)] for name, value in self.metrics.items()]
         tables = [Table(["metric", "model", "95 % interval", f"baseline: {self.baseline_is}"], rows)]
+        if self.per_class:
+            tables.append(self._classes())
         if self.slices:
             main = next(iter(self.metrics))
             sliced = [
@@ -114,6 +119,18 @@ class Evaluation(Shown):
             ("report", self.report),
         ]
         return Card(f"evaluation of {self.model.short} ({self.task})", facts, tables, self.figures, self.notes)
+
+    def _classes(self) -> Table:
+        """Each class with its metrics and their intervals, as many as a reader looks through."""
+        from jupyter_mlp.core.metrics import PER_CLASS
+
+        head = ["class", "rows", *(word for name in PER_CLASS for word in (LABELS[name], "95 % interval"))]
+        rows = [
+            [one["value"], one["rows"], *(word for name in PER_CLASS for word in (one["metrics"][name], _span(one["intervals"][name])))]
+            for one in self.per_class[:_CLASSES]
+        ]
+        more = len(self.per_class) - len(rows)
+        return Table(head, rows, "by class" + (f", the {len(rows)} most frequent of {len(self.per_class)}" if more else ""))
 
 
 @overload
@@ -169,6 +186,7 @@ def evaluate(
 def _measure(scored: Scored, model: Model, dataset: DatasetVersion, made: Ref, by: str | None, begun: float) -> Evaluation:
     from jupyter_mlp.core import metrics
     from jupyter_mlp.core.baselines import Constant
+    from jupyter_mlp.reports import judged
 
     task, recipe = str(model.task), model.recipe
     metric = metrics.OF_TASK[task]
@@ -187,8 +205,9 @@ def _measure(scored: Scored, model: Model, dataset: DatasetVersion, made: Ref, b
         constant.text,
         by,
         tuple(_slices(scored.columns[by], observed, predicted, metric, constant)) if by else (),
-        tuple(_figures(task, observed, predicted, list(recipe.classes or ()))),
+        tuple(judged.of(task, observed, predicted, recipe.classes or ())),
         tuple(scored.notes),
+        per_class=tuple(_per_class(task, observed, predicted, recipe.classes or ())),
         seconds=time.perf_counter() - begun,
     )
 
@@ -213,32 +232,23 @@ def _slices(values: list[Any], observed: np.ndarray, predicted: np.ndarray, metr
         }
 
 
-def _figures(task: str, observed: np.ndarray, predicted: np.ndarray, classes: list[Any] | None) -> Iterator[Figure]:
-    import numpy as np
-
+def _per_class(task: str, observed: np.ndarray, predicted: np.ndarray, classes: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """Precision, recall and F1 of each class, the most frequent first."""
     from jupyter_mlp.core import metrics
-    from jupyter_mlp.reports import charts
 
     if task == "regression":
-        error = predicted - observed
-        low, high = np.percentile(error, [0.5, 99.5])
-        counts, edges = np.histogram(np.clip(error, low, high), bins=40)
-        middle = f"half of the errors lie between {np.percentile(error, 25):.3g} and {np.percentile(error, 75):.3g}"
-        yield charts.histogram("Residuals", counts.tolist(), edges.tolist(), "predicted - observed", middle)
-        yield charts.against("Predicted vs observed", observed, predicted, "observed", "predicted")
-    elif task == "binary":
-        false, true = metrics.roc(observed, predicted)
-        area = metrics.auc(observed, predicted, np.ones(len(observed)))
-        points = list(zip(false.tolist(), true.tolist(), strict=True))
-        yield charts.curve("ROC", points, "false positive rate", "true positive rate", True, alt=f"area under the curve {area:.3f}")
-        said, seen, _ = metrics.calibration(observed, predicted, np.ones(len(observed)))
-        yield charts.curve(
-            "Calibration", list(zip(said.tolist(), seen.tolist(), strict=True)), "predicted chance", "observed share", True, True
-        )
-    else:
-        counts = metrics.confusion(observed, predicted.argmax(axis=1), predicted.shape[1])
-        labels = [str(one) for one in classes or range(predicted.shape[1])]
-        yield charts.confusion("Confusion", counts, labels, f"{np.trace(counts) / counts.sum():.1%} on the diagonal")
+        return
+    truth, said = observed.astype(int), metrics.said(task, predicted)
+    found = metrics.estimates(metrics.per_class(len(classes)), truth, said)
+    rows = [int((truth == number).sum()) for number in range(len(classes))]
+    for number in sorted(range(len(classes)), key=lambda one: -rows[one]):
+        mine = {name: found[f"{name} {number}"] for name in metrics.PER_CLASS}
+        yield {
+            "value": str(classes[number]),
+            "rows": rows[number],
+            "metrics": {name: one.value for name, one in mine.items()},
+            "intervals": _spans(mine),
+        }
 
 
 def _published(evaluation: _Judged, artifacts: Any) -> _Judged:

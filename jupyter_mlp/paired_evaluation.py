@@ -214,6 +214,7 @@ def _slices(
 def _figures(task: str, observed: np.ndarray, first: np.ndarray, second: np.ndarray) -> Iterator[Figure]:
     import numpy as np
 
+    from jupyter_mlp.core import metrics
     from jupyter_mlp.reports import charts
 
     if task == "regression":
@@ -223,7 +224,7 @@ def _figures(task: str, observed: np.ndarray, first: np.ndarray, second: np.ndar
         closer = f"the second model is closer on {float((apart < 0).mean()):.1%} of the rows, the first on {float((apart > 0).mean()):.1%}"
         yield charts.histogram("Paired errors", counts.tolist(), edges.tolist(), "|error| of the second - of the first", closer)
         return
-    right = [(one >= 0.5) == (observed == 1) if task == "binary" else one.argmax(axis=1) == observed for one in (first, second)]
+    right = [metrics.said(task, one) == observed for one in (first, second)]
     counts = np.array([[((right[0] == i) & (right[1] == j)).sum() for j in (True, False)] for i in (True, False)], float)
     said = f"only the first is right on {counts[0, 1]:,.0f} rows, only the second on {counts[1, 0]:,.0f}"
     yield charts.confusion("Who is right", counts, ["right", "wrong"], said, x="second model", y="first model")

@@ -10,6 +10,8 @@ LABELS = {
     "auc": "AUC",
     "accuracy": "accuracy",
     "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
     "macro_f1": "macro F1",
     "log_loss": "log loss",
     "calibration_error": "calibration error",

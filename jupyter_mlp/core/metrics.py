@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 Metric = Callable[..., dict[str, float]]
 
 WORK = 20_000_000  # row draws for the intervals of one evaluation: one to two seconds
+PER_CLASS = ("precision", "recall", "f1")
 _TINY = 1e-15
 
 
@@ -97,6 +98,26 @@ def multiclass(observed: NDArray[np.int64], chances: Floats, weights: Floats) ->
         "macro_f1": float(np.mean(2 * hits[seen] / support[seen])) if seen.any() else float("nan"),
         "log_loss": float(np.average(loss, weights=weights)),
     }
+
+
+def said(task: str, chances: Floats) -> NDArray[np.int64]:
+    """Return the number of the class that a classifier says: the second of two from a half up, else the most likely."""
+    found: NDArray[np.int64] = chances.argmax(axis=1) if task == "multiclass" else (chances >= 0.5).astype(np.int64)
+    return found
+
+
+def per_class(classes: int) -> Metric:
+    """Return the metric that gives precision, recall and F1 of each class: "precision 0", "recall 0" ... of class numbers."""
+
+    def measured(observed: NDArray[np.int64], answered: NDArray[np.int64], weights: Floats) -> dict[str, float]:
+        right = answered == observed
+        hits = np.bincount(observed[right], weights[right], classes)
+        there, named = np.bincount(observed, weights, classes), np.bincount(answered, weights, classes)
+        with np.errstate(invalid="ignore"):  # nobody said the class, or it is not there: nothing can be said of it
+            found = {"precision": hits / named, "recall": hits / there, "f1": 2 * hits / (there + named)}
+        return {f"{name} {number}": float(found[name][number]) for number in range(classes) for name in PER_CLASS}
+
+    return measured
 
 
 OF_TASK: dict[str, Metric] = {"regression": regression, "binary": binary, "multiclass": multiclass}

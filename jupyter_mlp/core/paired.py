@@ -92,7 +92,7 @@ def test(task: str, observed: NDArray[Any], first: NDArray[Any], second: NDArray
     if task == "regression":
         p = paired_t(np.abs(second - observed) - np.abs(first - observed))
         return Test("paired t-test of the absolute errors", "mae", p)
-    right = [(one >= 0.5) == (observed == 1) if task == "binary" else one.argmax(axis=1) == observed for one in (first, second)]
+    right = [metrics.said(task, one) == observed for one in (first, second)]
     counts = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     return Test("exact McNemar test", "accuracy", mcnemar(*counts), counts)
 

@@ -40,6 +40,33 @@ def test_the_better_of_two_models_is_named_with_how_sure_that_is(workspace: Work
     assert turned.better == Ref("model", good) and f"Bad (model:{bad[:8]}) is worse than Good" in turned.sentence
 
 
+@pytest.mark.parametrize(("task", "titles"), [
+    ("regression", ["Residuals", "Predicted vs observed"]), ("binary", ["ROC", "Calibration", "Confusion"]), ("multiclass", ["Confusion"]),
+])  # fmt: skip
+def test_every_task_has_its_pictures(workspace: Workspace, task: str, titles: list[str]) -> None:
+    publish(workspace, "held_out", rows_of(500, seed=8, task=task))
+    found = mlp.evaluate(make_model(workspace, task=task), data="held_out")
+    assert [figure.title for figure in found.figures] == titles
+    assert all(figure.png and figure.png.startswith(b"\x89PNG") and figure.vega_lite and figure.alt for figure in found.figures)
+    if task != "regression":
+        drawn = found.figures[-1].vega_lite
+        assert drawn is not None and sum(one["rows"] for one in drawn["data"]["values"]) == 500
+    assert found.report is not None and found.report.read_text().count("data:image/png") == len(titles)
+
+
+@pytest.mark.parametrize(("task", "classes"), [("binary", {"true", "false"}), ("multiclass", {"early", "ok", "late"})])
+def test_classifiers_are_told_class_by_class(workspace: Workspace, task: str, classes: set[str]) -> None:
+    rows = rows_of(1000, seed=8, task=task)
+    publish(workspace, "held_out", rows)
+    found = mlp.evaluate(make_model(workspace, task=task), data="held_out")
+    assert {one["value"] for one in found.per_class} == classes and sum(one["rows"] for one in found.per_class) == 1000
+    for one in found.per_class:
+        assert set(one["metrics"]) == {"precision", "recall", "f1"}
+        assert all(low <= one["metrics"][name] <= high for name, (low, high) in one["intervals"].items())
+    assert all(f"{name}" in repr(found) for name in ("by class", "precision", "recall"))
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
 def test_where_chance_explains_a_difference_none_is_claimed(workspace: Workspace) -> None:
     one = make_model(workspace, name="One")
     two = _nudged(workspace)

@@ -57,6 +57,17 @@ def test_multiclass_agrees_with_scikit_learn() -> None:
     assert (metrics.confusion(observed, said, 4) == peer.confusion_matrix(observed, said, labels=range(4))).all()
 
 
+def test_metrics_of_each_class_are_those_of_scikit_learn() -> None:
+    observed, said = RANDOM.integers(0, 4, 400), RANDOM.integers(0, 3, 400)  # nobody says the last class
+    found = metrics.estimates(metrics.per_class(5), observed, said)  # nobody is of a fifth
+    precision, recall, f1, _ = peer.precision_recall_fscore_support(observed, said, labels=range(5), zero_division=np.nan)
+    for number in range(5):
+        for name, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
+            one = found[f"{name} {number}"]
+            assert one.value == pytest.approx(expected[number], nan_ok=True), (name, number)
+            assert np.isnan(one.value) or one.low <= one.value <= one.high
+
+
 def test_roc_ends_at_one_and_has_the_same_area() -> None:
     chance, observed = RANDOM.random(5000), (RANDOM.random(5000) < 0.5).astype(float)
     false, true = metrics.roc(observed, chance)
