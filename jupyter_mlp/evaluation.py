@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from jupyter_mlp import paired_evaluation
 from jupyter_mlp.core.cards import Card, Figure, Shown, Table
-from jupyter_mlp.core.metric_names import LABELS
+from jupyter_mlp.core.metric_names import label
 from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.paired_evaluation import PairedEvaluation
 from jupyter_mlp.store import datasets, registry
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jupyter_mlp.core.baselines import Constant
     from jupyter_mlp.core.metrics import Estimate
-    from jupyter_mlp.serving.judging import Scored
+    from jupyter_mlp.serving.judging import Question, Scored
     from jupyter_mlp.store.datasets import DatasetVersion
     from jupyter_mlp.store.registry import Model
 
@@ -100,7 +100,7 @@ class Evaluation(Shown):
 
     def card(self) -> Card:
         """Return metrics beside the baseline, slices and pictures."""
-        rows = [[LABELS[name], value, _span(self.intervals[name]), self.baseline.get(name)] for name, value in self.metrics.items()]
+        rows = [[label(name), value, _span(self.intervals[name]), self.baseline.get(name)] for name, value in self.metrics.items()]
         tables = [Table(["metric", "model", "95 % interval", f"baseline: {self.baseline_is}"], rows)]
         if self.per_class:
             tables.append(self._classes())
@@ -110,7 +110,7 @@ class Evaluation(Shown):
                 [part["value"], part["rows"], part["metrics"][main], _span(part["intervals"][main]), part["baseline"][main]]
                 for part in self.slices
             ]
-            tables.append(Table([str(self.by), "rows", LABELS[main], "95 % interval", "baseline"], sliced, f"by {self.by}"))
+            tables.append(Table([str(self.by), "rows", label(main), "95 % interval", "baseline"], sliced, f"by {self.by}"))
         verdict = "beats the baseline" if self.beats_baseline else "does NOT beat the baseline beyond doubt"
         facts = [
             ("model", self.model.short),
@@ -124,7 +124,7 @@ class Evaluation(Shown):
         """Each class with its metrics and their intervals, as many as a reader looks through."""
         from jupyter_mlp.core.metrics import PER_CLASS
 
-        head = ["class", "rows", *(word for name in PER_CLASS for word in (LABELS[name], "95 % interval"))]
+        head = ["class", "rows", *(word for name in PER_CLASS for word in (label(name), "95 % interval"))]
         rows = [
             [one["value"], one["rows"], *(word for name in PER_CLASS for word in (one["metrics"][name], _span(one["intervals"][name])))]
             for one in self.per_class[:_CLASSES]
@@ -134,11 +134,36 @@ class Evaluation(Shown):
 
 
 @overload
-def evaluate(model: str | Shown, *, data: str | DatasetVersion, by: str | None = None, against: None = None) -> Evaluation: ...
-@overload
-def evaluate(model: str | Shown, *, data: str | DatasetVersion, by: str | None = None, against: str | Shown) -> PairedEvaluation: ...
 def evaluate(
-    model: str | Shown, *, data: str | DatasetVersion, by: str | None = None, against: str | Shown | None = None
+    model: str | Shown,
+    *,
+    data: str | DatasetVersion,
+    by: str | None = None,
+    against: None = None,
+    task: str | None = None,
+    group: str | None = None,
+    k: int = 10,
+) -> Evaluation: ...
+@overload
+def evaluate(
+    model: str | Shown,
+    *,
+    data: str | DatasetVersion,
+    by: str | None = None,
+    against: str | Shown,
+    task: str | None = None,
+    group: str | None = None,
+    k: int = 10,
+) -> PairedEvaluation: ...
+def evaluate(
+    model: str | Shown,
+    *,
+    data: str | DatasetVersion,
+    by: str | None = None,
+    against: str | Shown | None = None,
+    task: str | None = None,
+    group: str | None = None,
+    k: int = 10,
 ) -> Evaluation | PairedEvaluation:
     """Measure a model on a dataset version and return the evaluation, recorded.
 
@@ -148,6 +173,8 @@ def evaluate(
         by: a column for whose most frequent values the metrics are given as well.
         against: another model with the same target, asked about the same rows: which is better, by how much, and how sure
             that is (paired bootstrap; paired t-test of the absolute errors, or McNemar's exact test of the right answers).
+        task: "ranking" asks how well a binary or regression model orders the rows of each `group`, such as a user's: NDCG@k,
+            and where the target is relevant or not MAP and MRR, too. The model's own task when left out.
 
     Raises:
         NotFoundError: the model, the dataset or a column is unknown.
@@ -156,6 +183,7 @@ def evaluate(
     Example:
         >>> mlp.evaluate("DelayModel", data="trips_test").metrics["mae"]
         >>> mlp.evaluate("model:champion", data="trips_test", against="DelayModel").sentence
+        >>> mlp.evaluate("Recommender", data="clicks_test", task="ranking", group="user_id").metrics["ndcg@10"]
     """
     from jupyter_mlp.serving import judging
 
@@ -163,32 +191,34 @@ def evaluate(
     workspace, names = current(), [named(one) for one in (model, against) if one is not None]
     models = [registry.load(workspace, name) for name in names]
     dataset = datasets.load(workspace, data if isinstance(data, str) else data.ref)
-    parameters = {"model": names[0], "data": dataset.ref, "by": by, **({"against": names[1]} if against is not None else {})}
+    question = judging.Question(by, task, group, k)
+    more = {"against": names[1]} if against is not None else {}
+    parameters = {"model": names[0], "data": dataset.ref, "by": by, **more, **({"task": task, "group": group, "k": k} if task else {})}
     used = [*(Ref("model", one.uuid) for one in models), dataset.reference]
     with workspace.activities.recording("evaluate", name=models[0].name, used=used, parameters=parameters) as draft:
-        others = [by] if by else []
         for one in models:
-            judging.check(one, dataset, others)
+            judging.check(one, dataset, question)
         if against is not None:
             paired_evaluation.check(*models)
-        scored = judging.score(models, dataset, others)
+        scored = judging.score(models, dataset, question.columns)
         made = Ref("evaluation", draft.activity.id)
         evaluation: Evaluation | PairedEvaluation
         if against is not None:
-            evaluation = _published(paired_evaluation.measure(scored, models, dataset, made, by, begun), workspace.artifacts)
+            evaluation = _published(paired_evaluation.measure(scored, models, dataset, made, question, begun), workspace.artifacts)
         else:
-            evaluation = _published(_measure(scored, models[0], dataset, made, by, begun), workspace.artifacts)
+            measure = _measure if group is None else _ranked
+            evaluation = _published(measure(scored, models[0], dataset, made, question, begun), workspace.artifacts)
         draft.made.append(made)
         draft.facts.update(evaluation.to_dict())
     return evaluation
 
 
-def _measure(scored: Scored, model: Model, dataset: DatasetVersion, made: Ref, by: str | None, begun: float) -> Evaluation:
+def _measure(scored: Scored, model: Model, dataset: DatasetVersion, made: Ref, question: Question, begun: float) -> Evaluation:
     from jupyter_mlp.core import metrics
     from jupyter_mlp.core.baselines import Constant
     from jupyter_mlp.reports import judged
 
-    task, recipe = str(model.task), model.recipe
+    task, recipe, by = str(model.task), model.recipe, question.by
     metric = metrics.OF_TASK[task]
     observed, predicted = scored.observed[0], scored.predicted[0]
     estimates = metrics.estimates(metric, observed, predicted)
@@ -208,6 +238,29 @@ def _measure(scored: Scored, model: Model, dataset: DatasetVersion, made: Ref, b
         tuple(judged.of(task, observed, predicted, recipe.classes or ())),
         tuple(scored.notes),
         per_class=tuple(_per_class(task, observed, predicted, recipe.classes or ())),
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _ranked(scored: Scored, model: Model, dataset: DatasetVersion, made: Ref, question: Question, begun: float) -> Evaluation:
+    from jupyter_mlp.core import ranking
+    from jupyter_mlp.reports import judged
+
+    groups = ranking.Groups.of(scored.observed[0], scored.columns[str(question.group)], question.k)
+    measured = groups.measured(scored.predicted[0])
+    found = ranking.estimates(groups, measured)
+    return Evaluation(
+        made,
+        Ref("model", model.uuid),
+        dataset.reference,
+        "ranking",
+        len(scored.observed[0]),
+        {name: one.value for name, one in found.items()},
+        _spans(found),
+        groups.baseline,
+        "rows in random order",
+        figures=(judged.of_groups(groups.names[0], measured[:, 0]),),
+        notes=(f"Means over {len(measured):,} groups of {question.group}.", *scored.notes, *groups.notes),
         seconds=time.perf_counter() - begun,
     )
 

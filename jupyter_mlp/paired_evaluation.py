@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jupyter_mlp.core import paired
+import numpy as np
+
+from jupyter_mlp.core import metrics, paired
 from jupyter_mlp.core.cards import Card, Figure, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError
-from jupyter_mlp.core.metric_names import LABELS, LONG, percent_points
+from jupyter_mlp.core.metric_names import label, long, percent_points
 from jupyter_mlp.core.paired import Difference, Test
+from jupyter_mlp.core.ranking import Groups
 from jupyter_mlp.core.references import Ref
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from jupyter_mlp.serving.judging import Scored
+    from jupyter_mlp.serving.judging import Question, Scored
     from jupyter_mlp.store.datasets import DatasetVersion
     from jupyter_mlp.store.registry import Model
 
@@ -90,7 +91,7 @@ class PairedEvaluation(Shown):
         """Return the verdict, every metric of both models with the difference, slices and pictures."""
         a, b = self.model.short, self.against.short
         head = ["metric", a, b, "difference", "95 % interval"]
-        rows = [[LABELS[name], one.first, one.second, one.value, _span(one)] for name, one in self.differences.items()]
+        rows = [[label(name), one.first, one.second, one.value, _span(one)] for name, one in self.differences.items()]
         tables = [Table(head, rows, f"{b} - {a} on the same rows")]
         if self.slices:
             sliced = [
@@ -98,7 +99,7 @@ class PairedEvaluation(Shown):
                  f"{part['difference']['low']:.4g} to {part['difference']['high']:.4g}"]
                 for part in self.slices
             ]  # fmt: skip
-            tables.append(Table([str(self.by), "rows", *head[1:]], sliced, f"{LABELS[self.test.metric]} by {self.by}"))
+            tables.append(Table([str(self.by), "rows", *head[1:]], sliced, f"{label(self.test.metric)} by {self.by}"))
         facts = [
             ("verdict", self.sentence),
             ("data", f"{self.data.short}, {self.rows:,} rows"),
@@ -127,35 +128,39 @@ def check(model: Model, other: Model) -> None:
         )
 
 
-def measure(scored: Scored, models: Sequence[Model], dataset: DatasetVersion, made: Ref, by: str | None, begun: float) -> PairedEvaluation:
+def measure(
+    scored: Scored, models: Sequence[Model], dataset: DatasetVersion, made: Ref, question: Question, begun: float
+) -> PairedEvaluation:
     """Return how two models compare on rows that both were asked about."""
-    from jupyter_mlp.core import metrics
-
-    task = str(models[0].task)
-    metric = metrics.OF_TASK[task]
-    observed, first, second = _together(scored, models, task)
+    task, by = question.task or str(models[0].task), question.by
+    observed, first, second = _together(scored, models)
+    if question.group is not None:
+        groups = Groups.of(observed, scored.columns[question.group], question.k)
+        first, second = groups.measured(first), groups.measured(second)
+        observed, metric, more = np.zeros(len(first)), groups.metric, groups.notes
+        test, units = paired.test_of_groups(groups.names[0], first, second), f"groups of {question.group}"
+    else:
+        metric, more = metrics.OF_TASK[task], []
+        test, units = paired.test(task, observed, first, second), "rows"
     found = paired.differences(metric, observed, first, second)
-    test = paired.test(task, observed, first, second)
     main = found[test.metric]
     a, b = (Ref("model", one.uuid) for one in models)
     better = (b if paired.better(test.metric, main) else a) if paired.shown(test, main) else None
     slices = tuple(_slices(scored.columns[by], metric, test.metric, observed, first, second)) if by else ()
-    notes = [*scored.notes, *(f"{one.name} (model:{one.uuid[:8]}) was trained on this very dataset: rows that it learned from flatter it."
-                              for one in models if one.card_data.get("data") == dataset.ref)]  # fmt: skip
+    seen = [f"{one.name} (model:{one.uuid[:8]})" for one in models if one.card_data.get("data") == dataset.ref]
+    notes = [*scored.notes, *more, *(f"{name} was trained on this very dataset: rows that it learned from flatter it." for name in seen)]
     if slices:
         notes.append("Each slice has its own 95 % interval: of twenty slices about one differs by chance.")
     return PairedEvaluation(
-        made, a, b, dataset.reference, task, len(observed), found, test, better,
-        _sentence([f"{one.name} (model:{one.uuid[:8]})" for one in models], test, main, len(observed)),
+        made, a, b, dataset.reference, task, len(scored.observed[0]), found, test, better,
+        _sentence([f"{one.name} (model:{one.uuid[:8]})" for one in models], test, main, f"{len(observed):,} {units}"),
         by, slices, tuple(_figures(task, observed, first, second)), tuple(notes), seconds=time.perf_counter() - begun,
     )  # fmt: skip
 
 
-def _together(scored: Scored, models: Sequence[Model], task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _together(scored: Scored, models: Sequence[Model]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The truth and both models' answers in the same terms: models may have learned classes in another order, or more of them."""
-    import numpy as np
-
-    first, second = scored.predicted
+    task, (first, second) = models[0].task, scored.predicted
     if task == "regression":
         return scored.observed[0], first, second
     mine, theirs = (_classes(one) for one in models)
@@ -174,9 +179,9 @@ def _classes(model: Model) -> list[str]:
     return [str(one) for one in model.recipe.classes or ()]
 
 
-def _sentence(names: Sequence[str], test: Test, main: Difference, rows: int) -> str:
+def _sentence(names: Sequence[str], test: Test, main: Difference, rows: str) -> str:
     a, b = names
-    metric, where = LONG[test.metric], f"on {rows:,} rows"
+    metric, where = long(test.metric), f"on {rows}"
     if not paired.shown(test, main):
         return (
             f"No difference between {b} and {a} can be shown in {metric} {where}: "
@@ -200,9 +205,6 @@ def _sentence(names: Sequence[str], test: Test, main: Difference, rows: int) -> 
 def _slices(
     values: list[Any], metric: Any, main: str, observed: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> Iterator[dict[str, Any]]:
-    import numpy as np
-
-    from jupyter_mlp.core import metrics
 
     shown = np.array([str(value) for value in values], dtype=object)
     for value, count in Counter(shown.tolist()).most_common(_SLICES):
@@ -212,11 +214,14 @@ def _slices(
 
 
 def _figures(task: str, observed: np.ndarray, first: np.ndarray, second: np.ndarray) -> Iterator[Figure]:
-    import numpy as np
-
-    from jupyter_mlp.core import metrics
     from jupyter_mlp.reports import charts
 
+    if task == "ranking":
+        apart = second[:, 0] - first[:, 0]
+        counts, edges = np.histogram(apart, bins=40, range=(-1.0, 1.0))
+        told = f"the second model is better in {float((apart > 0).mean()):.1%} of the groups, the first in {float((apart < 0).mean()):.1%}"
+        yield charts.histogram("Paired groups", counts.tolist(), edges.tolist(), "NDCG of the second - of the first", told)
+        return
     if task == "regression":
         apart = np.abs(second - observed) - np.abs(first - observed)
         low, high = np.percentile(apart, [0.5, 99.5])

@@ -16,7 +16,16 @@ LABELS = {
     "log_loss": "log loss",
     "calibration_error": "calibration error",
 }
-LONG = {**LABELS, "mae": "mean absolute error"}  # in a sentence
+
+
+def label(name: str) -> str:
+    """What people call a metric."""
+    return LABELS.get(name, name.upper())
+
+
+def long(name: str) -> str:
+    """What a metric is called in a sentence."""
+    return "mean absolute error" if name == "mae" else label(name)
 
 
 def percent_points(name: str) -> bool:

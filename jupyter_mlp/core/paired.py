@@ -97,6 +97,11 @@ def test(task: str, observed: NDArray[Any], first: NDArray[Any], second: NDArray
     return Test("exact McNemar test", "accuracy", mcnemar(*counts), counts)
 
 
+def test_of_groups(metric: str, first: Floats, second: Floats) -> Test:
+    """Return the paired test of a metric that every group has one number of: its first column of both models."""
+    return Test("paired t-test over the groups", metric, paired_t(second[:, 0] - first[:, 0]))
+
+
 def paired_t(apart: Floats) -> float:
     """Return how likely a mean as far from 0 as that of these differences is, if the true one is 0 (two-sided).
 

@@ -18,6 +18,9 @@ def _evaluate(given: Namespace, context: Context) -> Any:
         data=reference_of(given.data, context.names),
         by=given.by,
         against=model_of(given.against, context.names) if given.against is not None else None,
+        task=given.task,
+        group=given.group,
+        k=given.k,
     )
 
 
@@ -133,6 +136,13 @@ MODEL_VERBS: tuple[Verb, ...] = (
             _DATA,
             option("--by", metavar="COLUMN", help="the same metrics per value of a column"),
             option("--against", metavar="MODEL", help="another model on the same rows: which is better, how surely", completes="model"),
+            option(
+                "--task",
+                choices=["regression", "binary", "multiclass", "ranking"],
+                help="ranking: how well it orders the rows of each --group",
+            ),
+            option("--group", metavar="COLUMN", help="of a ranking: user_id, query"),
+            option("-k", type=at_least(1), default=10, help="places that NDCG@k looks at (10)"),
         ),
         _evaluate,
         example="%mlp_evaluate DelayModel --data trips_test --by carrier",

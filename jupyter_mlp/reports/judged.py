@@ -34,3 +34,10 @@ def of(task: str, observed: np.ndarray, predicted: np.ndarray, classes: Sequence
         counts = metrics.confusion(observed.astype(np.int64), metrics.said(task, predicted), len(classes))
         labels = [str(one) for one in classes]
         yield charts.confusion("Confusion", counts, labels, f"{np.trace(counts) / counts.sum():.1%} on the diagonal")
+
+
+def of_groups(name: str, values: np.ndarray) -> Figure:
+    """The picture of a ranking: a metric of every group."""
+    counts, edges = np.histogram(values, bins=20, range=(0.0, 1.0))
+    told = f"half of the groups lie between {np.percentile(values, 25):.3g} and {np.percentile(values, 75):.3g}"
+    return charts.histogram(f"{name.upper()} by group", counts.tolist(), edges.tolist(), name.upper(), told)

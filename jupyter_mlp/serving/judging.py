@@ -16,6 +16,44 @@ from jupyter_mlp.store.registry import Model
 
 
 @dataclass(frozen=True)
+class Question:
+    """What is asked of rows beside the model's own task.
+
+    Attributes:
+        by: a column for whose values everything is said as well.
+        task: ranking where models order rows within a group; None for their own task. `group`, `k`: of a ranking.
+    """
+
+    by: str | None = None
+    task: str | None = None
+    group: str | None = None
+    k: int = 10
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that it needs beside those of a model."""
+        return [name for name in (self.by, self.group) if name is not None]
+
+    def check(self, model: Model) -> None:
+        """See that it can be asked of a model.
+
+        Raises:
+            InvalidInputError: its parts do not fit together, or not the model.
+        """
+        if self.task not in (None, "ranking", model.task):
+            raise InvalidInputError(
+                f"{model.name} answers {model.task}, not {self.task}.", "Leave out --task, or write --task ranking --group COLUMN."
+            )
+        if (self.task == "ranking") != (self.group is not None):
+            raise InvalidInputError("A ranking needs the column whose rows are ordered.", "Write --task ranking --group user_id.")
+        if self.task == "ranking" and (model.task == "multiclass" or self.by is not None):
+            what = "a ranking has no slices" if self.by is not None else f"{model.name} answers with one of many classes"
+            raise InvalidInputError(f"Nothing to order by: {what}.", "Rank with a binary or regression model, and without --by.")
+        if self.k < 1:
+            raise InvalidInputError(f"k is {self.k}.", "Give the number of places that NDCG looks at, from 1 up.")
+
+
+@dataclass(frozen=True)
 class Scored:
     """Rows with a truth that every model knows; the others were dropped.
 
@@ -35,8 +73,8 @@ class Scored:
         return [f"{self.dropped:,} rows without a target that the model knows were left out."] if self.dropped else []
 
 
-def check(model: Model, dataset: DatasetVersion, others: Sequence[str] = ()) -> None:
-    """See that a model can be judged on a dataset, which has these other columns too.
+def check(model: Model, dataset: DatasetVersion, question: Question) -> None:
+    """See that a model can be judged on a dataset.
 
     Raises:
         InvalidInputError: the model has no target. NotFoundError: the dataset lacks a column.
@@ -45,8 +83,9 @@ def check(model: Model, dataset: DatasetVersion, others: Sequence[str] = ()) -> 
         raise InvalidInputError(
             f"{model.name} has no target column, so there is nothing to compare its answers with.", "Train it with --target COLUMN."
         )
+    question.check(model)
     names = dataset.schema.names
-    for column in [*model.recipe.columns, model.target, *others]:
+    for column in [*model.recipe.columns, model.target, *question.columns]:
         if column not in names:
             raise NotFoundError(f"{dataset.reference.short} has no column {column}, which this evaluation needs.", nearest(column, names))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from models import make_model, publish, register_module, rows_of
@@ -65,6 +66,48 @@ def test_classifiers_are_told_class_by_class(workspace: Workspace, task: str, cl
         assert all(low <= one["metrics"][name] <= high for name, (low, high) in one["intervals"].items())
     assert all(f"{name}" in repr(found) for name in ("by class", "precision", "recall"))
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def _users(rows: pa.Table, each: int = 10) -> pa.Table:
+    return rows.append_column("user", pa.array([f"user {at // each}" for at in range(len(rows))]))
+
+
+@pytest.mark.parametrize(("task", "metrics"), [("binary", {"ndcg@5", "map", "mrr"}), ("regression", {"ndcg@5"})])
+def test_a_ranking_is_judged_group_by_group_against_a_random_order(workspace: Workspace, task: str, metrics: set[str]) -> None:
+    rows = rows_of(3000, seed=8, task=task)
+    if task == "regression":
+        rows = rows.set_column(2, "target", pc.max_element_wise(pc.round(pc.divide(rows["target"], 10)), pa.scalar(0.0)))
+    publish(workspace, "clicks", _users(rows))
+    good, bad = make_model(workspace, task=task, name="Good"), make_model(workspace, task=task, name="Bad", constant=0.5)
+    found = mlp.evaluate(good, data="clicks", task="ranking", group="user", k=5)
+    assert set(found.metrics) == metrics and found.task == "ranking" and found.beats_baseline and found.metrics["ndcg@5"] > 0.9
+    assert "groups of user" in found.notes[0] and found.baseline_is == "rows in random order"
+    assert [figure.title for figure in found.figures] == ["NDCG@5 by group"] and "NDCG@5" in repr(found)
+    same = mlp.evaluate(bad, data="clicks", task="ranking", group="user", k=5)
+    assert not same.beats_baseline and same.metrics["ndcg@5"] == pytest.approx(same.baseline["ndcg@5"], abs=0.05)
+    paired = mlp.evaluate(bad, data="clicks", task="ranking", group="user", k=5, against=good)
+    assert paired.better == Ref("model", good)
+    groups = found.notes[0].removeprefix("Means over ").partition(" ")[0]
+    assert f"in NDCG@5 on {groups} groups of user, p < 0.001 (paired t-test over the groups)" in paired.sentence
+    json.dumps([found.to_dict(), paired.to_dict()], allow_nan=False)
+
+
+def test_a_ranking_that_cannot_be_is_refused(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    make_model(workspace, task="binary")
+    make_model(workspace, task="multiclass", name="Many")
+    publish(workspace, "clicks", _users(rows_of(100, task="binary")))
+    publish(workspace, "many", _users(rows_of(100, task="multiclass")))
+    capsys.readouterr()
+    for words, said in (
+        (["Delay", "--data", "clicks", "--task", "ranking"], "A ranking needs the column"),
+        (["Delay", "--data", "clicks", "--group", "user"], "A ranking needs the column"),
+        (["Delay", "--data", "clicks", "--task", "ranking", "--group", "usr"], "has no column usr"),
+        (["Delay", "--data", "clicks", "--task", "regression"], "Delay answers binary, not regression"),
+        (["Delay", "--data", "clicks", "--task", "ranking", "--group", "user", "--by", "carrier"], "a ranking has no slices"),
+        (["Many", "--data", "many", "--task", "ranking", "--group", "user"], "one of many classes"),
+    ):
+        assert cli.main(["evaluate", *words]) == 1
+        assert said in capsys.readouterr().err
 
 
 def test_where_chance_explains_a_difference_none_is_claimed(workspace: Workspace) -> None:
