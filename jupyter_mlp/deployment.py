@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jupyter_mlp.core import plugins, ramps
@@ -27,6 +28,9 @@ from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.registry import Model
 from jupyter_mlp.store.workspace import Workspace, current
+
+if TYPE_CHECKING:
+    from jupyter_mlp.serving.tuning import NoWayError
 
 _RETRAINING = "retrain"  # who deployed a model, where nobody did by hand
 
@@ -328,12 +332,27 @@ def _tuned(
     """The way to serve a model within the limits, as a model; the draft keeps the proof and what it was measured on."""
     from jupyter_mlp.serving import tuning
 
-    found = tuning.tune(workspace, model, within, None if data is None else _dataset(workspace, data), progress)
+    try:
+        found = tuning.tune(workspace, model, within, None if data is None else _dataset(workspace, data), progress)
+    except tuning.NoWayError as refused:
+        report = _measured(workspace, model, refused)
+        draft.facts.update(proof=refused.proof, report=str(report))
+        raise InvalidInputError(refused.message, f"{refused.hint} All that was measured: {report}") from refused
     draft.facts["proof"] = found.proof
     draft.used.append(Ref.parse(found.proof["data"]))
     if found.model.uuid != model.uuid:
         draft.made.append(Ref("model", found.model.uuid))
     return found.model
+
+
+def _measured(workspace: Workspace, model: Model, refused: NoWayError) -> Path:
+    """Publish what was measured before a refusal as a page: it took a while, and says which limits can be kept to."""
+    from jupyter_mlp.reports import costs
+    from jupyter_mlp.reports.pages import page
+
+    facts = [("model", model.ref), ("asked for", refused.message.partition(". The nearest")[0])]
+    card = Card(f"ways to serve {model.name}", facts, [costs.table(refused.proof)], [costs.figure(refused.proof)], [refused.hint])
+    return workspace.artifacts.path(workspace.artifacts.put(page(card).encode(), ".html"), ".html")
 
 
 def _dataset(workspace: Workspace, data: str | DatasetVersion) -> DatasetVersion:

@@ -1,4 +1,4 @@
-"""What the ways to serve a model cost, as a table and a picture."""
+"""What the ways to serve a model cost, as a table and a picture: all that were measured, also where none was chosen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def table(proof: Mapping[str, Any]) -> Table:
     rows = [
         [
             point["name"], point["p50_ms"], point["p99_ms"], point["rate"], point["metric"], frontier.percent(point["loss_high"]),
-            "chosen" if point["name"] == proof["chosen"] else "frontier" if point["name"] in proof["frontier"] else "",
+            "chosen" if point["name"] == proof.get("chosen") else "frontier" if point["name"] in proof["frontier"] else "",
         ]
         for point in proof["points"]
     ]  # fmt: skip
@@ -27,6 +27,7 @@ def figure(proof: Mapping[str, Any]) -> Figure:
     """Return the frontier as a picture."""
     points = {point["name"]: point for point in proof["points"]}
     drawn = [(points[name]["p99_ms"], 100 * points[name]["loss_high"]) for name in proof["frontier"]]
-    chosen = points[proof["chosen"]]
-    alt = f"chosen: {chosen['name']}, p99 {chosen['p99_ms']:.3g} ms, loss at most {frontier.percent(chosen['loss_high'])}"
+    at = points[proof.get("chosen") or proof["frontier"][0]]
+    word = "chosen" if "chosen" in proof else "none chosen; the fastest"
+    alt = f"{word}: {at['name']}, p99 {at['p99_ms']:.3g} ms, loss at most {frontier.percent(at['loss_high'])}"
     return charts.curve("Accuracy against cost", drawn, "p99 (ms)", f"loss of {proof['metric']} (%)", dots=True, alt=alt)

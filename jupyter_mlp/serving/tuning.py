@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core import frontier
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS = 20_000  # of the metric
+
+
+class NoWayError(InvalidInputError):
+    """No way to serve a model keeps to the limits; `proof` has all that were measured."""
+
+    proof: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ def tune(
         data: rows to measure on; those that training held out when left out.
 
     Raises:
-        InvalidInputError: no way keeps to the limits; the message has the nearest.
+        NoWayError: no way keeps to the limits; the message has the nearest.
         StorageError: the models of all ways find no room beside one another.
     """
     try:
@@ -128,14 +135,16 @@ def _registered(workspace: Workspace, folder: Path, proof: Mapping[str, Any]) ->
     return Model(made, json.loads((made / "model.json").read_text(encoding="utf-8")))
 
 
-def _refused(model: Model, limits: Limits, near: Point, proof: Mapping[str, Any]) -> InvalidInputError:
+def _refused(model: Model, limits: Limits, near: Point, proof: Mapping[str, Any]) -> NoWayError:
     said = f"p99 {near.p99_ms:.3g} ms, loss of {proof['metric']} at most {frontier.percent(near.loss_high)}"
     words = []
     if limits.p99_ms is not None:
         words.append(f"--max-p99 {max(limits.p99_ms, 1.1 * near.p99_ms):.3g}ms")  # a tenth of room: times vary
     if limits.loss is not None:
         words.append(f"--max-loss {100 * max(limits.loss, near.loss_high):.3g}%")
-    return InvalidInputError(
+    refused = NoWayError(
         f"No way to serve {model.name} has a {limits}. The nearest of {len(proof['points'])}: {near.name}, {said}.",
         f"Write {' '.join(words)} to take it, or train a smaller model.",
     )
+    refused.proof = proof
+    return refused

@@ -158,7 +158,7 @@ class Activities:
         parameters: Mapping[str, Any] | None = None,
         activity_id: str | None = None,
     ) -> Iterator[Draft]:
-        """Record the block as one activity: finished with what the draft holds, failed if it raises.
+        """Record the block as one activity: finished with what the draft holds, failed with its facts alone if it raises.
 
         Example:
             >>> with activities.recording("evaluate", used=[model]) as draft:
@@ -171,7 +171,7 @@ class Activities:
             self.cancel(draft.activity)
             raise
         except BaseException as error:
-            self.fail(draft.activity, str(error) or type(error).__name__)
+            self.fail(draft.activity, str(error) or type(error).__name__, draft.facts)
             raise
         draft.activity = self.finish(draft.activity, made=draft.made, used=draft.used, facts=draft.facts)
 

@@ -6,6 +6,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -87,7 +88,11 @@ def test_what_cannot_be_kept_to_is_refused_with_the_nearest(serving: Workspace) 
     assert words
     with pytest.raises(NotFoundError):
         endpoint("lines")
-    assert serving.activities.recent(["deploy"])[0].state == "failed"
+    refused = serving.activities.recent(["deploy"])[0]
+    assert refused.state == "failed" and len(refused.facts["proof"]["points"]) >= 5, "what was measured stays"
+    page = Path(caught.value.hint.split("All that was measured: ")[1]).read_text()
+    assert all(point["name"] in page for point in refused.facts["proof"]["points"]) and "frontier" in page and "data:image/png" in page
+    assert "chosen: " not in page and str(refused.facts["report"]) in caught.value.hint
     at = deploy(model, to="lines", max_p99=f"{10 * float(words[1][:-2])}ms", data=data)
     assert at.proof is not None and at.proof["rows"] == 2000
     assert at.proof["points"][0]["name"] == at.proof["chosen"] or at.variants[0].model != model
