@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from jupyter_mlp import paired_evaluation
@@ -19,7 +19,7 @@ from jupyter_mlp.store.workspace import current
 if TYPE_CHECKING:
     import numpy as np
 
-    from jupyter_mlp.core.baselines import Constant
+    from jupyter_mlp.core.forecasts import History
     from jupyter_mlp.core.metrics import Estimate
     from jupyter_mlp.serving.judging import Question, Scored
     from jupyter_mlp.store.datasets import DatasetVersion
@@ -143,6 +143,8 @@ def evaluate(
     task: str | None = None,
     group: str | None = None,
     k: int = 10,
+    time: str | None = None,
+    season: int = 1,
 ) -> Evaluation: ...
 @overload
 def evaluate(
@@ -154,6 +156,8 @@ def evaluate(
     task: str | None = None,
     group: str | None = None,
     k: int = 10,
+    time: str | None = None,
+    season: int = 1,
 ) -> PairedEvaluation: ...
 def evaluate(
     model: str | Shown,
@@ -164,6 +168,8 @@ def evaluate(
     task: str | None = None,
     group: str | None = None,
     k: int = 10,
+    time: str | None = None,
+    season: int = 1,
 ) -> Evaluation | PairedEvaluation:
     """Measure a model on a dataset version and return the evaluation, recorded.
 
@@ -174,7 +180,8 @@ def evaluate(
         against: another model with the same target, asked about the same rows: which is better, by how much, and how sure
             that is (paired bootstrap; paired t-test of the absolute errors, or McNemar's exact test of the right answers).
         task: "ranking" asks how well a binary or regression model orders the rows of each `group`, such as a user's: NDCG@k,
-            and where the target is relevant or not MAP and MRR, too. The model's own task when left out.
+            and where the target is relevant or not MAP and MRR, too. "forecast" adds sMAPE and MASE to the metrics of numbers, beside
+            the naive forecast: the value `season` steps of `time` before, in the same `group`. The model's own task when left out.
 
     Raises:
         NotFoundError: the model, the dataset or a column is unknown.
@@ -187,27 +194,33 @@ def evaluate(
     """
     from jupyter_mlp.serving import judging
 
-    begun = time.perf_counter()
+    begun = perf_counter()
     workspace, names = current(), [named(one) for one in (model, against) if one is not None]
     models = [registry.load(workspace, name) for name in names]
     dataset = datasets.load(workspace, data if isinstance(data, str) else data.ref)
-    question = judging.Question(by, task, group, k)
+    question = judging.Question(by, task, group, k, time, season)
     more = {"against": names[1]} if against is not None else {}
-    parameters = {"model": names[0], "data": dataset.ref, "by": by, **more, **({"task": task, "group": group, "k": k} if task else {})}
+    parameters = {"model": names[0], "data": dataset.ref, "by": by, **more, **question.told}
     used = [*(Ref("model", one.uuid) for one in models), dataset.reference]
     with workspace.activities.recording("evaluate", name=models[0].name, used=used, parameters=parameters) as draft:
         for one in models:
             judging.check(one, dataset, question)
         if against is not None:
-            paired_evaluation.check(*models)
+            paired_evaluation.check(models[0], models[1], question)
         scored = judging.score(models, dataset, question.columns)
         made = Ref("evaluation", draft.activity.id)
         evaluation: Evaluation | PairedEvaluation
         if against is not None:
             evaluation = _published(paired_evaluation.measure(scored, models, dataset, made, question, begun), workspace.artifacts)
         else:
-            measure = _measure if group is None else _ranked
-            evaluation = _published(measure(scored, models[0], dataset, made, question, begun), workspace.artifacts)
+            if task == "forecast":
+                training = datasets.load(workspace, models[0].card_data["data"])
+                measured = _forecast(
+                    scored, models[0], dataset, made, question, begun, judging.history(models[0], scored, training, question)
+                )
+            else:
+                measured = (_ranked if task == "ranking" else _measure)(scored, models[0], dataset, made, question, begun)
+            evaluation = _published(measured, workspace.artifacts)
         draft.made.append(made)
         draft.facts.update(evaluation.to_dict())
     return evaluation
@@ -234,11 +247,11 @@ def _measure(scored: Scored, model: Model, dataset: DatasetVersion, made: Ref, q
         constant.metrics(observed),
         constant.text,
         by,
-        tuple(_slices(scored.columns[by], observed, predicted, metric, constant)) if by else (),
+        tuple(_slices(scored.columns[by], observed, predicted, metric, lambda here: constant.metrics(observed[here]))) if by else (),
         tuple(judged.of(task, observed, predicted, recipe.classes or ())),
         tuple(scored.notes),
         per_class=tuple(_per_class(task, observed, predicted, recipe.classes or ())),
-        seconds=time.perf_counter() - begun,
+        seconds=perf_counter() - begun,
     )
 
 
@@ -261,11 +274,55 @@ def _ranked(scored: Scored, model: Model, dataset: DatasetVersion, made: Ref, qu
         "rows in random order",
         figures=(judged.of_groups(groups.names[0], measured[:, 0]),),
         notes=(f"Means over {len(measured):,} groups of {question.group}.", *scored.notes, *groups.notes),
-        seconds=time.perf_counter() - begun,
+        seconds=perf_counter() - begun,
     )
 
 
-def _slices(values: list[Any], observed: np.ndarray, predicted: np.ndarray, metric: Any, constant: Constant) -> Iterator[dict[str, Any]]:
+def _forecast(
+    scored: Scored, model: Model, dataset: DatasetVersion, made: Ref, question: Question, begun: float, known: History
+) -> Evaluation:
+    import numpy as np
+
+    from jupyter_mlp.core import forecasts, metrics
+    from jupyter_mlp.reports import judged
+
+    told = np.isfinite(known.naive)  # model and naive forecast are judged on the same rows
+    observed, predicted = np.stack([scored.observed[0], known.scale], axis=1)[told], scored.predicted[0][told]
+    naive, blocks, by = known.naive[told], known.blocks[told], question.by
+    found = metrics.estimates(forecasts.regression, observed, predicted, blocks=blocks)
+
+    def baseline(here: np.ndarray) -> dict[str, float]:
+        return forecasts.regression(observed[here], naive[here], np.ones(len(naive[here])))
+
+    values = [value for value, kept in zip(scored.columns[by], told, strict=True) if kept] if by else []
+    first = int((~told).sum())
+    early = [f"{first:,} rows have no value {question.season} steps before them and were left out."] if first else []
+    return Evaluation(
+        made,
+        Ref("model", model.uuid),
+        dataset.reference,
+        "forecast",
+        len(observed),
+        {name: one.value for name, one in found.items()},
+        _spans(found),
+        baseline(np.arange(len(observed))),
+        f"the value {question.season} steps before",
+        by,
+        tuple(_slices(values, observed, predicted, forecasts.regression, baseline, blocks)) if by else (),
+        tuple(judged.of("regression", observed[:, 0], predicted, ())),
+        (*scored.notes, *early, "Neighbouring times are resampled together, because their errors are alike."),
+        seconds=perf_counter() - begun,
+    )
+
+
+def _slices(
+    values: list[Any],
+    observed: np.ndarray,
+    predicted: np.ndarray,
+    metric: Any,
+    baseline: Callable[[np.ndarray], dict[str, float]],
+    blocks: np.ndarray | None = None,
+) -> Iterator[dict[str, Any]]:
     from collections import Counter
 
     import numpy as np
@@ -275,13 +332,15 @@ def _slices(values: list[Any], observed: np.ndarray, predicted: np.ndarray, metr
     shown = np.array([str(value) for value in values], dtype=object)
     for value, count in Counter(shown.tolist()).most_common(_SLICES):
         here = shown == value
-        found = metrics.estimates(metric, observed[here], predicted[here], work=metrics.WORK // _SLICES)
+        found = metrics.estimates(
+            metric, observed[here], predicted[here], work=metrics.WORK // _SLICES, blocks=None if blocks is None else blocks[here]
+        )
         yield {
             "value": value,
             "rows": count,
             "metrics": {name: one.value for name, one in found.items()},
             "intervals": _spans(found),
-            "baseline": constant.metrics(observed[here]),
+            "baseline": baseline(here),
         }
 
 

@@ -109,12 +109,17 @@ class PairedEvaluation(Shown):
         return Card(f"{b} against {a} ({self.task})", facts, tables, self.figures, self.notes)
 
 
-def check(model: Model, other: Model) -> None:
+def check(model: Model, other: Model, question: Question) -> None:
     """See that two models answer the same question.
 
     Raises:
         InvalidInputError: they are one model, or predict different things.
     """
+    if question.task == "forecast":
+        raise InvalidInputError(
+            "Two models are compared row by row, and rows of a series are not independent of one another.",
+            "Evaluate each with --task forecast, or leave it out where the rows are few moments of many series.",
+        )
     if model.uuid == other.uuid:
         raise InvalidInputError(f"Both models are {model.ref}.", "Name another one after --against; %mlp_models lists them.")
     asked = [(one.target, one.task) for one in (model, other)]

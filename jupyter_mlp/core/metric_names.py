@@ -7,6 +7,8 @@ LABELS = {
     "rmse": "RMSE",
     "r2": "R2",
     "median_ae": "median AE",
+    "smape": "sMAPE (%)",
+    "mase": "MASE",
     "auc": "AUC",
     "accuracy": "accuracy",
     "f1": "F1",

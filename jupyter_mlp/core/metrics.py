@@ -33,8 +33,15 @@ class Estimate:
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
-def estimates(metric: Metric, observed: NDArray[Any], predicted: NDArray[Any], seed: int = 7, work: int = WORK) -> dict[str, Estimate]:
-    """Return every number of `metric` with its bootstrap interval.
+def estimates(
+    metric: Metric,
+    observed: NDArray[Any],
+    predicted: NDArray[Any],
+    seed: int = 7,
+    work: int = WORK,
+    blocks: NDArray[np.int64] | None = None,
+) -> dict[str, Estimate]:
+    """Return every number of `metric` with its bootstrap interval; rows of the same number in `blocks` are resampled together.
 
     Each resample gives every row a Poisson weight, which is the bootstrap without copying rows. Large data gets fewer
     resamples; below 100 of them the interval is value +- 1.96 standard deviations, which needs fewer draws than quantiles.
@@ -43,9 +50,10 @@ def estimates(metric: Metric, observed: NDArray[Any], predicted: NDArray[Any], s
     observed, predicted = observed[sorted_once], predicted[sorted_once]
     values = metric(observed, predicted, np.ones(len(observed)))
     random = np.random.default_rng(seed)
+    together, many = (None, 0) if blocks is None else (blocks[sorted_once], int(blocks.max()) + 1)
     draws: dict[str, list[float]] = {name: [] for name in values}
     for _ in range(resamples(len(observed), work) if len(observed) > 1 else 0):
-        weights = random.poisson(1.0, len(observed)).astype(np.float64)
+        weights = random.poisson(1.0, len(observed)).astype(np.float64) if together is None else random.poisson(1.0, many)[together] * 1.0
         if not weights.any():
             continue
         for name, value in metric(observed, predicted, weights).items():
@@ -187,7 +195,7 @@ def psi(expected: Sequence[float], actual: Sequence[float]) -> float:
 
 def lower_is_better(name: str) -> bool:
     """Whether a smaller number of this metric is the better one."""
-    return name in ("mae", "rmse", "median_ae", "log_loss", "calibration_error")
+    return name in ("mae", "rmse", "median_ae", "log_loss", "calibration_error", "smape", "mase")
 
 
 def as_json(found: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:

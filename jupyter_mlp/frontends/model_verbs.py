@@ -21,6 +21,8 @@ def _evaluate(given: Namespace, context: Context) -> Any:
         task=given.task,
         group=given.group,
         k=given.k,
+        time=given.time,
+        season=given.season,
     )
 
 
@@ -138,11 +140,13 @@ MODEL_VERBS: tuple[Verb, ...] = (
             option("--against", metavar="MODEL", help="another model on the same rows: which is better, how surely", completes="model"),
             option(
                 "--task",
-                choices=["regression", "binary", "multiclass", "ranking"],
-                help="ranking: how well it orders the rows of each --group",
+                choices=["regression", "binary", "multiclass", "ranking", "forecast"],
+                help="ranking: how it orders the rows of each --group; forecast: beside the naive one; else the model's own",
             ),
-            option("--group", metavar="COLUMN", help="of a ranking: user_id, query"),
+            option("--group", metavar="COLUMN", help="whose rows a ranking orders, like user_id; the series of a forecast"),
             option("-k", type=at_least(1), default=10, help="places that NDCG@k looks at (10)"),
+            option("--time", metavar="COLUMN", help="of a forecast"),
+            option("--season", type=at_least(1), default=1, metavar="STEPS", help="how far back the naive forecast looks: 7 of days (1)"),
         ),
         _evaluate,
         example="%mlp_evaluate DelayModel --data trips_test --by carrier",

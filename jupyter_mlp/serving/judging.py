@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from jupyter_mlp.core import forecasts
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
+from jupyter_mlp.core.forecasts import History, Point
 from jupyter_mlp.serving.predictor import Predictor
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.registry import Model
@@ -21,18 +23,26 @@ class Question:
 
     Attributes:
         by: a column for whose values everything is said as well.
-        task: ranking where models order rows within a group; None for their own task. `group`, `k`: of a ranking.
+        task: ranking or forecast; None for the model's own. `group`: whose rows are ordered, or which series a row belongs to.
+        k: places of a ranking. `time`: of a forecast. `season`: steps back to what the naive forecast says.
     """
 
     by: str | None = None
     task: str | None = None
     group: str | None = None
     k: int = 10
+    time: str | None = None
+    season: int = 1
 
     @property
     def columns(self) -> list[str]:
         """The columns that it needs beside those of a model."""
-        return [name for name in (self.by, self.group) if name is not None]
+        return [name for name in (self.by, self.group, self.time) if name is not None]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Its parts for the record, where it asks another task than the model's own."""
+        return {name: value for name, value in vars(self).items() if name != "by" and value is not None} if self.task else {}
 
     def check(self, model: Model) -> None:
         """See that it can be asked of a model.
@@ -40,17 +50,31 @@ class Question:
         Raises:
             InvalidInputError: its parts do not fit together, or not the model.
         """
-        if self.task not in (None, "ranking", model.task):
+        if self.task == "ranking":
+            self._check_ranking(model)
+        elif self.task == "forecast":
+            if model.task != "regression" or self.time is None:
+                raise InvalidInputError(
+                    "A forecast is of a number, and needs the column of its time.",
+                    "Write --task forecast --time day of a regression model.",
+                )
+        elif self.task not in (None, model.task):
             raise InvalidInputError(
                 f"{model.name} answers {model.task}, not {self.task}.", "Leave out --task, or write --task ranking --group COLUMN."
             )
-        if (self.task == "ranking") != (self.group is not None):
+        elif self.group is not None or self.time is not None:
+            raise InvalidInputError(
+                f"{'--group' if self.group else '--time'} says nothing of {model.task}.", "Write --task ranking or --task forecast with it."
+            )
+        if self.k < 1 or self.season < 1:
+            raise InvalidInputError(f"k is {self.k}, season {self.season}.", "Give numbers from 1 up.")
+
+    def _check_ranking(self, model: Model) -> None:
+        if self.group is None or self.time is not None:
             raise InvalidInputError("A ranking needs the column whose rows are ordered.", "Write --task ranking --group user_id.")
-        if self.task == "ranking" and (model.task == "multiclass" or self.by is not None):
+        if model.task == "multiclass" or self.by is not None:
             what = "a ranking has no slices" if self.by is not None else f"{model.name} answers with one of many classes"
             raise InvalidInputError(f"Nothing to order by: {what}.", "Rank with a binary or regression model, and without --by.")
-        if self.k < 1:
-            raise InvalidInputError(f"k is {self.k}.", "Give the number of places that NDCG looks at, from 1 up.")
 
 
 @dataclass(frozen=True)
@@ -88,6 +112,29 @@ def check(model: Model, dataset: DatasetVersion, question: Question) -> None:
     for column in [*model.recipe.columns, model.target, *question.columns]:
         if column not in names:
             raise NotFoundError(f"{dataset.reference.short} has no column {column}, which this evaluation needs.", nearest(column, names))
+
+
+def history(model: Model, scored: Scored, training: DatasetVersion, question: Question) -> History:
+    """Return what is known of each forecast row, from the data that a model was trained on and from earlier rows.
+
+    Raises:
+        NotFoundError: the training data lacks a column.
+    """
+    needed = [name for name in (question.group, question.time, model.target) if name is not None]
+    for name in needed:
+        if name not in training.schema.names:
+            raise NotFoundError(
+                f"{training.reference.short}, which {model.name} learned from, has no column {name}, so MASE has no unit.",
+                "Select it in the query of the training data, and leave it out in the recipe.",
+            )
+    table = training.to_arrow(needed)
+    before = [table.column(name).to_pylist() for name in needed]
+    now = [*(scored.columns[str(name)] for name in needed[:-1]), scored.observed[0].tolist()]
+    if question.group is None:
+        before, now = [[""] * len(before[0]), *before], [[""] * len(now[0]), *now]
+    rows: list[Point] = list(zip(*now, strict=True))
+    learned: list[Point] = [point for point in zip(*before, strict=True) if point[2] is not None]
+    return forecasts.history(rows, learned, question.season)
 
 
 def score(models: Sequence[Model], dataset: DatasetVersion, others: Sequence[str] = ()) -> Scored:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from models import make_model, publish, register_module, rows_of
 
 import jupyter_mlp as mlp
-from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.frontends import cli
@@ -100,7 +101,8 @@ def test_a_ranking_that_cannot_be_is_refused(workspace: Workspace, capsys: pytes
     capsys.readouterr()
     for words, said in (
         (["Delay", "--data", "clicks", "--task", "ranking"], "A ranking needs the column"),
-        (["Delay", "--data", "clicks", "--group", "user"], "A ranking needs the column"),
+        (["Delay", "--data", "clicks", "--group", "user"], "--group says nothing of binary"),
+        (["Delay", "--data", "clicks", "--task", "forecast", "--time", "user"], "A forecast is of a number"),
         (["Delay", "--data", "clicks", "--task", "ranking", "--group", "usr"], "has no column usr"),
         (["Delay", "--data", "clicks", "--task", "regression"], "Delay answers binary, not regression"),
         (["Delay", "--data", "clicks", "--task", "ranking", "--group", "user", "--by", "carrier"], "a ranking has no slices"),
@@ -108,6 +110,56 @@ def test_a_ranking_that_cannot_be_is_refused(workspace: Workspace, capsys: pytes
     ):
         assert cli.main(["evaluate", *words]) == 1
         assert said in capsys.readouterr().err
+
+
+def test_a_forecast_is_judged_beside_the_naive_one_for_each_series_and_horizon(workspace: Workspace) -> None:
+    import torch
+
+    random = np.random.default_rng(2)
+    days, season = 140, 7 * np.sin(np.arange(140) * 2 * np.pi / 7)
+    values = {shop: 50 + season + random.normal(0, 1, days) for shop in ("north", "south")}
+    rows = pa.table(
+        {
+            "last_week": pa.array([v for one in values.values() for v in [None] * 7 + one[:-7].tolist()], pa.float64()),
+            "day": [*range(days)] * 2,
+            "shop": [shop for shop in values for _ in range(days)],
+            "horizon": [1 + at % 2 for at in range(2 * days)],
+            "target": [v for one in values.values() for v in one.tolist()],
+        }
+    )
+    split = pc.less(rows["day"], 100)
+    train, test = rows.filter(split), rows.filter(pc.invert(split))
+    data, _ = publish(workspace, "sales", train), publish(workspace, "sales_test", test)
+
+    def module(recipe: Recipe) -> torch.nn.Module:
+        layer = torch.nn.Linear(recipe.width, 1)
+        x = recipe.features({"last_week": train["last_week"]})
+        found = np.linalg.lstsq(np.c_[x, np.ones(len(x))], recipe.labels(train["target"]), rcond=None)[0]
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(found[:-1][None]))
+            layer.bias.copy_(torch.from_numpy(found[-1:]))
+        return torch.nn.Sequential(layer, torch.nn.Flatten(0))
+
+    model = register_module(workspace, train.select(["last_week", "target"]), module, name="Sales", data=data)
+    asked = {"data": "sales_test", "task": "forecast", "time": "day", "group": "shop"}
+    found = mlp.evaluate(model, **asked, by="horizon")
+    assert found.task == "forecast" and found.rows == 80 and found.beats_baseline and found.baseline_is == "the value 1 steps before"
+    yesterday = np.concatenate([np.abs(np.diff(one[99:])) for one in values.values()])
+    assert found.baseline["mae"] == pytest.approx(yesterday.mean(), rel=1e-5)
+    learned = {shop: np.abs(np.diff(one[:100])).mean() for shop, one in values.items()}
+    assert found.metrics["mase"] == pytest.approx(found.metrics["mae"] / np.mean(list(learned.values())), rel=0.05)
+    assert {part["value"] for part in found.slices} == {"1", "2"} and all("mase" in part["metrics"] for part in found.slices)
+    weekly = mlp.evaluate(model, **asked, season=7)
+    assert weekly.baseline["mae"] < found.baseline["mae"] / 2 and "sMAPE" in repr(weekly)
+    with pytest.raises(NotFoundError, match="has no column weekday"):
+        mlp.evaluate(model, **{**asked, "time": "weekday"})
+    other = register_module(workspace, train.select(["last_week", "target"]), module, name="Blind", data=publish(
+        workspace, "few", train.select(["last_week", "target"])))  # fmt: skip
+    with pytest.raises(NotFoundError, match="which Blind learned from, has no column shop") as refused:
+        mlp.evaluate(other, **asked)
+    assert "training data" in refused.value.hint
+    with pytest.raises(InvalidInputError, match="rows of a series are not independent"):
+        mlp.evaluate(model, **asked, against=other)
 
 
 def test_where_chance_explains_a_difference_none_is_claimed(workspace: Workspace) -> None:
@@ -169,7 +221,6 @@ def test_models_that_answer_different_questions_are_refused(workspace: Workspace
 
 def _nudged(workspace: Workspace) -> str:
     """A model whose answers differ from those of `make_model` by next to nothing, in both directions."""
-    import numpy as np
     import torch
 
     class Near(torch.nn.Module):
