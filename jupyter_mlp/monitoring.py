@@ -116,6 +116,8 @@ def monitor(endpoint: str | Shown) -> Report:
 
 
 def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments.EndpointFolder, entries: list[Entry]) -> Report:
+    from jupyter_mlp.serving import places, segments
+
     answered = [e for e in entries if e.status == 200 and not e.shadow]
     failed = [e for e in entries if e.status != 200 and not e.shadow]
     drift, notes = _drift(workspace, answered)
@@ -130,7 +132,13 @@ def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments
         "drifted": [d["name"] for d in drift if d["verdict"] == "drifted"],
         "models": sorted({e.model for e in answered}),
         "newer_data": str(newer) if newer else None,
+        "lost": segments.lost(folder.requests),
     }
+    if metrics["lost"]:
+        notes.append(
+            f"{metrics['lost']:,} requests were lost before they reached the lake: the log was at its limit of 2 GiB, or no disk took it. "
+            f"Why: {folder.log}"
+        )
     if newer:
         notes.append(f"There is newer data than the model learned from: {newer.short}.")
     if newer or metrics["drifted"]:
@@ -138,8 +146,6 @@ def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments
     if not answered:
         notes.append(f"No request was answered yet; send one: mlp.predict('endpoint:{reference.name}', data=...)")
     errors = Counter(str(e.status) for e in failed)
-    from jupyter_mlp.serving import places
-
     state = places.state(workspace, folder)
     return Report(
         made,

@@ -4,24 +4,29 @@
                                  (generation 0: from the store, instance then holds the key it was asked by)
     lake.<endpoint>_outcomes      one row an outcome: time, id, value, label; of several for one id the last counts
 
-The serving process appends to its logs; `fold` brings what is new into the tables. A fold that is killed loses nothing
-and doubles nothing: what is new is told from what the table holds.
+The serving processes append to their logs; `fold` brings what is new into the tables, each line exactly once: how far each
+file was read is committed together with its rows, as a property of the table.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.serving import requests_log
+from jupyter_mlp.serving import requests_log, segments
 from jupyter_mlp.store import races, sources
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+CURSOR = "mlp.folded"  # the table's property: how far each file of the log was read
+_AT_ONCE = 64 * 2**20  # bytes of the log that one version takes: they are a few times as much in memory
 
 
 def ids(request_id: str, rows: int) -> list[str]:
@@ -35,20 +40,44 @@ def names(endpoint: str) -> tuple[str, str]:
     return f"lake.{plain}_predictions", f"lake.{plain}_outcomes"
 
 
-def fold(workspace: Workspace, folder: EndpointFolder) -> list[Ref]:
+def fold(workspace: Workspace, folder: EndpointFolder, at_once: int = _AT_ONCE) -> list[Ref]:
     """Bring what the logs have and the tables have not into the tables; return the tables' exact versions."""
     predictions, outcomes = names(folder.name)
-
-    def answered(since: float) -> pa.Table:
-        entries = requests_log.lines(folder.requests, requests_log.Entry, since=since)
-        return _predicted([entry for entry in entries if entry.status == 200])
-
-    def happened(since: float) -> pa.Table:
-        return _happened(requests_log.lines(folder.outcomes, requests_log.Outcome, since=since))
-
     with folder.waiting("fold"):
-        made = [_append(workspace, predictions, answered), _append(workspace, outcomes, happened)]
+        made = [
+            _fold(workspace, predictions, folder.requests, _predicted, at_once),
+            _fold(workspace, outcomes, folder.outcomes, _happened, at_once),
+        ]
     return [ref for ref in made if ref is not None]
+
+
+def _fold(workspace: Workspace, name: str, log: Path, rows_of: Callable[[bytes], pa.Table], at_once: int) -> Ref | None:
+    """Bring one log into its table; then drop what the table has and nobody needs any more."""
+    before = workspace.lake.current(name)
+    ref = Ref("table", name, before) if before else None
+    cursor = _cursor(workspace, name)
+    older = ref if cursor is None else None  # it has rows, and does not say of which files: all of them are compared, in one go
+    while True:
+        piece = segments.unread(log, cursor or {}, sys.maxsize if older else at_once)
+        rows = rows_of(piece.data)
+        if older:
+            rows = _unknown(workspace, older, rows)
+        if len(rows):
+            ref = _append(workspace, ref, name, rows, piece.cursor)
+        cursor = piece.cursor
+        if not piece.more:
+            break
+    segments.tidy(log, cursor)
+    segments.note(log, cursor, segments.whole(log, cursor))
+    return ref
+
+
+def _cursor(workspace: Workspace, name: str) -> segments.Cursor | None:
+    """How far a table has its log; None where it does not say."""
+    table = workspace.lake.open(name)
+    told = table.properties.get(CURSOR) if table is not None else None
+    found: dict[str, int] | None = json.loads(told) if told else None
+    return found
 
 
 def read(workspace: Workspace, ref: Ref, columns: Sequence[str]) -> pa.Table:
@@ -62,15 +91,13 @@ def read(workspace: Workspace, ref: Ref, columns: Sequence[str]) -> pa.Table:
     )
 
 
-def _append(workspace: Workspace, name: str, rows_since: Callable[[float], pa.Table]) -> Ref | None:
-    before = workspace.lake.current(name)
-    new = rows_since(0.0) if before is None else _unknown(workspace, Ref("table", name, before), rows_since)
-    if not len(new):
-        return Ref("table", name, before) if before else None
+def _append(workspace: Workspace, ref: Ref | None, name: str, new: pa.Table, cursor: segments.Cursor) -> Ref:
+    before = ref.version if ref else None
     opened = sources.open_source(new)
     staged = workspace.lake.stage(name, opened.batches(), opened.schema)
     with workspace.lake.leased(staged), workspace.activities.recording("table", name=name, parameters={"append": True}) as draft:
-        made = races.commit(workspace, name, opened, staged, before, append=True)
+        noted = {CURSOR: json.dumps(cursor)}
+        made = races.commit(workspace, name, opened, staged, before, append=True, noted=noted)
         ref = Ref("table", name, made.snapshot)
         draft.made.append(ref)
         if made.parent:
@@ -80,25 +107,21 @@ def _append(workspace: Workspace, name: str, rows_since: Callable[[float], pa.Ta
     return ref
 
 
-def _unknown(workspace: Workspace, ref: Ref, rows_since: Callable[[float], pa.Table]) -> pa.Table:
-    """What is younger than the youngest row of the table, or as young and not there."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    stored = read(workspace, ref, ["time", "id"])
-    last = pc.max(stored.column("time"))
-    there = stored.filter(pc.equal(stored.column("time"), last)).column("id")
-    rows = rows_since(last.cast(pa.int64()).as_py() / 1e6 - 1e-3)  # a little before: a float is not exact
-    rows = rows.filter(pc.greater_equal(rows.column("time"), last.cast(rows.column("time").type)))
-    known = pc.and_(pc.equal(rows.column("time"), last.cast(rows.column("time").type)), pc.is_in(rows.column("id"), there))
-    return rows.filter(pc.invert(known))
+def _unknown(workspace: Workspace, ref: Ref, rows: pa.Table) -> pa.Table:
+    """What is not in a table yet that an older release wrote."""
+    keys = [name for name in ("time", "id", "model") if name in rows.schema.names]
+    there = set(zip(*(column.to_pylist() for column in read(workspace, ref, keys).columns), strict=True))
+    mine = zip(*(rows.column(name).to_pylist() for name in keys), strict=True)
+    return rows.filter([one not in there for one in mine])
 
 
-def _predicted(entries: Sequence[requests_log.Entry]) -> pa.Table:
+def _predicted(data: bytes) -> pa.Table:
     import pyarrow as pa
 
     found: dict[str, list[Any]] = {name: [] for name in _PREDICTIONS}
-    for entry in entries:
+    for entry in requests_log.decoded(data, requests_log.Entry):
+        if entry.status != 200:
+            continue
         for row_id, instance, value in zip(ids(entry.id, entry.rows), entry.instances or entry.asked, entry.predictions, strict=False):
             if value is None:  # a key that nothing was published for
                 continue
@@ -112,9 +135,10 @@ def _predicted(entries: Sequence[requests_log.Entry]) -> pa.Table:
     return pa.table({name: pa.array(found[name], _type(kind)) for name, kind in _PREDICTIONS.items()})
 
 
-def _happened(outcomes: Sequence[requests_log.Outcome]) -> pa.Table:
+def _happened(data: bytes) -> pa.Table:
     import pyarrow as pa
 
+    outcomes = requests_log.decoded(data, requests_log.Outcome)
     typed = [_typed(one.value) for one in outcomes]
     return pa.table(
         {

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import FrameType
 
 from jupyter_mlp.serving import ramp_keeper
+from jupyter_mlp.serving.folding import Folding
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.processes import identify
 
@@ -97,6 +98,7 @@ class _Parent:
         self._socket = listening
         self._child: subprocess.Popen[bytes] | None = None
         self._next: subprocess.Popen[bytes] | None = None
+        self._folding = Folding(folder)
         self._ending = False
 
     def run(self) -> int:
@@ -123,7 +125,7 @@ class _Parent:
         return 0
 
     def _watched(self, child: subprocess.Popen[bytes], begun: float) -> int:
-        """Wait for the end of the serving process; meanwhile move ramps on, and traffic back from what fails."""
+        """Wait for the end of the serving process; meanwhile move ramps on, traffic back from what fails, and full logs into the lake."""
         while True:
             if _has_ended(child, _KEEP_S):
                 return child.wait()
@@ -136,6 +138,10 @@ class _Parent:
                     ramp_keeper.keep(self._folder)
                 except Exception as error:  # noqa: BLE001 - whatever is wrong with the records, serving goes on
                     _log.warning("the shares stay as they are: %s", error)
+            try:
+                self._folding.look()
+            except OSError as error:
+                _log.warning("the log stays as it is: %s", error)
 
     def _start(self, last_good: bool) -> subprocess.Popen[bytes]:
         """Let the process that stands by serve, or a new one where there is none."""

@@ -3,6 +3,9 @@
 Serving appends and never reads; monitoring reads and never writes. Killing the process at any moment costs at most the
 last half second and leaves at most one broken line, which readers skip. Where several processes serve an endpoint each
 has a file of its own: on a file system that machines share, appends of two of them would overwrite each other.
+
+Files stay until the lake has them (`experiment_tables.fold`, which the endpoint's own processes see to); what is beyond 2 GiB
+goes, and is counted.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+
+from jupyter_mlp.serving import segments
+from jupyter_mlp.serving.segments import currents
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 ROWS_KEPT = 1000  # of one request; a million-row request must not fill the log
 _FILE_BYTES = 32 * 2**20
-_FILES = 8
+_FILES = 64
 
 
 class Entry(msgspec.Struct, omit_defaults=True):
@@ -70,7 +75,7 @@ class RequestLog:
 
     Args:
         folder: where the files are.
-        file_bytes, files: size at which a file is closed, and how many closed ones are kept.
+        file_bytes, files: size at which a file is closed, and how many are kept at most where the lake does not take them.
         writer: names this process where it is one of several.
     """
 
@@ -80,6 +85,7 @@ class RequestLog:
         self._limit = file_bytes
         self._files = files
         self._waiting: list[Entry | Outcome] = []
+        self._lost = 0  # lines that no disk took, not written down yet
         self._encoder = msgspec.json.Encoder()
         self._broken = b"\n"  # ends the half line that a killed process may have left
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -94,50 +100,51 @@ class RequestLog:
             return
         entries, self._waiting = self._waiting, []
         data = self._broken + self._encoder.encode_lines(entries)
-        self._broken = b""
         path = self._folder / f"current{self._ending}"
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
-                os.write(handle, data)
+                _write(handle, data)
                 full = os.fstat(handle).st_size >= self._limit
             finally:
                 os.close(handle)
+            self._broken = b""
+        except OSError as error:
+            self._broken = b"\n"  # some of it may be there
+            self._lost += len(entries)
+            _log.warning("requests log: %s", error)
+            return
+        try:
             if full:
-                self._rotate(path)
+                os.replace(path, self._folder / segments.closed_name(self._ending))
+                segments.bound(self._folder, self._files, self._ending)
+            segments.lose(self._folder, self._lost, self._ending)
+            self._lost = 0
         except OSError as error:
             _log.warning("requests log: %s", error)
 
-    def _rotate(self, path: Path) -> None:
-        os.replace(path, self._folder / f"{time.time_ns():020d}{self._ending}")
-        # What another process wrote last long ago counts as closed: it has ended, or begins a new file.
-        for old in sorted(self._folder.glob("*.jsonl"), key=lambda one: one.stat().st_mtime_ns)[: -self._files]:
-            old.unlink(missing_ok=True)
+
+def _write(handle: int, data: bytes) -> None:
+    """Write all of it: a disk that is nearly full takes a part."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(handle, left) :]
 
 
 def entries(folder: Path, limit: int = 200_000) -> list[Entry]:
     """Return the newest entries, oldest first; broken lines are skipped."""
-    return lines(folder, Entry, limit)
-
-
-def lines(folder: Path, kind: type[Line], limit: int = 100_000_000, since: float = 0.0) -> list[Line]:
-    """Return the newest lines of a log, oldest first; broken ones are skipped.
-
-    Args:
-        since: seconds since 1970; what is older is passed over without being read whole.
-    """
-    taken = [line for path in currents(folder) for line in _decoded(path, kind, since)]
-    for path in sorted(folder.glob("[0-9]*.jsonl"), reverse=True):
+    taken = [line for path in currents(folder) for line in _decoded(_read(path), Entry)]
+    for path in reversed(segments.closed(folder)):
         if len(taken) >= limit:
             break
-        taken = list(_decoded(path, kind, since)) + taken
+        taken = list(_decoded(_read(path), Entry)) + taken
     taken.sort(key=lambda one: one.time)  # of several processes; of one they are
     return taken[-limit:]
 
 
-def currents(folder: Path) -> list[Path]:
-    """Return the files that are written now, or were when their process ended."""
-    return sorted(folder.glob("current*.jsonl"))
+def decoded(data: bytes, kind: type[Line]) -> list[Line]:
+    """Return the lines that are whole, oldest first: of several processes they come mixed."""
+    return sorted(_decoded(data, kind), key=lambda one: one.time)
 
 
 def newest(folder: Path, most: int = 2**20) -> list[Entry]:
@@ -179,20 +186,16 @@ def table(folder: Path, limit: int = 200_000) -> pa.Table:
     )
 
 
-class _Stamp(msgspec.Struct):
-    time: float = 0.0
-
-
-def _decoded(path: Path, kind: type[Line], since: float) -> Iterator[Line]:
-    decoder, stamp = msgspec.json.Decoder(kind), msgspec.json.Decoder(_Stamp)
+def _read(path: Path) -> bytes:
     try:
-        found = path.read_bytes().split(b"\n")
+        return path.read_bytes()
     except FileNotFoundError:  # rotated away between listing and reading
-        return
-    for line in found:
+        return b""
+
+
+def _decoded(data: bytes, kind: type[Line]) -> Iterator[Line]:
+    decoder = msgspec.json.Decoder(kind)
+    for line in data.split(b"\n"):
         if line:
-            try:
-                if not since or stamp.decode(line).time >= since:
-                    yield decoder.decode(line)
-            except msgspec.MsgspecError:
-                continue
+            with contextlib.suppress(msgspec.MsgspecError):
+                yield decoder.decode(line)

@@ -9,7 +9,7 @@ and the catalog's pointer is swapped on the condition that it still points where
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,11 +80,13 @@ def commit(
     replaces: str | None,
     lying: bool = False,
     known: Elsewhere | None = None,
+    noted: Mapping[str, str] | None = None,
 ) -> Commit:
     """Make the files the table's next version, or add them to its newest.
 
     Args:
         known: the version is one of another lake, and keeps its name and time.
+        noted: properties that the table gets in the same swap; it keeps its others.
 
     Raises:
         MovedError: the newest version is not `replaces`.
@@ -98,6 +100,7 @@ def commit(
     if not append and replaces is not None and (before or "") != replaces:
         raise MovedError(f"The table is at version {before}, not at {replaces or 'none'}.", "Look at it, then run the cell again.", before)
     metadata = evolution.evolved(table, schema, append)
+    metadata = metadata.model_copy(update={"properties": {**metadata.properties, **(noted or {})}})
     if append and parent and not uris and metadata.schema() == table.schema():
         return _told(parent, before, metadata)
     pieces = _Pieces(table, metadata, known)

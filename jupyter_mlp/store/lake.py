@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -229,6 +229,7 @@ class Lake:
         replaces: str | None = None,
         lying: bool = False,
         known: Elsewhere | None = None,
+        noted: Mapping[str, str] | None = None,
     ) -> Commit:
         """Commit Parquet files as the table's new version, behind whoever came first; return what became of it.
 
@@ -238,6 +239,7 @@ class Lake:
             replaces: the only version that these files may replace ("" for none); None replaces whatever is there.
             lying: the files stay where they are, outside the lake.
             known: the version's name and time, where it comes from another lake.
+            noted: properties of the table that change with this version or not at all.
 
         Raises:
             InvalidInputError: the columns do not fit the table's.
@@ -257,7 +259,9 @@ class Lake:
                 try:
                     with _plain_errors(name):
                         catalog_guard.hold(self._book.place, *split(name))
-                        made = commits.commit(self._book, table, schema, uris, append=append, replaces=replaces, lying=lying, known=known)
+                        made = commits.commit(
+                            self._book, table, schema, uris, append=append, replaces=replaces, lying=lying, known=known, noted=noted
+                        )
                     self._end_lease(*paths)
                     return made
                 except CommitFailedException:

@@ -10,6 +10,8 @@ A run of a pipeline saw its cut; a verification writes into a scratch lake that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store.commits import Commit, MovedError
@@ -17,11 +19,20 @@ from jupyter_mlp.store.sources import Source
 from jupyter_mlp.store.workspace import Workspace
 
 
-def commit(workspace: Workspace, full: str, opened: Source, staged: list[str], before: str | None, append: bool) -> Commit:
+def commit(
+    workspace: Workspace,
+    full: str,
+    opened: Source,
+    staged: list[str],
+    before: str | None,
+    append: bool,
+    noted: Mapping[str, str] | None = None,
+) -> Commit:
     """Commit the files: appended behind whoever came first, or in place of exactly the version that this process last saw.
 
     Args:
         before: the version that was the table's newest when the work began.
+        noted: properties of the table that change with this version or not at all.
 
     Raises:
         ConflictError: another version is there than the one to be replaced; it names who wrote it.
@@ -30,7 +41,9 @@ def commit(workspace: Workspace, full: str, opened: Source, staged: list[str], b
     replaces = None if append or workspace.parent else workspace.seen.get(full, before or "")
     base = before if append else None
     try:
-        return workspace.lake.commit(full, opened.schema, staged, append=append, base=base, replaces=replaces, lying=bool(opened.lying))
+        return workspace.lake.commit(
+            full, opened.schema, staged, append=append, base=base, replaces=replaces, lying=bool(opened.lying), noted=noted
+        )
     except (MovedError, InvalidInputError) as error:
         workspace.lake.discard([] if opened.lying else staged)
         if isinstance(error, MovedError):

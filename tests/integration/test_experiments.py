@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -14,8 +15,9 @@ from test_serving import ROW, Load, ask
 
 import jupyter_mlp as mlp
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
+from jupyter_mlp.core.references import Ref
 from jupyter_mlp.deployment import deploy
-from jupyter_mlp.serving import experiment_tables, places
+from jupyter_mlp.serving import experiment_tables, places, segments
 from jupyter_mlp.serving.routing import Router, Variant
 from jupyter_mlp.store.workspace import Workspace
 
@@ -100,6 +102,20 @@ def test_outcomes_become_tables_and_a_verdict(serving: Workspace) -> None:
     assert "table:lake.delays_outcomes" in names
     folder = places.deployments.folder(serving, "delays")
     assert experiment_tables.fold(serving, folder) == experiment_tables.fold(serving, folder)
+
+
+def test_a_full_log_reaches_the_lake_while_nobody_looks(serving: Workspace) -> None:
+    at = deploy(make_model(serving, constant=1.0), to="delays")
+    folder = places.deployments.folder(serving, "delays")
+    asked = [ask(at, {"instances": [ROW], "id": f"r{i}"})[1]["id"] for i in range(20)]
+    current = folder.requests / "current.jsonl"
+    until(lambda: current.exists() and current.read_bytes().count(b"status") == 20)
+    os.replace(current, folder.requests / segments.closed_name(".jsonl"))  # as it does when it is full
+    name = experiment_tables.names("delays")[0]
+    until(lambda: serving.lake.current(name) is not None, 60)
+    found = experiment_tables.read(serving, Ref("table", name, serving.lake.current(name)), ["id"])
+    assert sorted(found.column("id").to_pylist()) == sorted(asked)
+    assert mlp.monitor("delays").metrics["lost"] == 0
 
 
 def test_outcomes_are_refused_by_name(serving: Workspace) -> None:
