@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from jupyter_mlp.core import plugins, ramps
+from jupyter_mlp.core import guards, plugins, ramps
 from jupyter_mlp.core.cards import Card, Shown, Table
 from jupyter_mlp.core.clusters import LOCAL
 from jupyter_mlp.core.entities import FINISHED
@@ -185,6 +185,7 @@ def deploy(
     shadow: bool = False,
     ramp: str | None = None,
     every: str = "10m",
+    guard: Sequence[str] = (),
     port: int | None = None,
     cluster: str | None = None,
     replicas: int | None = None,
@@ -204,6 +205,7 @@ def deploy(
         shadow: let the model answer copies of the requests for the log only.
         ramp: percentages that the traffic grows by, like "10,50,100"; the endpoint moves on by itself, and back if the model fails.
         every: time between the steps of the ramp, like 30s, 10m, 2h.
+        guard: what its answers must keep to meanwhile, or it gives its traffic back: "error_rate<=1%", "p99<=50ms".
         port: where a new endpoint listens; a free one when left out.
         cluster: a Ray cluster of the settings file, where Ray Serve runs the endpoint; where it ran before when left out, and local
             is this machine. In a verification all endpoints are on this machine.
@@ -237,6 +239,7 @@ def deploy(
         "ramp": ramp,
         "every": every,
         "port": port,
+        **({"guard": list(guard)} if guard else {}),
         **({"cluster": cluster} if cluster is not None else {}),
         **({"replicas": replicas} if replicas is not None else {}),
     }
@@ -252,6 +255,9 @@ def deploy(
         parameters |= {"max_p99": max_p99, "max_loss": max_loss, "data": str(data) if data is not None else None}
     if ramp is not None and (traffic is not None or shadow):
         raise InvalidInputError("A ramp says itself how much traffic the model gets.", "Leave out --traffic and --shadow.")
+    guarded = [guards.read(text).said for text in guard]
+    if guarded and ramp is None:
+        raise InvalidInputError("A guard watches a ramp, and there is none.", "Add --ramp 10,50,100.")
     steps, every_s = ramps.steps(ramp) if ramp is not None else (), ramps.seconds(every)
     with swaps.recording(workspace, folder, [found.uuid], parameters) as draft:
         names.check_free(workspace, folder, found)
@@ -259,7 +265,7 @@ def deploy(
             found = _tuned(workspace, found, within, data, draft, progress)
         before = names.served(folder)
         variants = routing.with_model(before, found.uuid, steps[0] if steps else traffic, shadow)
-        plan = swaps.ramp_of_others(folder, found.uuid) if shadow else swaps.ramp_to(found.uuid, before, steps, every_s)
+        plan = swaps.ramp_of_others(folder, found.uuid) if shadow else swaps.ramp_to(found.uuid, before, steps, every_s, guarded)
         asked = swaps.Asked() if modes.verifying() else swaps.Asked(port, cluster, replicas)  # the endpoint that is verified may have them
         store = lookups.kept(folder.wanted().get("store"), variants)
         if data is not None and key is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,20 +11,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jupyter_mlp.core import alarms, drift, guards
+from jupyter_mlp.core.alarms import Alarm
 from jupyter_mlp.core.cards import Card, Figure, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
 from jupyter_mlp.core.references import Ref, named
-from jupyter_mlp.store import deployments, registry
+from jupyter_mlp.store import deployments, modes, registry
 from jupyter_mlp.store.workspace import Workspace, current
 
 if TYPE_CHECKING:
+    from jupyter_mlp.core.guards import Guard
     from jupyter_mlp.serving.requests_log import Entry
     from jupyter_mlp.serving.verdicts import Verdict
 
-DRIFTED = 0.2  # PSI from which a feature is flagged; the usual rule of thumb
-ENOUGH = 200  # rows below which PSI is mostly noise, with ten bins
 _DRAWN = 30
-_FEW = "too few rows"
+_NOTABLE = 0.05  # share of rows that are missing, or outside of what training saw, from which it is said
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,8 +34,9 @@ class Report(Shown):
 
     Attributes:
         metrics: requests, rows, errors, latency in ms, drifted features, ... as plain numbers.
-        variants: per model requests, rows, latency. `drift`: per feature PSI against the training data.
+        variants: per model requests, rows, latency. `drift`: per feature PSI, test and verdict against the training data.
         verdicts: on every challenger, whether it is better than the champion; true however often it is asked.
+        alarms: what somebody should be told, in sentences. `history`: answers, latency and PSI per hour, or day.
         report: path of a self-contained HTML page with everything.
     """
 
@@ -48,6 +51,8 @@ class Report(Shown):
     notes: tuple[str, ...] = ()
     report: Path | None = None
     verdicts: tuple[Verdict, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    history: tuple[dict[str, Any], ...] = ()
 
     @property
     def ref(self) -> str:
@@ -65,7 +70,9 @@ class Report(Shown):
             "variants": list(self.variants),
             "errors": self.errors,
             "drift": list(self.drift),
+            "history": list(self.history),
             "verdicts": [one.to_dict() for one in self.verdicts],
+            "alarms": [{"name": one.name, "says": one.says} for one in self.alarms],
             "report": str(self.report) if self.report else None,
             "notes": list(self.notes),
         }
@@ -77,26 +84,43 @@ class Report(Shown):
         errors = ", ".join(f"{count} x {status}" for status, count in self.errors.items()) or "none"
         facts = [("state", self.state), ("requests", f"{m['requests']:,} ({m['rows']:,} rows)"), ("latency", latency), ("errors", errors)]
         facts[:0] = [("verdict", one.sentence) for one in self.verdicts]
+        facts[:0] = [("alarm", one.says) for one in self.alarms if not one.name.startswith("verdict")]
         rows = [[v["model"], v["role"], v["requests"], v["rows"], v["p50_ms"], v["p99_ms"]] for v in self.variants]
         tables = [Table(["variant", "role", "requests", "rows", "p50 ms", "p99 ms"], rows)]
-        if any(d["verdict"] != _FEW for d in self.drift):
-            shown = [[d["name"], d["psi"], d["verdict"], d["training"], d["now"]] for d in self.drift]
-            tables.append(Table(["feature", "PSI", "", "training", "now"], shown, "drift against the training data"))
+        if any(d["verdict"] != drift.FEW for d in self.drift):
+            names = ["feature", "PSI", "p", "", "training", "now", "missing", "outside"]
+            tables.append(Table(names, [_line(d) for d in self.drift], "drift against the training data"))
         return Card(f"report on endpoint:{self.endpoint.name}", [*facts, ("report", self.report)], tables, self.figures, self.notes)
 
 
-def monitor(endpoint: str | Shown) -> Report:
-    """Return what an endpoint was asked since it was made: traffic, latency, errors, drift of its inputs.
+def _line(d: Mapping[str, Any]) -> list[Any]:
+    """One feature in the table of drift."""
+    chance = "< 0.0001" if d["p"] < 0.0001 else f"{d['p']:.4f}"
+    outside = "" if d["outside"] is None else f"{d['outside']:.0%}"
+    was = f" (was {d['was_missing']:.0%})" if d["missing"] or d["was_missing"] else ""
+    return [d["name"], d["psi"], f"{chance} {d['test']}", d["verdict"], d["training"], d["now"], f"{d['missing']:.0%}{was}", outside]
+
+
+def monitor(endpoint: str | Shown, *, notify: Sequence[str] = (), guard: Sequence[str] = ()) -> Report:
+    """Return what an endpoint was asked since it was made: traffic, latency, errors, drift of its inputs and answers.
+
+    Args:
+        notify: whom to tell of an alarm when it is raised, and not again while it stands: https://..., mailto:..., command:...
+        guard: what the newest requests must keep to: "error_rate<=1%", "p99<=50ms"; errors above 2 % and answers that take much longer
+            than before are alarms when left out.
 
     Raises:
-        NotFoundError: there is no such endpoint.
+        NotFoundError: there is no such endpoint. JobError: somebody could not be told; the next call tries again.
 
     Example:
         >>> mlp.monitor("delays").metrics["p99_ms"]
     """
+    from jupyter_mlp.notebook import alarms as telling
+    from jupyter_mlp.notebook import notify as notifying
     from jupyter_mlp.serving import experiment_tables, requests_log
 
     workspace = current()
+    targets, limits = [notifying.check(target) for target in notify], [guards.read(text) for text in guard]
     reference = deployments.newest(workspace, named(endpoint))
     folder = deployments.folder(workspace, reference.name)
     with workspace.activities.recording(
@@ -109,10 +133,20 @@ def monitor(endpoint: str | Shown) -> Report:
         draft.used += read
         made = Ref("report", draft.activity.id)
         report = _report(workspace, made, reference, folder, entries)
-        report = _published(replace(report, verdicts=tuple(verdicts)), workspace)
+        report = replace(report, verdicts=tuple(verdicts))
+        report = _published(replace(report, alarms=tuple(_alarms(report, entries, limits))), workspace)
         draft.made.append(made)
         draft.facts.update(report.to_dict())
+    if not modes.verifying():
+        telling.tell(folder, targets, report.alarms, {"report": str(report.report)}, workspace.settings)
     return report
+
+
+def _alarms(report: Report, entries: Sequence[Entry], limits: Sequence[Guard]) -> list[Alarm]:
+    asked = [entry for entry in entries if not entry.shadow]
+    traffic = alarms.traffic([entry.status != 200 for entry in asked], [entry.ms for entry in asked], limits)
+    drifted = [one for one in report.drift if one["verdict"] == "drifted"]
+    return alarms.raised(report.state, report.metrics, drifted, report.verdicts, traffic)
 
 
 def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments.EndpointFolder, entries: list[Entry]) -> Report:
@@ -120,7 +154,9 @@ def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments
 
     answered = [e for e in entries if e.status == 200 and not e.shadow]
     failed = [e for e in entries if e.status != 200 and not e.shadow]
-    drift, notes = _drift(workspace, answered)
+    drifts, notes = _drift(workspace, folder, answered)
+    past = _history(workspace, folder.name, answered)
+    flagged = [d for d in drifts if d["verdict"] == "drifted"]
     newer = _newer_data(workspace, folder)
     variants = list(_variants(folder.wanted().get("variants", []), entries))
     metrics = {
@@ -129,7 +165,8 @@ def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments
         "errors": len(failed),
         "error_share": len(failed) / max(1, len(answered) + len(failed)),
         **_latency(answered),
-        "drifted": [d["name"] for d in drift if d["verdict"] == "drifted"],
+        "drifted": [d["name"] for d in flagged if not d["output"]],
+        "output_drifted": any(d["output"] for d in flagged),
         "models": sorted({e.model for e in answered}),
         "newer_data": str(newer) if newer else None,
         "lost": segments.lost(folder.requests),
@@ -141,7 +178,7 @@ def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments
         )
     if newer:
         notes.append(f"There is newer data than the model learned from: {newer.short}.")
-    if newer or metrics["drifted"]:
+    if newer or flagged:
         notes.append(f"%mlp_retrain {reference.name} trains it again on the newest, and puts it beside as a shadow.")
     if not answered:
         notes.append(f"No request was answered yet; send one: mlp.predict('endpoint:{reference.name}', data=...)")
@@ -154,10 +191,26 @@ def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments
         metrics,
         tuple(variants),
         dict(errors.most_common()),
-        tuple(drift),
-        tuple(_figures(entries, drift)),
+        tuple(drifts),
+        (*_figures(entries, drifts), *_past(past, entries)),
         tuple(notes),
+        history=tuple(past),
     )
+
+
+def _history(workspace: Workspace, endpoint: str, answered: Sequence[Entry]) -> list[dict[str, Any]]:
+    """What happened per hour or day, in the lake; drift is that of the newest model's input."""
+    from jupyter_mlp.serving import history
+
+    if not answered:
+        return []
+    model = answered[-1].model
+    try:
+        recipe = registry.load(workspace, f"model:{model}").recipe
+        known = {name: recipe.statistics[name] for name in recipe.columns if name in recipe.statistics}
+    except (NotFoundError, InvalidInputError, OSError):  # the drift says why
+        known = {}
+    return history.periods(workspace, endpoint, model, known)
 
 
 def _verdicts(workspace: Workspace, folder: deployments.EndpointFolder) -> tuple[list[Verdict], list[Ref]]:
@@ -210,94 +263,63 @@ def _variants(wanted: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> 
         }
 
 
-def _drift(workspace: Workspace, answered: Sequence[Entry]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Compare what the newest model was asked with the data it learned from."""
+def _drift(workspace: Workspace, folder: deployments.EndpointFolder, answered: Sequence[Entry]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Compare what the newest model was asked and answered with the data it learned from."""
     if not answered:
         return [], []
-    model = answered[-1].model
-    rows = [row for e in answered if e.model == model for row in e.instances]
-    said = [value for e in answered if e.model == model and e.instances for value in e.predictions]
-    notes = (
-        []
-        if len(rows) >= ENOUGH
-        else [f"Drift is judged from {ENOUGH} rows on; model {model[:8]} got {len(rows)}, so nothing is flagged yet."]
-    )
+    uuid = answered[-1].model
+    rows = [row for e in answered if e.model == uuid for row in e.instances]
+    said = [value for e in answered if e.model == uuid and e.instances for value in e.predictions]
+    few = f"Drift is judged from {drift.ENOUGH} rows on; model {uuid[:8]} got {len(rows)}, so nothing is flagged yet."
+    notes = [few] if len(rows) < drift.ENOUGH else []
     try:
-        recipe = registry.load(workspace, f"model:{model}").recipe
+        model = registry.load(workspace, f"model:{uuid}")
+        recipe = model.recipe
     except (NotFoundError, InvalidInputError, OSError) as error:
         return [], [*notes, f"No drift: {error}".splitlines()[0]]
-    found = [
-        _compare(name, recipe.statistics[name], [row.get(name) for row in rows]) for name in recipe.columns if name in recipe.statistics
-    ]
-    target = recipe.statistics.get(recipe.target or "")
-    if target:
-        output = _compare(f"prediction ({recipe.target})", target, said, as_class=recipe.task in ("binary", "multiclass"))
-        # Models answer in a narrower range than their target has, so this number is shown and not judged.
-        found.append(output and {**output, "verdict": _FEW if output["verdict"] == _FEW else "against the target, not judged"})
-    return sorted((d for d in found if d is not None), key=lambda d: -d["psi"]), notes
+    known = {name: recipe.statistics[name] for name in recipe.columns if name in recipe.statistics}
+    compared = [drift.compare(name, statistics, [row.get(name) for row in rows]) for name, statistics in known.items()]
+    features = [one for one in compared if one is not None]
+    output, why = _output(workspace, folder, model, said)
+    judged = [*features, output] if output and not why else features
+    told = [{**vars(one), "output": one is output, "verdict": verdict} for one, verdict in zip(judged, drift.verdicts(judged), strict=True)]
+    if output and why:
+        told.append({**vars(output), "output": True, "verdict": drift.FEW if output.rows < drift.ENOUGH else "not judged"})
+    notes += [why] if why and len(said) >= drift.ENOUGH else []
+    return sorted(told, key=lambda d: -d["psi"]), [*notes, *_unlike(told)]
 
 
-def _compare(name: str, known: Mapping[str, Any], values: list[Any], as_class: bool = False) -> dict[str, Any] | None:
-    from jupyter_mlp.core import metrics
+def _output(
+    workspace: Workspace, folder: deployments.EndpointFolder, model: registry.Model, said: list[Any]
+) -> tuple[drift.Compared | None, str | None]:
+    """Compare the answers with those to rows the model did not learn from; where there are none, with the target, and say why."""
+    from jupyter_mlp.serving import expected_answers
 
-    if known["kind"] == "category" or as_class:
-        before, after, told = _by_value(known, values)
-    else:
-        before, after, told = _by_bin(known, values)
-    if not sum(before):
-        return None
-    found = metrics.psi(before, after)
-    # A quiet feature is no news and a loud one in a handful of rows is none either.
-    verdict = _FEW if len(values) < ENOUGH else "drifted" if found > DRIFTED else "as trained"
-    return {"name": name, "psi": round(found, 4), "verdict": verdict, "rows": len(values), "training": told[0], "now": told[1]}
-
-
-def _by_bin(known: Mapping[str, Any], values: list[Any]) -> tuple[list[float], list[float], tuple[str, str]]:
-    import numpy as np
-
-    numbers = np.array([n for n in map(_number, values) if n is not None], dtype=np.float64)
-    count, nulls = float(known.get("count", 0)), float(known.get("nulls", 0))
-    edges, shares = np.asarray(known["edges"]), np.asarray(known["shares"])
-    counted = np.bincount(np.searchsorted(edges, numbers, side="right"), minlength=len(shares)).astype(float)
-    # Training rows count as if there had been as many as requests, so that half a row weighs the same on both sides.
-    scale = len(values) / max(1.0, count + nulls)
-    before = [*(shares * count * scale).tolist(), nulls * scale]
-    after = [*counted.tolist(), float(len(values) - len(numbers))]
-    now = f"mean {numbers.mean():.4g}" if len(numbers) else "no values"
-    return before, after, (f"mean {known.get('mean', 0):.4g}", now)
+    as_class = model.task in ("binary", "multiclass")
+    name = f"prediction ({model.target})"
+    target = model.recipe.statistics.get(model.target or "")
+    if not target or not said:
+        return None, None
+    try:
+        return drift.compare(name, expected_answers.measured(workspace, folder, model.uuid), said, as_class), None
+    except Exception as error:  # noqa: BLE001 - whatever a model of somebody's raises, it is said, and the rest of the report stands
+        # Models answer in a narrower range than their target has: the number is shown and not judged.
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        return drift.compare(name, target, said, as_class), f"The drift of the answers is not judged, only shown: {why}"
 
 
-def _by_value(known: Mapping[str, Any], values: list[Any]) -> tuple[list[float], list[float], tuple[str, str]]:
-    seen = Counter("(missing)" if value is None else str(value).lower() if isinstance(value, bool) else str(value) for value in values)
-    trained = dict(zip(known.get("values", []), known.get("counts", []), strict=False))
-    trained["(missing)"] = known.get("nulls", 0)
-    total = max(1, sum(trained.values()))
-    names = [*trained, "(new)"]
-    counted = [float(seen.pop(name, 0)) for name in trained]
-    before = [*(count * len(values) / total for count in trained.values()), 0.0]
-    after = [*counted, float(sum(seen.values()))]
-
-    def most(counts: list[float]) -> str:
-        best = max(range(len(counts)), key=counts.__getitem__)
-        return f"{names[best]} {counts[best] / max(1.0, sum(counts)):.0%}"
-
-    return before, after, (most(before), most(after))
+def _unlike(told: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What is notably more often missing than in training, or outside of what training saw."""
+    for one in told:
+        if one["rows"] < drift.ENOUGH:
+            continue
+        if one["missing"] > one["was_missing"] + _NOTABLE:
+            yield f"{one['name']} is missing in {one['missing']:.0%} of the rows, in training in {one['was_missing']:.0%}."
+        if (one["outside"] or 0.0) > _NOTABLE:
+            yield f"{one['name']} is outside of what training saw in {one['outside']:.0%} of the rows."
 
 
-def _number(value: Any) -> float | None:
-    """A logged feature as the number its statistics are in; times are seconds since 1970."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    return float(value)
-
-
-def _figures(entries: Sequence[Entry], drift: Sequence[Mapping[str, Any]]) -> Iterator[Figure]:
+def _figures(entries: Sequence[Entry], drifts: Sequence[Mapping[str, Any]]) -> Iterator[Figure]:
     from jupyter_mlp.reports import charts
 
     if entries:
@@ -310,9 +332,29 @@ def _figures(entries: Sequence[Entry], drift: Sequence[Mapping[str, Any]]) -> It
             (datetime.fromtimestamp(first + i * width, UTC).isoformat(), name, counts[i, name] / width) for i in steps for name in names
         ]
         yield charts.over_time("Requests over time", series, "requests / s", f"{len(entries):,} requests in {last - first:,.0f} s")
-    if any(d["verdict"] != _FEW for d in drift):
-        named = [(d["name"], d["psi"]) for d in drift[:_DRAWN]]
-        yield charts.bars("Drift against the training data", named, "PSI", DRIFTED, f"largest: {named[0][0]}, {named[0][1]:.2f}")
+    if any(d["verdict"] != drift.FEW for d in drifts):
+        named = [(d["name"], d["psi"]) for d in drifts[:_DRAWN]]
+        yield charts.bars("Drift against the training data", named, "PSI", drift.DRIFTED, f"largest: {named[0][0]}, {named[0][1]:.2f}")
+
+
+def _past(past: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> Iterator[Figure]:
+    """What several hours or days say, where there are several."""
+    from jupyter_mlp.reports import charts
+    from jupyter_mlp.serving import history
+
+    if len(past) < 2:
+        return
+    times = [(one["from"], name, one[f"{name}_ms"]) for one in past for name in ("p50", "p95")]
+    yield charts.over_time("Latency over time", times, "ms", f"{len(past)} periods")
+    begins = [datetime.fromisoformat(one["from"]).timestamp() for one in past]
+    counts = Counter((bisect_right(begins, e.time) - 1, e.status != 200) for e in entries if not e.shadow and e.time >= begins[0])
+    kept = [at for at in range(len(past)) if counts[at, True] + counts[at, False]]  # the log goes back less far than the lake
+    if any(counts[at, True] for at in kept):
+        shares = [(past[at]["from"], "errors", 100 * counts[at, True] / (counts[at, True] + counts[at, False])) for at in kept]
+        yield charts.over_time("Errors over time", shares, "% of requests", f"{len(kept)} periods")
+    drifted = list(history.drifted_most(past))
+    if drifted:
+        yield charts.over_time("Drift over time", drifted, "PSI", f"largest: {max(drifted, key=lambda one: one[2])[1]}")
 
 
 def _series(entry: Entry) -> str:

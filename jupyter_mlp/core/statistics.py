@@ -127,7 +127,10 @@ class Facts:
         if self.values or not len(self.counts):
             name = "number" if kind in ("number", *TIMES) and not self.values else "category"
             empty = {"count": 0, "edges": [], "shares": [1.0]} if name == "number" else {}
-            listed = {"values": [v for v, _ in self.values], "counts": [n for _, n in self.values]} if name == "category" else {}
+            listed: dict[str, Any] = {}
+            if name == "category":
+                listed = {"values": [v for v, _ in self.values], "counts": [n for _, n in self.values]}
+                listed["other"] = max(0, self.rows - self.missing - sum(listed["counts"]))  # rows with less frequent values
             return {"kind": name, "nulls": self.missing, **empty, **listed}
         edges = self.edges(BINS)
         inside = np.bincount(np.searchsorted(edges, self.least, side="right"), weights=self.counts, minlength=len(edges) + 1)

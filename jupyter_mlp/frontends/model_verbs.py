@@ -62,6 +62,7 @@ def _deploy(given: Namespace, context: Context) -> Any:
         shadow=given.shadow,
         ramp=given.ramp,
         every=given.every,
+        guard=given.guard or (),
         port=given.port,
         cluster=given.cluster,
         replicas=given.replicas,
@@ -118,7 +119,7 @@ def _outcomes(given: Namespace, context: Context) -> Any:
 def _monitor(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
-    return mlp.monitor(reference_of(given.endpoint, context.names))
+    return mlp.monitor(reference_of(given.endpoint, context.names), notify=given.notify or (), guard=given.guard or ())
 
 
 def _retrain(given: Namespace, context: Context) -> Any:
@@ -196,6 +197,12 @@ MODEL_VERBS: tuple[Verb, ...] = (
             option("--shadow", action="store_true", help="answer nothing, log what it would have answered"),
             option("--ramp", metavar="PERCENTS", help="10,50,100: its share grows by itself, and goes back if the model fails"),
             option("--every", default="10m", metavar="TIME", help="time between the steps of the ramp (10m)"),
+            option(
+                "--guard",
+                action="append",
+                metavar="LIMIT",
+                help="error_rate<=1%% or p99<=50ms: it keeps to it, or goes back",
+            ),
             option("--port", type=between(1, 65535), help="a free one when left out"),
             option("--cluster", metavar="NAME", help="a Ray cluster that serves it; where it is when left out", completes="cluster"),
             option("--replicas", type=at_least(1), metavar="NUMBER", help="processes there that share the requests (1)"),
@@ -246,8 +253,12 @@ MODEL_VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "monitor",
-        "Look at an endpoint: requests, latency, errors, drift against the training data.",
-        (option("endpoint", help="the endpoint's name", completes="endpoint"),),
+        "Look at an endpoint: requests, latency, errors, drift against the training data; tell somebody of new alarms.",
+        (
+            option("endpoint", help="the endpoint's name", completes="endpoint"),
+            option("--notify", action="append", metavar="WHOM", help="https://..., mailto:... or command:..., told of each new alarm once"),
+            option("--guard", action="append", metavar="LIMIT", help="error_rate<=1%% or p99<=50ms: an alarm when it is broken"),
+        ),
         _monitor,
         example="%mlp_monitor delays",
     ),

@@ -1,4 +1,4 @@
-"""Telling somebody that a scheduled run failed, or is well again: a webhook, an e-mail, or a command of theirs.
+"""Telling somebody that a scheduled run failed, or is well again, or of an endpoint's alarm: a webhook, an e-mail, or a command of theirs.
 
 https://hooks.example.org/x     POST of a JSON object
 mailto:team@example.org         through the setting `smtp` (smtp://user:password@host:587, smtps://host)
@@ -69,7 +69,9 @@ def _mail(target: str, told: Mapping[str, Any], settings: Settings) -> None:
     if not server.hostname:
         raise JobError("No mail server is set.", "Set smtp = 'smtp://HOST:PORT' in mlp.toml, or MLP_SMTP.")
     message = EmailMessage()
-    message["Subject"] = f"{told['schedule']} {told['state']} ({told['tick']})"
+    message["Subject"] = (
+        f"{told['schedule']} {told['state']} ({told['tick']})" if "schedule" in told else f"{told['endpoint']}: {told['state']}"
+    )
     message["From"], message["To"] = settings.smtp_from or "jupyter_mlp@localhost", target.partition(":")[2]
     message.set_content("\n".join(f"{name}: {value}" for name, value in told.items()))
     connect = smtplib.SMTP_SSL if server.scheme == "smtps" else smtplib.SMTP

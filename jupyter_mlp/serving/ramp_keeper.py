@@ -2,7 +2,7 @@
 
 On this machine that is the host's parent, for a cluster a keeper (keeper.py).
 
-wanted.json holds {"ramp": {"model", "champion", "steps", "every_s", "at"}} beside the variants; `at` is when the next
+wanted.json holds {"ramp": {"model", "champion", "steps", "every_s", "at", "guards"}} beside the variants; `at` is when the next
 step is due. Every move is a deploy of its own in the records, so that a rollback and a question "since when" work alike.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jupyter_mlp.core import ramps
+from jupyter_mlp.core import guards, ramps
 from jupyter_mlp.core.ramps import Health
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.serving import requests_log, routing
@@ -46,6 +46,8 @@ def keep(folder: EndpointFolder) -> None:
         if champion is None or variant.model == champion.model or variant.shadow:
             continue
         why = ramps.trouble(_health(entries, champion.model), _health(entries, variant.model))
+        if ramp.get("guards") and variant.model == ramp["model"]:
+            why = guards.broken([guards.read(text) for text in ramp["guards"]], *_answers(entries, variant.model)) or why
         if why:
             _move(folder, wanted, _without(variants, variant, champion), None, f"rolled back {variant.model[:8]}: {why}")
             return
@@ -53,7 +55,8 @@ def keep(folder: EndpointFolder) -> None:
         weight = next((v.weight for v in variants if v.model == ramp["model"]), 100)
         step = ramps.following(ramp["steps"], weight)
         if step is not None:
-            after = {**ramp, "at": time.time() + ramp["every_s"]} if ramps.following(ramp["steps"], step) else None
+            goes_on = ramps.following(ramp["steps"], step) or (ramp.get("guards") and step < 100)  # guarded where it stays
+            after = {**ramp, "at": time.time() + ramp["every_s"]} if goes_on else None
             moved = routing.with_model(variants, ramp["model"], None if step == 100 else step)
             _move(folder, wanted, moved, after, f"ramp: {ramp['model'][:8]} from {weight} to {step} %")
 
@@ -70,9 +73,15 @@ def _without(variants: Sequence[Variant], failing: Variant, champion: Variant) -
 
 
 def _health(entries: Sequence[Entry], model: str) -> Health:
+    failures, times = _answers(entries, model)
+    return Health(len(times), failures, statistics.median(times) if times else 0.0)
+
+
+def _answers(entries: Sequence[Entry], model: str) -> tuple[int, list[float]]:
+    """How many requests a model failed on, and how long it took for each of the others."""
     mine = [e for e in entries if e.model == model and not e.shadow]
     times = [e.ms for e in mine if e.status == 200]
-    return Health(len(times), len(mine) - len(times), statistics.median(times) if times else 0.0)
+    return len(mine) - len(times), times
 
 
 def _move(folder: EndpointFolder, wanted: Mapping[str, Any], variants: Sequence[Variant], ramp: Mapping[str, Any] | None, why: str) -> None:

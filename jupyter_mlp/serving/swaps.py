@@ -100,12 +100,15 @@ def _open_pages(workspace: Workspace) -> list[str]:
     return names
 
 
-def ramp_to(model: str, before: Sequence[Variant], steps: Sequence[int], every_s: float) -> dict[str, Any] | None:
+def ramp_to(
+    model: str, before: Sequence[Variant], steps: Sequence[int], every_s: float, guarded: Sequence[str] = ()
+) -> dict[str, Any] | None:
     """What the endpoint's host needs to move on by itself."""
     best = routing.champion([variant for variant in before if variant.model != model])
     if best is None or not steps or steps == (100,):
         return None
-    return {"model": model, "champion": best.model, "steps": list(steps), "every_s": every_s, "at": time.time() + every_s}
+    found = {"model": model, "champion": best.model, "steps": list(steps), "every_s": every_s, "at": time.time() + every_s}
+    return {**found, "guards": list(guarded)} if guarded else found
 
 
 def ramp_of_others(folder: EndpointFolder, model: str) -> dict[str, Any] | None:

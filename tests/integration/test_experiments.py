@@ -160,6 +160,23 @@ def test_a_ramp_moves_by_itself_and_gives_back_what_fails(serving: Workspace) ->
         deploy(good, to="delays", ramp="50,10")
 
 
+def test_a_slow_model_on_a_ramp_goes_back_by_the_guard_or_beside_the_champion(serving: Workspace) -> None:
+    good = make_model(serving, constant=1.0)
+    slow = make_model(serving, code=ODD.replace("found = self", "import time; time.sleep(0.08); found = self"))
+    at = deploy(good, to="delays")
+    with pytest.raises(InvalidInputError, match="is no guard"):
+        deploy(slow, to="delays", ramp="50,100", guard=["p99<=fast"])
+    with pytest.raises(InvalidInputError, match="there is none"):
+        deploy(slow, to="delays", traffic=50, guard=["p99<=40ms"])
+    for guarded, asked, why in ((["p99<=40ms"], 40, "took more than 40 ms (p99<=40ms)"), ([], 150, "ms in the middle, the champion")):
+        deploy(slow, to="delays", ramp="50", every="1s", guard=guarded)
+        for number in range(asked):
+            ask(at, {"instances": [ROW], "key": f"user{number}"})
+        until(lambda: shares(serving, [])[-1] == {good: 100})
+        newest = serving.activities.recent(["deploy"], limit=1)[0]
+        assert newest.parameters["why"].startswith(f"rolled back {slow[:8]}: ") and why in newest.parameters["why"], newest.parameters
+
+
 def shares(workspace: Workspace, seen: list[dict[str, int]]) -> list[dict[str, int]]:
     now = {v["model"]: v["weight"] for v in places.deployments.folder(workspace, "delays").actual()["serving"]}
     if not seen or seen[-1] != now:

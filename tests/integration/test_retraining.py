@@ -41,6 +41,7 @@ def test_one_line_trains_on_the_newest_data_and_puts_a_shadow_beside(notebook: N
     mlp.predict("endpoint:lines", data=moved.drop(columns="y").head(300))
     report = notebook.cell("%mlp_monitor lines")
     assert report.metrics["newer_data"] == second and report.metrics["drifted"] == ["x"]
+    assert report.metrics["output_drifted"], "beside its answers to rows that it did not learn from"
     assert "%mlp_retrain lines trains it again" in repr(report)
 
     captured = registry.load(serving, run.model).folder / "code" / "captured.py"

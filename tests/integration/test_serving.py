@@ -18,6 +18,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from models import ODD, make_model, rows_of, served
+from receivers import receiver
 
 import jupyter_mlp as mlp
 from jupyter_mlp.core.clusters import Cluster
@@ -517,8 +518,15 @@ def test_monitor_sees_traffic_errors_and_drift(serving: Workspace) -> None:
     assert found.metrics["drifted"] == [] and found.errors == {"422": 1}
     assert found.metrics["rows"] == 1050 and found.metrics["p99_ms"] > 0
     at.predict([{"dep_delay": 300.0, "carrier": "ZZ"}] * 1000)
-    drifted = monitor("delays")
+    with receiver() as (url, came, _):
+        drifted = monitor("delays", notify=[url])
+        monitor("delays", notify=[url], guard=["p99<=1000s"])
+    (told,) = came
+    assert told["endpoint"] == "delays" and any(says.startswith("carrier drifted: PSI") for says in told["new"]), told
+    assert [one.says for one in drifted.alarms] == told["new"] == told["standing"] and told["report"] == str(drifted.report)
     assert {"dep_delay", "carrier"} <= set(drifted.metrics["drifted"])
+    assert "carrier is outside of what training saw in 49% of the rows." in drifted.notes
+    assert any(note.startswith("The drift of the answers is not judged, only shown: ") for note in drifted.notes)
     assert drifted.report is not None and drifted.report.exists()
     activity = serving.activities.maker(drifted.reference)
     assert activity is not None and activity.used[0].kind == "endpoint"
