@@ -167,7 +167,8 @@ class App:
             said = one.value
             value = str(said).lower() if isinstance(said, bool) else float(said) if isinstance(said, int) else said
             self._outcomes.add(Outcome(now, one.id, value))
-        self._outcomes.flush()  # whoever reads 200 may forget it
+        if not self._outcomes.flush():  # whoever reads 200 may forget it
+            raise Refusal(503, "The outcomes could not be written down.", hint="Send them again when the endpoint's disk has space.")
         return encode({"received": len(found), "id": request_id})
 
     def _health(self, method: str) -> tuple[int, bytes]:

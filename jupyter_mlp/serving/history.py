@@ -63,8 +63,10 @@ def _span(times: pa.Table) -> tuple[int, int]:
 
 
 def _add(batch: pa.RecordBatch, width: int, model: str, found: dict[int, _Period]) -> None:
+    import pyarrow.compute as pc
+
     micros = batch.column("time").cast("int64").to_numpy()
-    mine = np.array(batch.column("model").to_pylist(), dtype=object) == model
+    mine = pc.equal(batch.column("model"), model).to_numpy(zero_copy_only=False)
     ms, instances = batch.column("ms").to_numpy(), batch.column("instance")
     for at in np.unique(micros // (width * 10**6)).tolist():
         here = np.flatnonzero(micros // (width * 10**6) == at)

@@ -94,10 +94,10 @@ class RequestLog:
         """Remember an entry until the next flush."""
         self._waiting.append(entry)
 
-    def flush(self) -> None:
-        """Write what is waiting; a full disk loses log lines, never requests."""
+    def flush(self) -> bool:
+        """Write what is waiting, and say whether it is on the disk; a full one loses log lines, never requests."""
         if not self._waiting:
-            return
+            return True
         entries, self._waiting = self._waiting, []
         data = self._broken + self._encoder.encode_lines(entries)
         path = self._folder / f"current{self._ending}"
@@ -113,7 +113,7 @@ class RequestLog:
             self._broken = b"\n"  # some of it may be there
             self._lost += len(entries)
             _log.warning("requests log: %s", error)
-            return
+            return False
         try:
             if full:
                 os.replace(path, self._folder / segments.closed_name(self._ending))
@@ -122,6 +122,7 @@ class RequestLog:
             self._lost = 0
         except OSError as error:
             _log.warning("requests log: %s", error)
+        return True
 
 
 def _write(handle: int, data: bytes) -> None:

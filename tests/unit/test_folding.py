@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.serving import experiment_tables, folding, segments
+from jupyter_mlp.serving.app import App
+from jupyter_mlp.serving.protocols import Refusal
 from jupyter_mlp.serving.requests_log import Entry, Outcome, RequestLog
 from jupyter_mlp.store import deployments
 from jupyter_mlp.store.deployments import EndpointFolder
@@ -179,6 +182,18 @@ def test_what_a_full_disk_did_not_take_is_counted(folder: EndpointFolder) -> Non
     blocked.rmdir()
     write(log, ("c", NOW))
     assert segments.lost(folder.requests) == 2
+
+
+def test_outcomes_that_no_disk_took_are_not_said_to_be_received(folder: EndpointFolder) -> None:
+    app = App("delays", "token", RequestLog(folder.requests), RequestLog(folder.outcomes))
+    blocked = folder.outcomes / "current.jsonl"
+    blocked.mkdir()
+    body = b'{"outcomes": [{"id": "a", "value": 1.5}]}'
+    with pytest.raises(Refusal, match="could not be written") as refused:
+        asyncio.run(app._happened(body, "1"))
+    assert refused.value.status == 503
+    blocked.rmdir()
+    assert b'"received":1' in asyncio.run(app._happened(body, "1")).replace(b" ", b"")
 
 
 def test_outcomes_arrive_once_too(workspace: Workspace, folder: EndpointFolder) -> None:
