@@ -16,7 +16,7 @@ from jupyter_mlp.serving.metrics import Metrics
 from jupyter_mlp.serving.predictor import Prediction, Predictor
 from jupyter_mlp.serving.protocols import Asked, Refusal, encode, write_kept, write_v1
 from jupyter_mlp.serving.requests_log import ROWS_KEPT, Entry, RequestLog
-from jupyter_mlp.serving.routing import Router, Variant
+from jupyter_mlp.serving.routing import Router, Variant, champion
 
 _log = logging.getLogger(__name__)
 _FEW = 16  # rows that a quick model may answer before anything else is looked at
@@ -42,6 +42,28 @@ class Serving:
         """The variants of this generation."""
         return self.router.variants
 
+    @property
+    def versions(self) -> list[str]:
+        """The models that a caller may name; shadows answer for the log only."""
+        return [variant.model for variant in self.variants if not variant.shadow]
+
+    @property
+    def best(self) -> str:
+        """The model that answers most."""
+        found = champion(self.variants)
+        assert found is not None, "the shares make 100"
+        return found.model
+
+    def version(self, model: str) -> Predictor:
+        """Return the model that a caller names.
+
+        Raises:
+            Refusal: 404, it is not served.
+        """
+        if model not in self.versions:
+            raise Refusal(404, f"There is no version {model[:60]!r} here.", hint=f"Name one of {', '.join(self.versions)}.")
+        return self.batchers[model].predictor
+
 
 class Answering:
     """Answers for one endpoint with the models that it serves now.
@@ -61,14 +83,18 @@ class Answering:
         self._metrics = metrics
         self._in_turn = self._in_last_turn = 0  # plain requests
 
-    async def ask(self, asked: Asked, request_id: str) -> tuple[Prediction, str, str]:
-        """Let one variant answer all rows of a request, and its shadows answer for the log."""
+    async def ask(self, asked: Asked, request_id: str, version: str | None = None) -> tuple[Prediction, str, str]:
+        """Let one variant answer all rows of a request, and its shadows answer for the log.
+
+        Args:
+            version: the model that the caller wants; the shares decide when left out.
+        """
         begun = time.perf_counter()
         serving = self.serving  # taken once: a swap in the middle does not touch this request
         request_id = asked.id[:128] if asked.id else request_id
         if serving is None:
-            raise Refusal(503, "No model is loaded.", hint="Ask again in a moment; GET /health says when it is ready.")
-        model = serving.router.choose(asked.key)
+            raise no_model()
+        model = serving.router.choose(asked.key) if version is None else serving.version(version).model
         try:
             answering = serving.batchers[model].submit(asked.instances)
             for shadow in serving.router.shadows:
@@ -212,6 +238,11 @@ class Answering:
         entry.generation = self.serving.generation if self.serving else 0
         self._log.add(entry)
         self._metrics.add(model, status, entry.ms / 1000)
+
+
+def no_model() -> Refusal:
+    """What is said while nothing is served."""
+    return Refusal(503, "No model is loaded.", hint="Ask again in a moment; GET /health says when it is ready.")
 
 
 def _finite(found: Prediction, model: str) -> Prediction:

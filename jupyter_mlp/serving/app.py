@@ -2,9 +2,11 @@
 
 POST /v1/models/<endpoint>:predict, /predict   KServe v1: rows in, predictions out
 POST /v2/models/<endpoint>/infer               Open Inference Protocol v2: columns in, tensors out
+GET  /v2, /v2/models/<endpoint>[/ready]        what the protocol asks of servers and models
+     /v2/models/<endpoint>/versions/<UUID>...  the same of one of the models
 POST /outcomes                                 what really happened, by the id of the answer
-GET  /health                                   the truth about live and ready; the one route without token
-GET  /metadata, /v2/models/<endpoint>          what is served
+GET  /health, /v2/health/live, .../ready       the truth about live and ready; the routes without token
+GET  /metadata                                 what is served
 GET  /metrics                                  numbers for Prometheus
 GET  /openapi.json, /docs                      what is taken and given, for programs and for people
 
@@ -18,16 +20,17 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from functools import partial
+from importlib import metadata
 from itertools import count
 from typing import Any, NamedTuple
 
-from jupyter_mlp.serving import openapi
+from jupyter_mlp.serving import open_inference, openapi
 from jupyter_mlp.serving.access import Access
-from jupyter_mlp.serving.answering import Answering, Serving, Write
+from jupyter_mlp.serving.answering import Answering, Serving, Write, no_model
 from jupyter_mlp.serving.metrics import CONTENT_TYPE, Metrics
-from jupyter_mlp.serving.protocols import Refusal, encode, read_outcomes, read_v1, read_v2, write_v1, write_v2
+from jupyter_mlp.serving.protocols import Refusal, encode, read_outcomes, read_v1, write_v1
 from jupyter_mlp.serving.requests_log import Outcome, RequestLog
-from jupyter_mlp.serving.routing import champion
 
 BODY_BYTES = 16 * 2**20
 
@@ -36,6 +39,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _JSON = b"application/json"
 _HTML = b"text/html; charset=utf-8"
+_HEALTH = frozenset(("/health", "/v2/health/live", "/v2/health/ready"))
 
 
 class Route(NamedTuple):
@@ -65,27 +69,31 @@ class App:
         self._answering = Answering(name, log, self._metrics)
         self._ids = count(random.getrandbits(16))
         self._start = os.urandom(6).hex()
-        predict, infer = self._predict, self._infer
+        predict, infer, model = self._predict, self._infer, f"/v2/models/{name}"
         self.direct_urls = frozenset({b"/predict", f"/v1/models/{name}:predict".encode()})
         self._routes = {
             "/predict": Route("POST", predict),
             f"/v1/models/{name}:predict": Route("POST", predict),
-            f"/v2/models/{name}/infer": Route("POST", infer),
+            f"{model}/infer": Route("POST", infer),
             "/outcomes": Route("POST", self._happened),
             "/metadata": Route("GET", self._metadata),
             f"/v1/models/{name}": Route("GET", self._metadata),
-            f"/v2/models/{name}": Route("GET", self._metadata_v2),
+            "/v2": Route("GET", self._server_v2),
+            model: Route("GET", self._metadata_v2),
+            f"{model}/ready": Route("GET", self._ready_v2),
             "/metrics": Route("GET", self._numbers, CONTENT_TYPE),
             "/openapi.json": Route("GET", self._openapi),
             "/docs": Route("GET", self._docs, _HTML),
         }
+        self._below = f"{model}/versions/"
+        self._of_version = {"": self._metadata_v2, "ready": self._ready_v2, "infer": infer}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; whatever goes wrong, the client gets JSON and never a stack."""
         if scope["type"] != "http":
             return
-        if scope["path"] == "/health":
-            status, body = self._health(scope["method"])
+        if scope["path"] in _HEALTH:
+            status, body = self._health(scope["path"], scope["method"])
             await _answer(send, status, body, allow=b"GET, HEAD" if status == 405 else b"")
             return
         begun = time.perf_counter()
@@ -95,7 +103,8 @@ class App:
             status, (content_type, body) = 200, await self._handle(scope, receive, request_id)
         except Refusal as refusal:
             status, body = self._answering.refuse(refusal, request_id, begun)
-            allow = self._routes[scope["path"]].method.encode() if status == 405 else b""
+            route = self._route(scope["path"]) if status == 405 else None
+            allow = route.method.encode() if route else b""
         except Exception:  # noqa: BLE001 - a defect of ours or of a model is logged, never shown
             status, body = self._answering.fail(request_id, begun)
         await _answer(send, status, body, content_type, allow)
@@ -131,13 +140,21 @@ class App:
 
     async def _handle(self, scope: Scope, receive: Receive, request_id: str) -> tuple[bytes, bytes]:
         self._authorize(scope)
-        route = self._routes.get(scope["path"])
+        route = self._route(scope["path"])
         if route is None:
             raise Refusal(404, f"There is nothing at {scope['path'][:200]}.", hint=f"POST /v1/models/{self.name}:predict")
         if scope["method"] != route.method:
             raise Refusal(405, f"{scope['path']} takes {route.method}, not {scope['method']}.", hint=f"Send it with {route.method}.")
         body = await _body(scope, receive) if route.method == "POST" else b""
         return route.content_type, await route.handler(body, request_id)
+
+    def _route(self, path: str) -> Route | None:
+        found = self._routes.get(path)
+        if found is not None or not path.startswith(self._below):
+            return found
+        version, _, verb = path.removeprefix(self._below).partition("/")
+        handler = self._of_version.get(verb)
+        return Route("POST" if verb == "infer" else "GET", partial(handler, version=version)) if handler else None
 
     def _authorize(self, scope: Scope) -> None:
         if self.access.allows(scope):
@@ -155,10 +172,10 @@ class App:
         found, model, request_id = await self._answering.ask(asked, request_id)
         return write_v1(found, model, request_id)
 
-    async def _infer(self, body: bytes, request_id: str) -> bytes:
-        asked = read_v2(body)
-        found, model, request_id = await self._answering.ask(asked, request_id)
-        return write_v2(found, model, request_id, self.name)
+    async def _infer(self, body: bytes, request_id: str, version: str | None = None) -> bytes:
+        asked, wanted = open_inference.read(body)
+        found, model, request_id = await self._answering.ask(asked, request_id, version)
+        return open_inference.write(found, model, request_id, self.name, wanted)
 
     async def _happened(self, body: bytes, request_id: str) -> bytes:
         found = read_outcomes(body)
@@ -171,11 +188,11 @@ class App:
             raise Refusal(503, "The outcomes could not be written down.", hint="Send them again when the endpoint's disk has space.")
         return encode({"received": len(found), "id": request_id})
 
-    def _health(self, method: str) -> tuple[int, bytes]:
+    def _health(self, path: str, method: str) -> tuple[int, bytes]:
         if method not in ("GET", "HEAD"):
-            return 405, encode({"error": "/health takes GET.", "hint": "Send it with GET."})
+            return 405, encode({"error": f"{path} takes GET.", "hint": "Send it with GET."})
         ready = self.serving is not None
-        return (200 if ready else 503), encode({"live": True, "ready": ready})
+        return (200 if ready or path.endswith("/live") else 503), encode({"live": True, "ready": ready})
 
     async def _metadata(self, body: bytes, request_id: str) -> bytes:
         serving = self.serving
@@ -184,12 +201,24 @@ class App:
             {"name": self.name, "ready": serving is not None, "generation": serving.generation if serving else 0, "variants": variants}
         )
 
-    async def _metadata_v2(self, body: bytes, request_id: str) -> bytes:
-        variants = self.serving.describe() if self.serving else []
-        inputs = [{"name": i["name"], "datatype": i.get("type"), "shape": [-1]} for i in (variants[0]["inputs"] if variants else [])]
-        return encode(
-            {"name": self.name, "versions": [v["model"] for v in variants], "platform": "jupyter_mlp", "inputs": inputs, "outputs": []}
-        )
+    async def _server_v2(self, body: bytes, request_id: str) -> bytes:
+        return encode({"name": "jupyter_mlp", "version": metadata.version("jupyter_mlp"), "extensions": []})
+
+    async def _metadata_v2(self, body: bytes, request_id: str, version: str | None = None) -> bytes:
+        serving = self._loaded()
+        predictor = serving.version(version or serving.best)
+        told = {"name": self.name, "versions": serving.versions, "platform": "jupyter_mlp"}
+        return encode({**told, **open_inference.metadata(predictor)})
+
+    async def _ready_v2(self, body: bytes, request_id: str, version: str | None = None) -> bytes:
+        serving = self._loaded()
+        serving.version(version or serving.best)
+        return encode({"name": self.name, "ready": True})
+
+    def _loaded(self) -> Serving:
+        if self.serving is None:
+            raise no_model()
+        return self.serving
 
     async def _numbers(self, body: bytes, request_id: str) -> bytes:
         serving = self.serving
@@ -205,8 +234,7 @@ class App:
         serving = self.serving
         if serving is None:
             return openapi.document(self.name, None, [], at=self._mounted)
-        best = champion(serving.variants)
-        recipe = serving.batchers[best.model].predictor.recipe if best else None
+        recipe = serving.version(serving.best).recipe
         return openapi.document(self.name, recipe, serving.describe(), serving.lookup is not None, self._mounted)
 
 

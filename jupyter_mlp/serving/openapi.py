@@ -10,6 +10,7 @@ from typing import Any
 
 from jupyter_mlp.core import values
 from jupyter_mlp.core.recipe import Recipe
+from jupyter_mlp.serving.open_inference import DATATYPES
 from jupyter_mlp.serving.protocols import MOST_KEYS
 
 Schema = dict[str, Any]
@@ -59,15 +60,14 @@ def document(name: str, recipe: Recipe | None, variants: Sequence[Mapping[str, A
         "paths": {
             f"/v1/models/{name}:predict": {"post": {**predicting, "operationId": "predict"}},
             "/predict": {"post": {**predicting, "operationId": "predict_short", "summary": "The same, for short"}},
-            f"/v2/models/{name}/infer": {"post": _post("Predict columns (Open Inference Protocol v2)", "AskedV2", "AnsweredV2", None)},
+            **_v2(name, variants),
             "/outcomes": {"post": _post("Say what really happened", "Happened", "Received", None)},
             "/metadata": {"get": about},
             f"/v1/models/{name}": {"get": about},
-            f"/v2/models/{name}": {"get": about},
             "/metrics": {"get": _get("Numbers for Prometheus", _TEXT, "text/plain")},
             "/openapi.json": {"get": _get("This document", {"type": "object"})},
             "/docs": {"get": _get("This document as a page", _TEXT, "text/html")},
-            "/health": {"get": _health()},
+            "/health": {"get": _health("The truth about live and ready; needs no token")},
         },
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
@@ -95,7 +95,7 @@ def page(document: Mapping[str, Any]) -> str:
     head = '<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">'
     return (
         f'<!doctype html><html lang="en"><head>{head}<title>{title}</title><style>{_STYLE}</style></head><body>'
-        f"<h1>{title}</h1><p>Every route but /health takes the header <code>Authorization: Bearer TOKEN</code>.</p>"
+        f"<h1>{title}</h1><p>Every route but those of health takes the header <code>Authorization: Bearer TOKEN</code>.</p>"
         f"<h2>Routes</h2><table>{rows}</table><h2>Fields of a row</h2><table>{fields}</table>"
         f"<h2>Ask</h2><pre>{escape(curl)}</pre><h2>OpenAPI</h2><pre>{escape(whole)}</pre></body></html>"
     )
@@ -113,19 +113,48 @@ def _post(summary: str, asked: str, answered: str, example: Any) -> Schema:
     }
 
 
+def _v2(name: str, variants: Sequence[Mapping[str, Any]]) -> Schema:
+    """The paths of the Open Inference Protocol v2."""
+    infer = _post("Predict columns (Open Inference Protocol v2)", "AskedV2", "AnsweredV2", None)
+    about = _get("What the model takes and gives", {"$ref": _REF + "MetadataV2"})
+    ready = _get("Whether the model is ready", _object({"name": _TEXT, "ready": {"type": "boolean"}}, ["name", "ready"]))
+    server = _object({"name": _TEXT, "version": _TEXT, "extensions": {"type": "array"}}, ["name", "version", "extensions"])
+    model = f"/v2/models/{name}"
+    return {
+        "/v2": {"get": _get("What the server is", server)},
+        "/v2/health/live": {"get": _health("Whether it lives; needs no token")},
+        "/v2/health/ready": {"get": _health("Whether it is ready; needs no token")},
+        model: {"get": about},
+        f"{model}/ready": {"get": ready},
+        f"{model}/infer": {"post": infer},
+        f"{model}/versions/{{version}}": {"get": _of_version(about, variants)},
+        f"{model}/versions/{{version}}/ready": {"get": _of_version(ready, variants)},
+        f"{model}/versions/{{version}}/infer": {"post": _of_version(infer, variants)},
+    }
+
+
+def _of_version(operation: Schema, variants: Sequence[Mapping[str, Any]]) -> Schema:
+    """The operation for a model that the caller names."""
+    known = [one["model"] for one in variants if not one["shadow"]] or [""]
+    named = {"name": "version", "in": "path", "required": True, "schema": {"type": "string", "enum": known}}
+    responses = {**operation["responses"], "404": _refused("No such model is served.")}
+    return {**operation, "summary": f"{operation['summary']}, of one version", "parameters": [named], "responses": responses}
+
+
 def _get(summary: str, schema: Schema, kind: str = "application/json") -> Schema:
     told = {"description": "Answered.", "content": {kind: {"schema": schema}}}
-    return {"summary": summary, "responses": {"200": told, "401": _refused(_REFUSALS["401"])}}
+    refused = {status: _refused(_REFUSALS[status]) for status in ("401", "503")}
+    return {"summary": summary, "responses": {"200": told, **refused}}
 
 
-def _health() -> Schema:
+def _health(summary: str) -> Schema:
     schema: Schema = {
         "type": "object",
         "required": ["live", "ready"],
         "properties": {"live": {"type": "boolean"}, "ready": {"type": "boolean"}},
     }
     responses = {"200": _json("A model is loaded.", schema), "503": _json("None is.", schema)}
-    return {"summary": "The truth about live and ready; needs no token", "security": [], "responses": responses}
+    return {"summary": summary, "security": [], "responses": responses}
 
 
 def _json(said: str, schema: Schema) -> Schema:
@@ -154,6 +183,7 @@ def _schemas(recipe: Recipe | None, keys: bool) -> Schema:
     answered = {"predictions": {"type": "array", "items": answer}, "model": _TEXT, "id": _TEXT, "probabilities": {"type": "array"}}
     if keys:  # an unknown key has no answer
         answered |= {"predictions": {"type": "array"}, "missing": {"type": "array"}}
+    described = {"type": "array", "items": _tensor()}
     return {
         "Row": _object(fields, list(fields)),
         "Asked": {"oneOf": [rows, _object({"keys": by_key, **more}, ["keys"])]} if keys else rows,
@@ -163,23 +193,30 @@ def _schemas(recipe: Recipe | None, keys: bool) -> Schema:
                 "inputs": {**some, "items": {"$ref": _REF + "Tensor"}, "description": "one tensor a column"},
                 "id": {"type": ["string", "null"]},
                 "parameters": {"type": "object"},
-                "outputs": {"type": "array", "items": {"type": "object"}},
+                "outputs": {"type": "array", "items": {"$ref": _REF + "Output"}, "description": "those to answer with; all when left out"},
             },
             ["inputs"],
+        ),
+        "Output": _object(
+            {"name": {"type": "string", "enum": ["predictions", "probabilities"]}, "parameters": {"type": "object"}}, ["name"]
         ),
         "Tensor": _object(
             {
                 "name": {"type": "string", "enum": list(fields) or [""]},
                 "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 2},
-                "datatype": {"type": "string", "enum": ["BOOL", "INT64", "FP64", "FP32", "INT32", "BYTES"]},
+                "datatype": {"type": "string", "enum": list(DATATYPES)},
                 "data": some,
                 "parameters": {"type": "object"},
             },
             ["name", "shape", "datatype", "data"],
         ),
         "AnsweredV2": _object(
-            {"model_name": _TEXT, "model_version": _TEXT, "id": _TEXT, "outputs": {"type": "array", "items": {"type": "object"}}},
+            {"model_name": _TEXT, "model_version": _TEXT, "id": _TEXT, "outputs": {"type": "array", "items": _tensor("data")}},
             ["model_name", "model_version", "id", "outputs"],
+        ),
+        "MetadataV2": _object(
+            {"name": _TEXT, "versions": {"type": "array", "items": _TEXT}, "platform": _TEXT, "inputs": described, "outputs": described},
+            ["name", "versions", "platform", "inputs", "outputs"],
         ),
         "Happened": _object({"outcomes": {"type": "array", "items": {"$ref": _REF + "Outcome"}}}, ["outcomes"]),
         "Outcome": _object(
@@ -188,6 +225,13 @@ def _schemas(recipe: Recipe | None, keys: bool) -> Schema:
         ),
         "Received": _object({"received": {"type": "integer"}, "id": _TEXT}, ["received", "id"]),
     }
+
+
+def _tensor(*more: str) -> Schema:
+    """A tensor as it is told of, or with its data."""
+    shape = {"type": "array", "items": {"type": "integer"}}
+    told = {"name": _TEXT, "shape": shape, "datatype": {"type": "string", "enum": list(DATATYPES)}}
+    return _object({**told, **{name: {"type": "array"} for name in more}}, [*told, *more])
 
 
 def _object(properties: Schema, required: list[str]) -> Schema:

@@ -81,6 +81,7 @@ class Predictor:
         self.task: str | None = card.get("task") or recipe.task
         classes = card.get("classes") or recipe.classes
         self.classes: list[Any] | None = list(classes) if classes else None
+        self.shape: tuple[int, ...] = ()  # of one row's answer; `check` finds out
         self.instant = False  # a few rows take less time than queueing them; `check` finds out
         self.shares: bool = card.get("runtime", {}).get("share", True)  # one call may answer several requests
 
@@ -156,6 +157,7 @@ class Predictor:
             begun = time.perf_counter()
             found = self.answer([example])
             took.append(time.perf_counter() - begun)
+        self.shape = found.scores.shape[1:]
         self.instant = self.runner.quick and min(took) < _INSTANT_S
         if not found.finite or len(found.values) != 1:
             raise InvalidInputError(

@@ -1,4 +1,4 @@
-"""The two forms a request may have, as typed structures: KServe v1 (rows) and the Open Inference Protocol v2 (columns)."""
+"""What requests hold, as typed structures, and how they are refused; KServe v1: rows in, predictions out."""
 
 from __future__ import annotations
 
@@ -48,29 +48,12 @@ class _Outcomes(msgspec.Struct, forbid_unknown_fields=True):
     outcomes: list[Happened]
 
 
-class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[Any]
-    parameters: dict[str, Any] = {}
-
-
-class _AskedV2(msgspec.Struct, forbid_unknown_fields=True):
-    inputs: list[_Tensor]
-    id: str | None = None
-    parameters: dict[str, Any] = {}
-    outputs: list[dict[str, Any]] = []  # the protocol lets a client choose; here are always all
-
-
 _v1 = msgspec.json.Decoder(Asked)
-_v2 = msgspec.json.Decoder(_AskedV2)
 _outcomes = msgspec.json.Decoder(_Outcomes)
 _encoder = msgspec.json.Encoder()
 _FORM = 'Send {"instances": [{"column": value, ...}]}.'
 _FORM_KEYS = 'Send {"keys": ["a key", ...]}.'
 _FORM_OUTCOMES = 'Send {"outcomes": [{"id": "the id of the answer", "value": 12.5}]}.'
-_FORM_V2 = 'Send {"inputs": [{"name": "column", "shape": [n], "datatype": "FP64", "data": [...]}]}.'
 
 
 def read_v1(body: bytes) -> Asked:
@@ -79,7 +62,7 @@ def read_v1(body: bytes) -> Asked:
     Raises:
         Refusal: 422 that names the field.
     """
-    asked = _decoded(_v1, body, _FORM)
+    asked = decoded(_v1, body, _FORM)
     if asked.keys is not None:
         if asked.instances:
             raise Refusal(422, "Both instances and keys were given.", "keys", "Send one of them.")
@@ -93,30 +76,11 @@ def read_v1(body: bytes) -> Asked:
 
 def read_outcomes(body: bytes) -> list[Happened]:
     """Read what happened: `{"outcomes": [{"id": ..., "value": ...}]}`."""
-    found = _decoded(_outcomes, body, _FORM_OUTCOMES).outcomes
+    found = decoded(_outcomes, body, _FORM_OUTCOMES).outcomes
     for place, one in enumerate(found):
         if isinstance(one.value, int) and abs(one.value) > 1e300:
             raise Refusal(422, f"outcomes[{place}].value is out of range.", f"outcomes[{place}].value", _FORM_OUTCOMES)
     return found
-
-
-def read_v2(body: bytes) -> Asked:
-    """Read a v2 request; every input is one column of the model."""
-    found = _decoded(_v2, body, _FORM_V2)
-    if not found.inputs:
-        raise Refusal(422, "inputs is empty.", "inputs", _FORM_V2)
-    length = len(found.inputs[0].data)
-    for place, tensor in enumerate(found.inputs):
-        if tensor.shape not in ([length], [length, 1]) or len(tensor.data) != length or not length:
-            said = f"The input {tensor.name} has shape {str(tensor.shape)[:100]} and {len(tensor.data)} values."
-            raise Refusal(422, said, f"inputs[{place}].shape", _FORM_V2)
-    names = [tensor.name for tensor in found.inputs]
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise Refusal(422, f"The input {name[:60]} is given twice.", f"inputs[{place}].name", _FORM_V2)
-    rows = [dict(zip(names, values, strict=True)) for values in zip(*(tensor.data for tensor in found.inputs), strict=True)]
-    key = found.parameters.get("key")
-    return Asked(rows, key if isinstance(key, str | int) else None, found.id)
 
 
 def write_v1(found: Prediction, model: str, request_id: str) -> bytes:
@@ -135,27 +99,20 @@ def write_kept(found: Found, model: str, request_id: str) -> bytes:
     return _encoder.encode(answer)
 
 
-def write_v2(found: Prediction, model: str, request_id: str, endpoint: str) -> bytes:
-    """Return a v2 answer; the model's UUID is its version."""
-    outputs = [_tensor("predictions", found.values)]
-    if found.probabilities is not None:
-        shape = list(found.probabilities.shape)
-        outputs.append({"name": "probabilities", "shape": shape, "datatype": "FP64", "data": found.probabilities.ravel().tolist()})
-    return _encoder.encode({"model_name": endpoint, "model_version": model, "id": request_id, "outputs": outputs})
-
-
 def encode(value: Any) -> bytes:
     """Return a value as JSON."""
     return _encoder.encode(value)
 
 
-def _tensor(name: str, values: list[Any]) -> dict[str, Any]:
-    first = values[0] if values else 0.0
-    kind = "BOOL" if isinstance(first, bool) else "INT64" if isinstance(first, int) else "FP64" if isinstance(first, float) else "BYTES"
-    return {"name": name, "shape": [len(values)], "datatype": kind, "data": values}
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes, form: str) -> T:
+    """Return a body as its decoder reads it.
 
+    Args:
+        form: says what to send instead.
 
-def _decoded(decoder: msgspec.json.Decoder[T], body: bytes, form: str) -> T:
+    Raises:
+        Refusal: 422 that names the field.
+    """
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

@@ -362,6 +362,10 @@ def test_every_route_but_health_needs_the_token(serving: Workspace) -> None:
         "/v1/models/delays",
         "/v2/models/delays",
         "/v2/models/delays/infer",
+        "/v2",
+        "/v2/models/delays/ready",
+        f"/v2/models/delays/versions/{at.variants[0].model}/infer",
+        "/v2/models/delays/versions/x",
         "/metadata",
         "/",
         "/nothing",
@@ -373,7 +377,9 @@ def test_every_route_but_health_needs_the_token(serving: Workspace) -> None:
                 status, body = ask(at, {"instances": [ROW]}, path, method, headers)
                 assert status == 401, (path, method)
                 assert "Authorization: Bearer" in body["hint"]
-    assert ask(at, {}, "/health", "POST", {})[0] == 405
+    for path in ("/health", "/v2/health/live", "/v2/health/ready"):
+        assert ask(at, {}, path, "POST", {})[0] == 405
+        assert ask(at, path=path, method="GET", headers={}) == (200, {"live": True, "ready": True})
 
 
 @pytest.fixture(scope="module")
