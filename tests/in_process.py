@@ -51,6 +51,8 @@ def with_endpoint(workspace: Workspace, variants: list[Variant], use: Callable[[
             return await asked(app, method or ("GET" if body is None else "POST"), path, data, headers)
 
         await use(ask)
+        while any(batcher._open for batcher in batchers.values()):  # shadows
+            await asyncio.sleep(0.001)
         log.flush()
 
     asyncio.run(run())

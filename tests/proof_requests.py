@@ -2,6 +2,7 @@
 
 generated   by schemathesis from the endpoint's own OpenAPI document: half of them fit it, half break it somewhere
 hostile     bodies that no generator of JSON makes: cut off, NaN, deep, too large, compressed, bytes that are no text
+arrow       streams of record batches with bits turned, lengths that are huge, pieces missing; and whole ones between them
 closed      every route, with every method, without the token and with wrong ones
 """
 
@@ -25,6 +26,7 @@ import pyarrow as pa
 import requests
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+from arrow_bytes import KIND, broken, stream
 from models import publish, register_module
 
 LONGEST_S = 10.0
@@ -49,7 +51,7 @@ class Seen:
             told = answer.json()
         except ValueError:
             told = {}
-        unnamed = answer.status_code in (413, 422) and not told.get("field")
+        unnamed = answer.status_code in (400, 413, 422) and not told.get("field")
         if answer.status_code >= 500 or not told.get("error") or unnamed:
             self.wrong.append(f"{answer.status_code} {method} {path} {str(body)[:200]} -> {answer.text[:200]}")
 
@@ -70,8 +72,8 @@ def say(seen: Seen) -> int:
     """Print the figures; 1 when one is missed."""
     counts = ", ".join(f"{count:,} x {status}" for status, count in sorted(seen.statuses.items()))
     print(f"{sum(seen.statuses.values()):,} requests: {counts}; the slowest answer took {seen.slowest_s * 1000:,.0f} ms")
-    print("\n".join(seen.wrong[:20]) or "no status 5xx, no hang; every refusal says why, every 413 and 422 names the field")
-    return int(bool(seen.wrong) or not all(seen.statuses[status] for status in (200, 401, 413, 422)))
+    print("\n".join(seen.wrong[:20]) or "no status 5xx, no hang; every refusal says why, every 400, 413 and 422 names the field")
+    return int(bool(seen.wrong) or not all(seen.statuses[status] for status in (200, 400, 401, 413, 422)))
 
 
 @contextmanager
@@ -115,8 +117,9 @@ def prove(at: Any, count: int, seed: int) -> Seen:
         session.headers.update(at.headers)
         document = session.get(f"{base}/openapi.json", timeout=LONGEST_S).json()
         hostile = max(20, count // 10)
-        _generated(document, base, session, count - hostile, seed, seen)
+        _generated(_in_json(document), base, session, count - 2 * hostile, seed, seen)
         _hostile(document, base, session, hostile, seed, seen)
+        _arrow(document, base, session, hostile, seed, seen)
     _closed(document, base, seen)
     return seen
 
@@ -137,6 +140,14 @@ def _generated(document: dict[str, Any], base: str, session: requests.Session, c
             if left > 0:
                 _asked(operation.as_strategy(mode), left, seed + again, base, session, seen)
         assert sum(seen.statuses.values()) >= begun + times, f"{operation.label}: the generator ended early"
+
+
+def _in_json(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without the forms that no generator of JSON makes."""
+    found: dict[str, Any] = json.loads(json.dumps(document))
+    for one in (one for methods in found["paths"].values() for one in methods.values() if "requestBody" in one):
+        one["requestBody"]["content"].pop(KIND, None)
+    return found
 
 
 def _asked(cases: Any, count: int, seed: int, base: str, session: requests.Session, seen: Seen) -> None:
@@ -193,6 +204,25 @@ def _hostile(document: dict[str, Any], base: str, session: requests.Session, cou
         seen.add("POST", path, body[:200], answer)
         if answer.status_code < 400 and body != good:
             seen.wrong.append(f"{answer.status_code} for {body[:200]!r} at {path}")
+
+
+def _arrow(document: dict[str, Any], base: str, session: requests.Session, count: int, seed: int, seen: Seen) -> None:
+    """Send streams that are broken in every way; a whole one is answered after each tenth, in its own form and in JSON."""
+    chooser = random.Random(seed)
+    example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]["instances"][0]
+    of = {"date": pa.date32(), "time": pa.timestamp("us"), "instant": pa.timestamp("us", tz="UTC")}
+    values = {name: datetime.datetime.fromisoformat(value) if name in of else value for name, value in example.items()}
+    columns = {name: pa.array([value] * 40, of.get(name)) for name, value in values.items()}
+    rows = pa.table({**columns, "text": columns["text"].dictionary_encode()})
+    good = [stream(rows), stream(rows, rows=7)]
+    for number in range(count):
+        whole = number % 10 == 0
+        body = chooser.choice(good) if whole else broken(chooser.choice(good), chooser)
+        headers = {"Content-Type": KIND, **({"Accept": KIND} if number % 20 else {})}
+        answer = session.post(f"{base}/predict", data=body, headers=headers, timeout=LONGEST_S)
+        seen.add("POST", "/predict as Arrow", body[:200], answer)
+        if whole and (answer.status_code, answer.headers["content-type"] == KIND) != (200, number % 20 != 0):
+            seen.wrong.append(f"{answer.status_code} for a whole stream: {answer.text[:200]}")
 
 
 def _bad(good: bytes, chooser: random.Random, large: bool) -> tuple[bytes, dict[str, str]]:

@@ -154,7 +154,7 @@ class Recipe:
         readers = [(one, values.reader(one.kind, one.form)) for one in self.inputs]
         read: list[list[Any]] = [[] for _ in readers]
         for index, row in enumerate(instances):
-            self._check_fields(index, row)
+            self.check_fields(index, row)
             for (one, reader), found in zip(readers, read, strict=True):
                 found.append(_value(reader, one, index, row[one.column]))
         columns = [values.gathered(one.form, found) for one, found in zip(self.inputs, read, strict=True)]
@@ -214,7 +214,12 @@ class Recipe:
             tuple(value.get("notes", ())),
         )
 
-    def _check_fields(self, index: int, row: Any) -> None:
+    def check_fields(self, index: int, row: Any) -> None:
+        """Refuse a row, or columns, with other fields than the recipe reads.
+
+        Raises:
+            InvalidInputError: names the field.
+        """
         if not isinstance(row, Mapping):
             raise InvalidInputError(f"instances[{index}] is {_said(row)}, not an object.", 'Send {"instances": [{"column": value, ...}]}.')
         for one in self.inputs:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jupyter_mlp.core.errors import InvalidInputError, MLPError
+from jupyter_mlp.serving.arrow_stream import AskedColumns
 from jupyter_mlp.serving.batching import Batcher, Overloaded
 from jupyter_mlp.serving.lookups import Lookup
 from jupyter_mlp.serving.metrics import Metrics
@@ -83,7 +84,7 @@ class Answering:
         self._metrics = metrics
         self._in_turn = self._in_last_turn = 0  # plain requests
 
-    async def ask(self, asked: Asked, request_id: str, version: str | None = None) -> tuple[Prediction, str, str]:
+    async def ask(self, asked: Asked | AskedColumns, request_id: str, version: str | None = None) -> tuple[Prediction, str, str]:
         """Let one variant answer all rows of a request, and its shadows answer for the log.
 
         Args:
@@ -200,7 +201,7 @@ class Answering:
         _log.error("model %s failed on request %s", model, request_id, exc_info=error)
         return Refusal(500, "The model failed on this request; the endpoint's log has the details.", model=model)
 
-    def _shadow(self, batcher: Batcher, asked: Asked, request_id: str) -> None:
+    def _shadow(self, batcher: Batcher, asked: Asked | AskedColumns, request_id: str) -> None:
         begun = time.perf_counter()
         model = batcher.predictor.model
         generation = self.serving.generation if self.serving else 0
@@ -222,7 +223,14 @@ class Answering:
         future.add_done_callback(note)
 
     def _remember(
-        self, asked: Asked, request_id: str, found: Prediction, model: str, begun: float, generation: int, shadow: bool = False
+        self,
+        asked: Asked | AskedColumns,
+        request_id: str,
+        found: Prediction,
+        model: str,
+        begun: float,
+        generation: int,
+        shadow: bool = False,
     ) -> None:
         entry = _entry(request_id, 200, begun, model=model, shadow=shadow)
         entry.generation = generation
@@ -255,7 +263,7 @@ def _finite(found: Prediction, model: str) -> Prediction:
 def _field(message: str) -> str:
     """The recipe begins what it refuses with the place: instances[0].carrier is ..."""
     first = message.split(" ", 1)[0]
-    return first if first.startswith("instances[") else ""
+    return first if first.startswith(("instances[", "instances.")) else ""
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The HTTP side of an endpoint, as a bare ASGI application: frameworks cost more than small models do.
 
-POST /v1/models/<endpoint>:predict, /predict   KServe v1: rows in, predictions out
+POST /v1/models/<endpoint>:predict, /predict   KServe v1: rows in, predictions out; or both as Arrow streams
 POST /v2/models/<endpoint>/infer               Open Inference Protocol v2: columns in, tensors out
 GET  /v2, /v2/models/<endpoint>[/ready]        what the protocol asks of servers and models
      /v2/models/<endpoint>/versions/<UUID>...  the same of one of the models
@@ -16,6 +16,7 @@ password of HTTP's Basic scheme, because a browser asks for that and for nothing
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
@@ -25,7 +26,7 @@ from importlib import metadata
 from itertools import count
 from typing import Any, NamedTuple
 
-from jupyter_mlp.serving import open_inference, openapi
+from jupyter_mlp.serving import arrow_stream, open_inference, openapi
 from jupyter_mlp.serving.access import Access
 from jupyter_mlp.serving.answering import Answering, Serving, Write, no_model
 from jupyter_mlp.serving.metrics import CONTENT_TYPE, Metrics
@@ -118,7 +119,7 @@ class App:
         Returns:
             What makes the answer come now; None for every other request, which has to come in by `__call__`.
         """
-        if not self.access.bears(headers) or _is_compressed(headers):
+        if not self.access.bears(headers) or _is_special(headers):
             return None
         try:
             asked = read_v1(body)
@@ -146,6 +147,9 @@ class App:
         if scope["method"] != route.method:
             raise Refusal(405, f"{scope['path']} takes {route.method}, not {scope['method']}.", hint=f"Send it with {route.method}.")
         body = await _body(scope, receive) if route.method == "POST" else b""
+        in_arrow = arrow_stream.forms(scope["headers"])
+        if any(in_arrow) and route.handler == self._predict:
+            return await self._predict_arrow(body, request_id, *in_arrow)
         return route.content_type, await route.handler(body, request_id)
 
     def _route(self, path: str) -> Route | None:
@@ -171,6 +175,15 @@ class App:
             return await self._answering.kept(asked, asked.keys, request_id)
         found, model, request_id = await self._answering.ask(asked, request_id)
         return write_v1(found, model, request_id)
+
+    async def _predict_arrow(self, body: bytes, request_id: str, given: bool, wanted: bool) -> tuple[bytes, bytes]:
+        asked = await asyncio.to_thread(arrow_stream.read, body) if given else read_v1(body)
+        if asked.keys is not None:
+            return _JSON, await self._predict(body, request_id)
+        found, model, request_id = await self._answering.ask(asked, request_id)
+        if wanted:
+            return arrow_stream.CONTENT_TYPE, await asyncio.to_thread(arrow_stream.write, found, model, request_id)
+        return _JSON, write_v1(found, model, request_id)
 
     async def _infer(self, body: bytes, request_id: str, version: str | None = None) -> bytes:
         asked, wanted = open_inference.read(body)
@@ -236,6 +249,14 @@ class App:
             return openapi.document(self.name, None, [], at=self._mounted)
         recipe = serving.version(serving.best).recipe
         return openapi.document(self.name, recipe, serving.describe(), serving.lookup is not None, self._mounted)
+
+
+def _is_special(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a body is compressed, or Arrow is spoken."""
+    for name, value in headers:
+        if (name == b"content-encoding" and value != b"identity") or (name == b"accept" and b"arrow" in value.lower()):
+            return True
+    return False
 
 
 def _is_compressed(headers: Sequence[tuple[bytes, bytes]]) -> bool:

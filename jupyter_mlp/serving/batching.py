@@ -14,13 +14,14 @@ from typing import Any
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.online import MOST_ROWS
 from jupyter_mlp.serving import arrow
+from jupyter_mlp.serving.columns import Columns
 from jupyter_mlp.serving.predictor import Prediction, Predictor
 
 _LARGE = 512  # rows from which a request leaves the event loop, so that small ones pass it
 _BATCH = 4096  # rows of one call
 _QUEUE = 65_536  # rows that may wait before new ones are refused
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[Mapping[str, Any]] | Columns
 Done = Callable[[Prediction | Exception], None]
 
 
@@ -60,7 +61,7 @@ class Batcher:
         if self._waiting + len(rows) > _QUEUE and self._queue:
             raise Overloaded
         self._open += 1
-        if self.predictor.runner.quick and len(rows) > _LARGE:
+        if self.predictor.runner.quick and (len(rows) > _LARGE or isinstance(rows, Columns)):
             self._in_thread([(rows, done)])
             return
         self._queue.append((rows, done))
@@ -132,8 +133,11 @@ def _set(future: asyncio.Future[Prediction], found: Prediction | Exception) -> N
 
 def _answers(predictor: Predictor, requests: list[Rows]) -> list[Prediction | Exception]:
     """Answer several requests with one call; where one of them is wrong, each by itself."""
+    plain = [rows for rows in requests if not isinstance(rows, Columns)]
+    if len(plain) < len(requests):
+        return [_of_columns(predictor, rows) if isinstance(rows, Columns) else _answers(predictor, [rows])[0] for rows in requests]
     try:
-        together = [row for rows in requests for row in rows]
+        together = [row for rows in plain for row in rows]
         if len(together) > MOST_ROWS:
             arrow.keep_from_pandas()
         found = predictor.answer(together)
@@ -149,3 +153,10 @@ def _answers(predictor: Predictor, requests: list[Rows]) -> list[Prediction | Ex
         parts.append(found.part(start, start + len(rows)))
         start += len(rows)
     return parts
+
+
+def _of_columns(predictor: Predictor, rows: Columns) -> Prediction | Exception:
+    try:
+        return predictor.answer(rows)
+    except Exception as error:  # noqa: BLE001 - who asked hears of it
+        return error

@@ -10,12 +10,14 @@ from typing import Any
 
 from jupyter_mlp.core import values
 from jupyter_mlp.core.recipe import Recipe
+from jupyter_mlp.serving.arrow_stream import CONTENT_TYPE
 from jupyter_mlp.serving.open_inference import DATATYPES
 from jupyter_mlp.serving.protocols import MOST_KEYS
 
 Schema = dict[str, Any]
 
 _TEXT: Schema = {"type": "string"}
+ARROW = CONTENT_TYPE.decode()
 _REF = "#/components/schemas/"
 _REFUSALS = {
     "401": "The token is missing or wrong.",
@@ -46,7 +48,7 @@ def document(name: str, recipe: Recipe | None, variants: Sequence[Mapping[str, A
         variants: what `/metadata` says of them. `keys`: whether predictions are published by key.
         at: what callers write before every path.
     """
-    predicting = _post("Predict rows", "Asked", "Answered", _example(variants))
+    predicting = _in_arrow_too(_post("Predict rows", "Asked", "Answered", _example(variants)))
     about = _get("What is served", {"type": "object"})
     return {
         "openapi": "3.1.0",
@@ -139,6 +141,20 @@ def _of_version(operation: Schema, variants: Sequence[Mapping[str, Any]]) -> Sch
     named = {"name": "version", "in": "path", "required": True, "schema": {"type": "string", "enum": known}}
     responses = {**operation["responses"], "404": _refused("No such model is served.")}
     return {**operation, "summary": f"{operation['summary']}, of one version", "parameters": [named], "responses": responses}
+
+
+def _in_arrow_too(operation: Schema) -> Schema:
+    """The operation with Arrow streams as another form of what it takes and gives."""
+    said = "record batches with the columns of Row; `key` and `id` may be metadata of the schema"
+    told = "the column predictions, and for classifiers probabilities; `model` and `id` are metadata of the schema"
+    body, found = operation["requestBody"], operation["responses"]["200"]
+    responses = {
+        **operation["responses"],
+        "200": {**found, "content": {**found["content"], ARROW: {"schema": {"description": told}}}},
+        "400": _refused("The body is no valid Arrow stream."),
+    }
+    content = {**body["content"], ARROW: {"schema": {"description": said}}}
+    return {**operation, "requestBody": {**body, "content": content}, "responses": responses}
 
 
 def _get(summary: str, schema: Schema, kind: str = "application/json") -> Schema:

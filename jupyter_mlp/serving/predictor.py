@@ -19,6 +19,7 @@ from jupyter_mlp.core.errors import InvalidInputError, StorageError
 from jupyter_mlp.core.online import MOST_ROWS, OnlineRecipe
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.core.values import json_ready as json_ready  # what `answer` reads
+from jupyter_mlp.serving.columns import Columns
 from jupyter_mlp.store import registry
 from jupyter_mlp.store.artifacts import sha256_of
 
@@ -107,12 +108,14 @@ class Predictor:
         """Return the answers for rows given as columns."""
         return self.decode(self.runner(self.recipe.features(columns)))
 
-    def answer(self, rows: Sequence[Mapping[str, Any]]) -> Prediction:
-        """Return the answers for rows given as dictionaries.
+    def answer(self, rows: Sequence[Mapping[str, Any]] | Columns) -> Prediction:
+        """Return the answers for rows given as dictionaries, or as the columns of a request.
 
         Raises:
             InvalidInputError: names the field that is missing, unknown or of the wrong type.
         """
+        if isinstance(rows, Columns):
+            return self.predict_columns(rows.fitting(self.recipe))
         features = self._online.rows(rows) if len(rows) <= MOST_ROWS else None
         if features is None:
             try:
