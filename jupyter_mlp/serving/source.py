@@ -150,11 +150,12 @@ def _load(folder: Path) -> Any:
     sys.dont_write_bytecode = True  # a model folder never changes
     model = getattr(importlib.import_module(_module_with(folder / "code", card["name"])), card["name"])(**_arguments(card))
     model.load_state_dict(load_file(folder / registry.WEIGHTS))
-    model.eval()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).eval()
 
     def forward(features: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            found: np.ndarray = model(torch.from_numpy(features.copy())).float().numpy()
+            found: np.ndarray = model(torch.from_numpy(features.copy()).to(device)).float().cpu().numpy()
             return found
 
     return forward
