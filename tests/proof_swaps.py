@@ -3,6 +3,8 @@
 load       a process of its own sends a request every 1/RATE s on whatever connection is free; its time counts from when it
            was due, so that an endpoint that stops for a moment is charged for everyone who came meanwhile
 good       models that answer one constant each: an answer names one UUID, and its value must be that one's
+health     asked all the while, as a balancer does: after each "ready" a prediction is sent, which must not fail for lack of a server,
+           unless it was in hand when a process was killed
 bad        a graph that was changed on disk, NaN, too slow, another schema, code that raises
 
 python tests/proof_swaps.py [--requests 100000] [--rate 500] [--good 50] [--bad 50] [--kills 3]
@@ -33,6 +35,7 @@ KINDS = ("changed graph", "NaN", "too slow", "another schema", "code that raises
 ROW = {"dep_delay": 4.0, "carrier": "UA"}
 IDLE_S = 30.0  # idle connections are closed by then, as pools of clients do
 AFTER_S = 0.2  # what a swap may still disturb
+ASK_S = 0.02  # between two questions for health
 
 
 async def load(port: int, token: str, rate: float, requests: int, stop: Path, out: Path) -> None:
@@ -84,6 +87,84 @@ async def load(port: int, token: str, rate: float, requests: int, stop: Path, ou
     out.write_text(json.dumps(seen))
 
 
+async def watch(port: int, token: str, stop: asyncio.Event) -> list[tuple[float, bool, float, str]]:
+    """Ask for health until told to end, and for a prediction after each "ready"; return (asked, ready, ended, what failed) of each."""
+    found: list[tuple[float, bool, float, str]] = []
+    body = json.dumps({"instances": [ROW]})
+    predict = f"POST /predict HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n"
+    while not stop.is_set():
+        await asyncio.sleep(ASK_S)
+        asked = time.time()
+        try:
+            status = await _status(port, "GET /health HTTP/1.1\r\n")
+        except OSError:
+            continue  # nobody said anything
+        failed = ""
+        if status == 200:
+            try:
+                status = await _status(port, predict, body)
+                failed = "" if status == 200 else f"status {status}"
+            except OSError as error:
+                failed = repr(error)
+        found.append((asked, status == 200 or bool(failed), time.time(), failed))
+    return found
+
+
+async def _status(port: int, head: str, body: str = "") -> int:
+    """Send a request on a connection of its own, as balancers do; return the status. OSError where no answer comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"{head}Host: x\r\nConnection: close\r\n\r\n{body}".encode())
+        answer = await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()
+    if not answer:
+        raise ConnectionResetError("closed without an answer")
+    return int(answer.split(b" ", 2)[1])
+
+
+async def load_and_watch(port: int, token: str, rate: float, requests: int, stop: Path, out: Path) -> None:
+    """Send requests, and ask for health the while; write what became of both."""
+    ended = asyncio.Event()
+    watching = asyncio.create_task(watch(port, token, ended))
+    await load(port, token, rate, requests, stop, out)
+    ended.set()
+    _health_of(out).write_text(json.dumps(await watching))
+
+
+def _health_of(out: Path) -> Path:
+    return out.with_suffix(".health")
+
+
+def lies(watched: list[list[Any]], kills: list[tuple[float, float]]) -> list[str]:
+    """What failed after health had said that it would not; no word is a lie when what it spoke for was killed a moment later."""
+    return [
+        failed for asked, _, ended, failed in watched if failed and not any(asked <= after and before <= ended for before, after in kills)
+    ]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What health said: how often it was asked and said that the endpoint is ready, and when that was not so."""
+
+    asked: int
+    ready: int
+    lies: list[str]
+
+    @classmethod
+    def read(cls, out: Path, kills: list[tuple[float, float]]) -> Watched:
+        """Return what was watched beside a load."""
+        watched = json.loads(_health_of(out).read_text())
+        return cls(len(watched), sum(one[1] for one in watched), lies(watched, kills))
+
+    def __add__(self, other: Watched) -> Watched:
+        return Watched(self.asked + other.asked, self.ready + other.ready, self.lies + other.lies)
+
+    def __str__(self) -> str:
+        wrong = "".join(f"\n  {one}" for one in self.lies[:5])
+        return f"health answered {self.asked:,} times, {self.ready:,} times ready: {len(self.lies)} lies{wrong}"
+
+
 @dataclass(frozen=True)
 class Seen:
     """What happened: counts, what was wrong, and the times (ms, counted from when a request was due)."""
@@ -98,6 +179,7 @@ class Seen:
     swaps_p99: float
     answered_share: float
     back_s: float
+    health: Watched
 
     def __str__(self) -> str:
         refused = ", ".join(f"{count} x {kind}" for kind, count in self.refused.items())
@@ -110,6 +192,7 @@ class Seen:
             f"{self.accepted} bad ones taken: {len(self.failed)} failed, {self.mixed} mixed; "
             f"p99 {self.swaps_p99:.1f} ms during swaps, {self.steady_p99:.1f} ms steady: {ratio:.2f}{kills}"
             + "".join(f"\n  {one}" for one in self.failed[:5])
+            + f"\n{self.health}"
         )
 
 
@@ -175,7 +258,11 @@ def run(folder: Path, requests: int, rate: float, good: int, bad: int, kills: in
                 windows.append((begun, time.time() + AFTER_S))
                 time.sleep(pause)
         seen = json.loads(out.read_text())
-        share, back = _kills(at, rate, kills, folder) if kills else (1.0, 0.0)
+        health = Watched.read(out, [])
+        share, back = 1.0, 0.0
+        if kills:
+            share, back, killed = _kills(at, rate, kills, folder)
+            health += killed
     finally:
         places.stop_all(workspace)
     due = np.array([one[0] for one in seen])
@@ -188,29 +275,33 @@ def run(folder: Path, requests: int, rate: float, good: int, bad: int, kills: in
     mixed = sum(not one[4] and values.get(one[2]) != one[3] for one in seen)
     steady, during = times[~swapping_or_first], times[swapping]
     return Seen(
-        len(seen), failed, mixed, refused, accepted, good, float(np.percentile(steady, 99)), float(np.percentile(during, 99)), share, back
-    )
+        len(seen), failed, mixed, refused, accepted, good, float(np.percentile(steady, 99)), float(np.percentile(during, 99)), share, back,
+        health,
+    )  # fmt: skip
 
 
-def _kills(at: Any, rate: float, kills: int, folder: Path) -> tuple[float, float]:
-    """Kill the serving process under load; return the share of requests that were answered, and the longest it took to come back."""
+def _kills(at: Any, rate: float, kills: int, folder: Path) -> tuple[float, float, Watched]:
+    """Kill the serving process under load; return the share that was answered, the longest it took to come back, and what health said."""
     from jupyter_mlp.store import deployments
     from jupyter_mlp.store.workspace import current
 
     place = deployments.folder(current(), at.name)
     slowest = 0.0
+    killed: list[tuple[float, float]] = []
     with _loaded(at, rate, int(rate * 12 * kills), folder) as out:
         time.sleep(2)
         for _ in range(kills):
             old = place.actual()["pid"]
             begun = time.monotonic()
+            before = time.time()
             os.kill(old, signal.SIGKILL)
+            killed.append((before, time.time()))
             while place.actual().get("pid") == old and time.monotonic() < begun + 20:
                 time.sleep(0.02)
             slowest = max(slowest, time.monotonic() - begun)
             time.sleep(8)
     seen = json.loads(out.read_text())
-    return sum(not one[4] for one in seen) / len(seen), slowest
+    return sum(not one[4] for one in seen) / len(seen), slowest, Watched.read(out, killed)
 
 
 def main() -> int:
@@ -224,7 +315,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.be_load:
         port, token, rate, requests, stop, out = given.be_load
-        asyncio.run(load(int(port), token, float(rate), int(requests), Path(stop), Path(out)))
+        asyncio.run(load_and_watch(int(port), token, float(rate), int(requests), Path(stop), Path(out)))
         return 0
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLP_WORKSPACE"] = str(Path(folder, "workspace"))
@@ -232,7 +323,8 @@ def main() -> int:
     print(found)
     slow = found.swaps_p99 > 2 * found.steady_p99
     lost = given.kills and (found.answered_share < 0.999 or found.back_s > 5)
-    return int(bool(found.failed or found.mixed or found.accepted or slow or lost or found.requests < given.requests))
+    wrong = found.failed or found.mixed or found.accepted or found.health.lies or not found.health.ready
+    return int(bool(wrong or slow or lost or found.requests < given.requests))
 
 
 if __name__ == "__main__":

@@ -193,8 +193,15 @@ def until(true: Callable[[], bool], limit_s: float = 20.0) -> None:
 
 @pytest.mark.slow
 def test_swaps_under_an_open_load_fail_nobody(workspace: Workspace, tmp_path: Path) -> None:
-    found = proof_swaps.run(tmp_path, requests=3000, rate=200, good=6, bad=5, kills=0)
+    found = proof_swaps.run(tmp_path, requests=3000, rate=200, good=6, bad=5, kills=1)
     assert found.failed == [] and found.mixed == 0 and found.accepted == 0 and sum(found.refused.values()) == 5, found
+    assert found.health.lies == [] and found.health.ready > 100, found
+
+
+def test_health_lies_where_what_it_promised_fails_unless_that_was_killed_meanwhile() -> None:
+    watched = [[1.0, True, 1.1, ""], [2.0, True, 2.1, "reset"], [3.0, False, 3.0, ""], [4.0, True, 4.1, "status 503"]]
+    assert proof_swaps.lies(watched, [(2.05, 2.06)]) == ["status 503"]
+    assert proof_swaps.lies(watched, []) == ["reset", "status 503"]
 
 
 KEYS = """
