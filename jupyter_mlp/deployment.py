@@ -70,6 +70,11 @@ class Deployment(Shown):
         return urlsplit(self.address).port or 80
 
     @property
+    def listen(self) -> str | None:
+        """The address of this machine that it listens on; None on a cluster."""
+        return self._folder.listen if self._folder.where == LOCAL else None
+
+    @property
     def where(self) -> str:
         """The cluster that it runs on; local for this machine."""
         return self._folder.where.name
@@ -151,6 +156,7 @@ class Deployment(Shown):
             "url": self.url,
             "state": self.state,
             "port": self.port,
+            "listen": self.listen,
             "where": self.where,
             "variants": [variant.to_dict() for variant in self.variants],
             "seconds": round(self.seconds, 3),
@@ -162,6 +168,8 @@ class Deployment(Shown):
         """Return where it is and who answers."""
         rows = [[v.model, "shadow" if v.shadow else f"{v.weight} %"] for v in self.variants]
         facts: list[tuple[str, Any]] = [("url", self.url), ("state", self.state)]
+        if self.listen not in (None, deployments.LOOPBACK):
+            facts.append(("listens on", self.listen))
         if self.where != LOCAL.name:
             facts.append(("cluster", self.where))
         if self.seconds:
@@ -187,6 +195,7 @@ def deploy(
     every: str = "10m",
     guard: Sequence[str] = (),
     port: int | None = None,
+    listen: str | None = None,
     cluster: str | None = None,
     replicas: int | None = None,
     serve_from: str | None = None,
@@ -207,6 +216,8 @@ def deploy(
         every: time between the steps of the ramp, like 30s, 10m, 2h.
         guard: what its answers must keep to meanwhile, or it gives its traffic back: "error_rate<=1%", "p99<=50ms".
         port: where a new endpoint listens; a free one when left out.
+        listen: the address of this machine where a new endpoint listens, 0.0.0.0 for all of them; as before when left out, and
+            loopback at first. Requests need the token wherever they come from, and travel as they are: put TLS before what others reach.
         cluster: a Ray cluster of the settings file, where Ray Serve runs the endpoint; where it ran before when left out, and local
             is this machine. In a verification all endpoints are on this machine.
         replicas: processes on the cluster that share the requests; as before when left out, and 1 at first.
@@ -240,6 +251,7 @@ def deploy(
         "every": every,
         "port": port,
         **({"guard": list(guard)} if guard else {}),
+        **({"listen": listen} if listen is not None else {}),
         **({"cluster": cluster} if cluster is not None else {}),
         **({"replicas": replicas} if replicas is not None else {}),
     }
@@ -266,7 +278,8 @@ def deploy(
         before = names.served(folder)
         variants = routing.with_model(before, found.uuid, steps[0] if steps else traffic, shadow)
         plan = swaps.ramp_of_others(folder, found.uuid) if shadow else swaps.ramp_to(found.uuid, before, steps, every_s, guarded)
-        asked = swaps.Asked() if modes.verifying() else swaps.Asked(port, cluster, replicas)  # the endpoint that is verified may have them
+        # The endpoint that is verified may have them.
+        asked = swaps.Asked() if modes.verifying() else swaps.Asked(port, cluster, replicas, listen)
         store = lookups.kept(folder.wanted().get("store"), variants)
         if data is not None and key is not None:
             predictions = _dataset(workspace, data)

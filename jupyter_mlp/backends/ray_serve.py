@@ -50,10 +50,12 @@ class RayServe:
         self._cluster = cluster
         self._dashboard = Dashboard(cluster)
 
-    def settle(self, folder: Path, port: int | None, replicas: int | None) -> Mapping[str, Any]:
+    def settle(self, folder: Path, port: int | None, replicas: int | None, listen: str | None = None) -> Mapping[str, Any]:
         """Take a number of replicas, as before where none is given; refuse a port and a name that somebody else's application has."""
-        if port is not None:
-            raise InvalidInputError(f"On the cluster {self._cluster.name} the port is that of Ray Serve's proxies.", "Leave --port out.")
+        for option, what, given in (("port", "port", port), ("listen", "address", listen)):
+            if given is not None:
+                said = f"On the cluster {self._cluster.name} the {what} is that of Ray Serve's proxies."
+                raise InvalidInputError(said, f"Leave --{option} out.")
         self._dashboard.refuse_open()
         self._dashboard.asked("GET", "/api/version")  # who is not there is found out before the patience for Serve begins
         endpoint = EndpointFolder(folder)

@@ -54,7 +54,7 @@ class EndpointPlace(Protocol):
         """Remember the cluster; nothing is asked yet."""
         ...
 
-    def settle(self, folder: Path, port: int | None, replicas: int | None) -> Mapping[str, Any]:
+    def settle(self, folder: Path, port: int | None, replicas: int | None, listen: str | None = None) -> Mapping[str, Any]:
         """Return what is wanted of this place beside models, for wanted.json.
 
         InvalidInputError or ConflictError refuses what cannot be here, before anything was changed.

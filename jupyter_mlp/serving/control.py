@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any
 from jupyter_mlp.core.clusters import Cluster
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError
 from jupyter_mlp.store import processes
-from jupyter_mlp.store.deployments import EndpointFolder, answers
+from jupyter_mlp.store.deployments import LOOPBACK, EndpointFolder, answers
 from jupyter_mlp.store.processes import Process
 
 _READY_S = 90.0  # a model that runs its author's code imports torch first
@@ -24,12 +25,14 @@ class ThisMachine:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
-    def settle(self, folder: Path, port: int | None, replicas: int | None) -> Mapping[str, Any]:
-        """Take a port: as asked, else as before, else a free one."""
+    def settle(self, folder: Path, port: int | None, replicas: int | None, listen: str | None = None) -> Mapping[str, Any]:
+        """Take a port and an address: as asked, else as before, else a free one on loopback."""
         if replicas is not None:
             raise InvalidInputError("On this machine an endpoint has one serving process.", "Leave --replicas out, or name a --cluster.")
         endpoint = EndpointFolder(folder)
-        return {"port": _port_for(endpoint, port, fresh=not self.runs(folder))}
+        fresh = not self.runs(folder)
+        address = _address_for(endpoint, listen, fresh)
+        return {"port": _port_for(endpoint, port, address, fresh), "listen": address}
 
     def runs(self, folder: Path) -> bool:
         """Whether the host lives and was not told to stop."""
@@ -58,7 +61,24 @@ class ThisMachine:
         return f"Its log: {EndpointFolder(folder).log}"
 
 
-def _port_for(folder: EndpointFolder, asked: int | None, fresh: bool) -> int:
+def _address_for(folder: EndpointFolder, asked: str | None, fresh: bool) -> str:
+    if asked is None or asked == folder.listen:
+        return folder.listen
+    if not fresh:
+        raise InvalidInputError(
+            f"{folder.name} already listens on {folder.listen}.",
+            f"Leave listen out, or stop it first: mlp.endpoint('{folder.name}').stop()",
+        )
+    try:
+        ipaddress.ip_address(asked)
+        processes.free_port(asked)
+    except (ValueError, OSError):
+        hint = f"Write {LOOPBACK} for this machine only, 0.0.0.0 for all of its addresses, or one of them."
+        raise InvalidInputError(f"{asked!r} is no address of this machine.", hint) from None
+    return asked
+
+
+def _port_for(folder: EndpointFolder, asked: int | None, address: str, fresh: bool) -> int:
     if not fresh:
         if asked not in (None, folder.port):
             raise InvalidInputError(
@@ -69,19 +89,19 @@ def _port_for(folder: EndpointFolder, asked: int | None, fresh: bool) -> int:
     if asked is not None:
         if not 1 <= asked <= 65535:
             raise InvalidInputError(f"port is {asked}, not a number from 1 to 65535.", "Leave it out to get a free one.")
-        if not _is_free(asked):
+        if not _is_free(address, asked):
             raise ConflictError(
-                f"Port {asked} is in use or not allowed.", f"Write port={processes.free_port()}, which is free, or leave it out."
+                f"Port {asked} is in use or not allowed.", f"Write port={processes.free_port(address)}, which is free, or leave it out."
             )
         return asked
-    return folder.port if folder.port and _is_free(folder.port) else processes.free_port()
+    return folder.port if folder.port and _is_free(address, folder.port) else processes.free_port(address)
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
+def _is_free(address: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            trial.bind(("127.0.0.1", port))
+            trial.bind((address, port))
             trial.listen(1)
         except OSError:
             return False

@@ -83,10 +83,10 @@ def _is_free(folder: EndpointFolder) -> bool:
 def _listen(folder: EndpointFolder, inherited: int | None) -> socket.socket:
     if inherited is not None:
         return socket.socket(fileno=inherited)
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    address = folder.listen
+    listening = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    wanted = folder.wanted()
-    listening.bind((wanted.get("listen", "127.0.0.1"), int(wanted.get("port") or 0)))
+    listening.bind((address, int(folder.wanted().get("port") or 0)))
     listening.listen(2048)
     return listening
 

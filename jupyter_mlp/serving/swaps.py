@@ -27,6 +27,7 @@ class Asked:
     port: int | None = None
     cluster: str | None = None
     replicas: int | None = None
+    listen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def bring(
     begun = time.perf_counter()
     old = folder.wanted()
     place = places.asked(workspace, folder, asked.cluster)
-    settled = place.settle(folder.path, asked.port, asked.replicas)
+    settled = place.settle(folder.path, asked.port, asked.replicas, asked.listen)
     fresh = bool(old.get("stopped")) or not place.runs(folder.path)
     generation = int(old.get("generation", 0)) + 1
     state: dict[str, Any] = {

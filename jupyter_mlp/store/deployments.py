@@ -33,6 +33,7 @@ from jupyter_mlp.store.artifacts import publish_bytes
 from jupyter_mlp.store.processes import Process
 from jupyter_mlp.store.workspace import Workspace
 
+LOOPBACK = "127.0.0.1"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _UUID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{7,63}")
 
@@ -116,7 +117,15 @@ class EndpointFolder:
         """What all of the endpoint's URLs begin with, once it was brought up."""
         if self.where != LOCAL:
             return _read(self.path / "address.json").get("address")
-        return f"http://127.0.0.1:{self.port}" if self.port is not None else None
+        if self.port is None:
+            return None
+        host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(self.listen, self.listen)  # who listens everywhere is asked here
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def listen(self) -> str:
+        """The address of this machine that the host listens on, or would: loopback where nobody said another."""
+        return str(self.wanted().get("listen") or LOOPBACK)
 
     def found_at(self, address: str) -> None:
         """Say where the endpoint is asked, on a cluster."""

@@ -232,6 +232,7 @@ def test_a_replica_that_is_killed_comes_back(shared: Workspace, at: Deployment, 
 def test_what_makes_no_sense_is_refused_in_two_lines(lab: Lab, at: Deployment, one: str, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, said, hint in (
         ({"to": "other", "cluster": "lab", "port": 9000}, "the port is that of Ray Serve's proxies", "Leave --port out"),
+        ({"to": "other", "cluster": "lab", "listen": "0.0.0.0"}, "the address is that of Ray Serve's proxies", "Leave --listen out"),
         ({"to": "other", "cluster": "queue"}, "Endpoints do not run on slurm", "name a Ray cluster"),
         ({"to": "other", "replicas": 3}, "one serving process", "name a --cluster"),
         ({"to": "delays", "cluster": "local"}, "runs on the cluster lab already", "stop it first"),

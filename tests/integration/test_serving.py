@@ -454,6 +454,38 @@ def test_port_in_use_names_a_free_one(serving: Workspace) -> None:
         deploy(model, to="delays", port=free + 1)
 
 
+def test_an_endpoint_listens_where_it_is_told_and_still_wants_the_token(serving: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_model(serving)
+    for wrong in ("192.0.2.1", "example.org", ""):
+        with pytest.raises(InvalidInputError, match="is no address of this machine") as refused:
+            deploy(model, to="delays", listen=wrong)
+        assert "0.0.0.0" in refused.value.hint
+    assert cli.main(["deploy", f"model:{model}", "--to", "delays", "--listen", "127.0.0.2"]) == 0
+    assert "127.0.0.2" in capsys.readouterr().out
+    at = endpoint("delays")
+    assert at.address == f"http://127.0.0.2:{at.port}" and (at.listen, at.to_dict()["listen"], at.state) == (
+        "127.0.0.2",
+        "127.0.0.2",
+        "ready",
+    )
+    assert ("listens on", "127.0.0.2") in at.card().facts and len(at.predict([ROW])) == 1
+    connection = http.client.HTTPConnection("127.0.0.2", at.port, timeout=20)
+    connection.request("POST", "/predict", json.dumps({"instances": [ROW]}))
+    assert connection.getresponse().status == 401
+    connection.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", at.port), 5)
+    with pytest.raises(InvalidInputError, match=r"already listens on 127\.0\.0\.2"):
+        deploy(model, to="delays", listen="0.0.0.0")
+    assert deploy(make_model(serving), to="delays").address == at.address
+    at.stop()
+    assert at.start().address == at.address
+    at.stop()
+    at = deploy(model, to="delays", listen="0.0.0.0")
+    assert at.address == f"http://127.0.0.1:{at.port}" and at.listen == "0.0.0.0" and at.state == "ready"
+    socket.create_connection(("127.0.0.2", at.port), 5).close()
+
+
 def test_a_name_that_serves_another_question_is_taken(serving: Workspace) -> None:
     deploy(make_model(serving), to="delays")
     other = make_model(serving, columns=("distance",), name="Other")
