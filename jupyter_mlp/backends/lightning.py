@@ -71,6 +71,8 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any] | None, rank: 
         )
     with measured(run, trainer, rank), considerate(torch.get_num_threads()):
         trainer.fit(model, **sources, ckpt_path=os.environ.get("MLP_RESUME"))
+    if rank == 0 and (best := _best_checkpoint(trainer)):
+        run.say({"note": best})
     weights = trainer.strategy.lightning_module_state_dict()  # of all ranks, where each held a part
     if rank == 0:
         facts = {"steps": trainer.global_step, "rows": feed.all_rows, "held_out": feed.held if recipe else None}
@@ -87,6 +89,17 @@ def _columns(spec: Spec, prepared: Mapping[str, Any], recipe: Recipe, rank: int,
     count = held.rows(HELD_OUT)
     validation = Batches(held, recipe, HELD_OUT, rows, rank, world) if count >= world else None
     return Feed(training, validation, None, training, plan.steps(TRAIN, world, rows), rows, plan.rows(TRAIN), count)
+
+
+def _best_checkpoint(trainer: L.Trainer) -> str:
+    """Say where a ModelCheckpoint of the user's has kept its best; "" where there is none."""
+    found = [(str(one.best_model_path), one) for one in trainer.checkpoint_callbacks if getattr(one, "best_model_path", "")]
+    if not found:
+        return ""
+    path, callback = found[0]
+    score = getattr(callback, "best_model_score", None)
+    told = f" ({callback.monitor} {float(score):.4g})" if score is not None else ""
+    return f"ModelCheckpoint kept {path}{told}; the model of this run has the weights of the last step."
 
 
 def _model(found: Any, spec: Spec, recipe: Recipe | None) -> tuple[L.LightningModule, dict[str, Any]]:

@@ -17,6 +17,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from safetensors import safe_open
 
 from jupyter_mlp.core.errors import InvalidInputError, MLPError
@@ -30,6 +31,8 @@ _TREE = "tree"
 class AsyncCheckpoints(CheckpointIO):
     """Writes at most one checkpoint at a time, in a thread; the step waits for the copy to memory only.
 
+    Those of a ModelCheckpoint of the user's are written as Lightning writes them; no run goes on from one.
+
     Args:
         failed: told in a sentence why one could not be written; training goes on.
     """
@@ -37,6 +40,7 @@ class AsyncCheckpoints(CheckpointIO):
     def __init__(self, failed: Callable[[str], None]) -> None:
         self._failed = failed
         self._writing: threading.Thread | None = None
+        self._plain = TorchCheckpointIO()
 
     @property
     def busy(self) -> bool:
@@ -45,6 +49,9 @@ class AsyncCheckpoints(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Copy what is to be saved and begin to write it."""
+        if PLACE not in checkpoint:
+            self._plain.save_checkpoint(checkpoint, path, storage_options)
+            return
         self.wait()
         place = checkpoint.pop(PLACE)
         try:
@@ -60,7 +67,8 @@ class AsyncCheckpoints(CheckpointIO):
         return load(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Leave it: publishing a new one takes the oldest away."""
+        """Remove one of a ModelCheckpoint; of ours, publishing a new one takes the oldest away."""
+        self._plain.remove_checkpoint(path)
 
     def wait(self) -> None:
         """Return when nothing is being written any more."""

@@ -66,6 +66,7 @@ class Checkpointer(L.Callback):
         self._loader, self._steps = loader, steps
         self._restored: dict[str, Any] = {}  # our part of the checkpoint, until it is put back
         self._place = (0, 0)  # epoch and batch of the checkpoint under way
+        self._taking = False
         self._last, self._last_at = 0, time.monotonic()
         self._look = 1  # the step at which the ranks agree on the next checkpoint
 
@@ -91,7 +92,9 @@ class Checkpointer(L.Callback):
             self._between(trainer, pl_module, batch_idx)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Complete what Lightning saves; every rank comes here, and the first one writes."""
+        """Complete what Lightning saves for us, not for a ModelCheckpoint; every rank comes here, and the first one writes."""
+        if not self._taking:
+            return
         for name in [name for name in checkpoint if "hyper_parameters" in name or "hparams" in name]:
             del checkpoint[name]  # arguments come from the run's spec, and may be objects
         epoch, batch = self._place
@@ -134,7 +137,9 @@ class Checkpointer(L.Callback):
             self._last, self._look = step, step + 1
         elif self._is_due(trainer, step):
             self._last, self._last_at, self._place = step, time.monotonic(), (trainer.current_epoch, batch)
+            self._taking = True
             trainer.save_checkpoint(self._run.path / "checkpoints", weights_only=False)
+            self._taking = False
 
     def _step(self, trainer: L.Trainer, epoch: int, batch: int) -> int:
         done: int = trainer.fit_loop.epoch_loop.batch_progress.total.completed

@@ -10,11 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L  # noqa: N812 - how everybody writes it
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.profilers import PassThroughProfiler
 
 from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
 from jupyter_mlp.backends.lightning_exchange import SharedMemoryDDP, suits
+from jupyter_mlp.backends.lightning_loggers import Mirror, RunLogger
 from jupyter_mlp.core.plugins import load
 from jupyter_mlp.store.jobs import RunFolder
 
@@ -45,6 +47,8 @@ def make_trainer(
         warnings.filterwarnings("ignore", message=f".*{told}.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    mirror = _mirror(spec, run, rank)
+    logger = RunLogger(run, rank, mirror)
     trainer = L.Trainer(
         max_epochs=spec["max_epochs"],
         accelerator="auto",
@@ -53,15 +57,16 @@ def make_trainer(
         strategy=SharedMemoryDDP() if suits(strategy, world) else strategy,
         callbacks=callbacks,
         plugins=[*([] if "fsdp" in strategy else [writer]), _ranks(world)],  # FSDP writes its own kind of checkpoint
-        logger=_tracker(spec, run) if rank == 0 else False,
+        logger=[logger, mirror] if mirror else logger,  # a model's self.logger is the first
         profiler=Unprofiled(),
         default_root_dir=run.path,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
+        enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),  # the user's own, beside ours
+        enable_progress_bar=any(isinstance(one, ProgressBar) for one in callbacks),  # it prints into the run's log
         enable_model_summary=False,
         use_distributed_sampler=spec.get("own") is not None,  # batches of ours are each rank's own already
         **{"num_sanity_val_steps": 0, "log_every_n_steps": 10, **spec.get("trainer", {})},
     )
+    logger.trainer = trainer
     # Before every step Lightning lets rank 0 tell the others whether a signal has come, and waits for it: 7 % of a small
     # model's step, and on a GPU its queue runs empty. Whoever ends our ranks tells each of them.
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _told_already
@@ -80,12 +85,17 @@ def _ranks(world: int) -> ClusterEnvironment:
     return TorchElasticEnvironment() if world > 1 else LightningEnvironment()
 
 
-def _tracker(spec: Spec, run: RunFolder) -> Any:
+def _mirror(spec: Spec, run: RunFolder, rank: int) -> Mirror | None:
     """Return the mirror that the settings name; it is never needed, so it never stops a run."""
     if spec["tracker"] == "none":
-        return False
+        return None
+
+    def failed(why: str) -> None:
+        if rank == 0:
+            run.say({"note": f"The tracker {spec['tracker']} is not used: {why}"})
+
     try:
-        return load("trackers", spec["tracker"])(spec, run.path)
+        return Mirror(load("trackers", spec["tracker"])(spec, run.path), failed)
     except Exception as error:  # noqa: BLE001 - see above
-        run.say({"note": f"The tracker {spec['tracker']} is not used: {error}".splitlines()[0]})
-        return False
+        failed(str(error).splitlines()[0])
+        return None
