@@ -19,12 +19,13 @@ from jupyter_mlp.backends import lightning_strategies as strategies
 from jupyter_mlp.backends.keeping import keep_freed_memory
 from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
 from jupyter_mlp.backends.lightning_feeds import Feed, own_callbacks, own_feed
+from jupyter_mlp.backends.lightning_finite import Finite, check_loss, without
 from jupyter_mlp.backends.lightning_publishing import publish
 from jupyter_mlp.backends.lightning_resuming import Checkpointer, Pace
 from jupyter_mlp.backends.lightning_trainer import make_trainer
 from jupyter_mlp.backends.lightning_usage import device_name, measured
 from jupyter_mlp.backends.spinning import considerate
-from jupyter_mlp.core.errors import InvalidInputError, JobError, nearest
+from jupyter_mlp.core.errors import InvalidInputError, nearest
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.store import batches, gpus
 from jupyter_mlp.store.batches import HELD_OUT, TRAIN, Plan
@@ -58,7 +59,7 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any] | None, rank: 
     keeper = Checkpointer(run, pace, writer, feed.positioned, feed.steps)
     if rank == 0 and why:
         run.say({"note": why})
-    callbacks = [keeper, *([reporter] if rank == 0 else []), *own_callbacks(captured, spec)]
+    callbacks = [keeper, *([reporter] if rank == 0 else []), Finite(), *own_callbacks(captured, spec)]
     trainer = make_trainer(spec, run, world, rank, callbacks, writer, strategy)
     validates = feed.held > 0 and is_overridden("validation_step", model)
     sources = {"datamodule": feed.module} if feed.module else {"train_dataloaders": feed.train}
@@ -164,11 +165,13 @@ class Reporter(L.Callback):
         self._run = run
         self._epochs, self._steps, self._rows = epochs, steps, rows
         self._said_at = self._began = 0.0
+        self._all = steps * epochs  # batches of the whole training; 0 where nobody knows
         self._first = 0  # batches that were done before this attempt
         self._unread: list[tuple[int, torch.Tensor]] = []  # losses that wait on their device: reading one stops it
         self._last: float | None = None
         self._total, self._count = 0.0, 0
         self.metrics: dict[str, float] = {}
+        self._infinite: set[str] = set()  # names that were told
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the mean loss of the epoch is made of."""
@@ -182,10 +185,13 @@ class Reporter(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say that it begins."""
         self._began = time.perf_counter()
-        if not self._steps and math.isfinite(trainer.num_training_batches):  # the loader is the user's own
+        if math.isfinite(trainer.num_training_batches):  # fewer than there are, where the Trainer is told so
             self._steps = int(trainer.num_training_batches)
+        self._all = self._steps * self._epochs
+        if trainer.max_steps > 0 and pl_module.automatic_optimization:
+            self._all = min(self._all, trainer.max_steps * trainer.accumulate_grad_batches)
         self._first = trainer.fit_loop.epoch_loop.batch_progress.total.completed
-        self._run.say({"epoch": trainer.current_epoch, "epochs": self._epochs, "step": self._first, "steps": self._steps * self._epochs})
+        self._run.say({"epoch": trainer.current_epoch, "epochs": self._epochs, "step": self._first, "steps": self._all})
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Remember the loss; four times a second say how far it is."""
@@ -203,11 +209,16 @@ class Reporter(L.Callback):
                 "epoch": trainer.current_epoch,
                 "epochs": self._epochs,
                 "step": done,
-                "steps": self._steps * self._epochs,
+                "steps": self._all,
+                "left_s": self._left(done, now) if self._all else None,
                 "loss": self._last,
                 "rows_per_s": round((done - self._first) * self._rows / (now - self._began)) or None,
             }
         )
+
+    def _left(self, done: int, now: float) -> float:
+        """Return the seconds that are left at the pace of this attempt so far, its validations included."""
+        return round((self._all - done) * (now - self._began) / (done - self._first), 1)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say the metrics of the epoch; without any of the model's own, the mean loss."""
@@ -216,7 +227,14 @@ class Reporter(L.Callback):
         if self._count and "train_loss" not in found:
             found["train_loss"] = self._total / self._count
         self._total, self._count = 0.0, 0
-        self.metrics = {name: value for name, value in found.items() if math.isfinite(value)}
+        for name, value in found.items():
+            if "loss" in name.lower():
+                check_loss(f"The metric {name}", value, f"in epoch {trainer.current_epoch + 1}")
+        self.metrics, infinite = without(found)
+        for name in infinite:
+            if name not in self._infinite:  # undefined for some epoch's rows, it may be: that fails nothing, and is not hidden
+                self._infinite.add(name)
+                self._run.say({"note": f"The metric {name} is {found[name]} in epoch {trainer.current_epoch + 1}: left out there."})
         self._run.say({"epoch": trainer.current_epoch + 1, "epochs": self._epochs, "step": trainer.global_step, "metrics": self.metrics})
 
     def _read(self) -> None:
@@ -227,11 +245,7 @@ class Reporter(L.Callback):
         steps = [step for step, _ in self._unread]
         self._unread = []
         for step, value in zip(steps, values, strict=True):
-            if math.isnan(value):
-                raise JobError(
-                    f"The loss is not a number any more from step {step:,} on (epoch {(step - 1) // max(1, self._steps) + 1}).",
-                    "Try a smaller learning rate, or look for a logarithm or division that can be of zero.",
-                )
+            check_loss("The loss", value, f"from step {step:,} on (epoch {(step - 1) // max(1, self._steps) + 1})")
             self._total, self._count = self._total + value, self._count + 1
         self._last = values[-1]
 

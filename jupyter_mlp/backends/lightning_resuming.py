@@ -22,6 +22,7 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric, _Sync
 
 from jupyter_mlp.backends.lightning_checkpoints import PLACE, AsyncCheckpoints
+from jupyter_mlp.backends.lightning_finite import check_weights
 from jupyter_mlp.store.attempts import log_of, size_of, taken_over
 from jupyter_mlp.store.jobs import RunFolder
 
@@ -137,6 +138,7 @@ class Checkpointer(L.Callback):
             self._last, self._look = step, step + 1
         elif self._is_due(trainer, step):
             self._last, self._last_at, self._place = step, time.monotonic(), (trainer.current_epoch, batch)
+            check_weights(module, step)  # nobody goes on from a place where all is lost
             self._taking = True
             trainer.save_checkpoint(self._run.path / "checkpoints", weights_only=False)
             self._taking = False

@@ -43,6 +43,7 @@ def make_trainer(
         "isinstance.treespec, LeafSpec",
         "your dataloader is not resumable",
         "srun. command is available",
+        "smaller than the logging interval",
     ):
         warnings.filterwarnings("ignore", message=f".*{told}.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())

@@ -92,8 +92,18 @@ def news(event: Mapping[str, Any]) -> dict[str, Any] | None:
         parts.append(f"loss {event['loss']:.4g}")
     if event.get("rows_per_s"):
         parts.append(f"{event['rows_per_s']:,} rows/s")
+    if event.get("left_s") is not None:
+        parts.append(f"{_time_text(event['left_s'])} left")
     parts += [f"{name} {value:.4g}" for name, value in event.get("metrics", {}).items()]
     return {"text": ", ".join(parts), "share": step / steps if steps else None}
+
+
+def _time_text(seconds: float) -> str:
+    """A rough time, as people say it: 40 s, 12 min, 3 h 20 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _told(attempt: Attempt) -> str:
