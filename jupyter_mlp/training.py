@@ -6,10 +6,10 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jupyter_mlp import models
+from jupyter_mlp import models, training_notes
 from jupyter_mlp import training_inputs as inputs
 from jupyter_mlp.core import trainer_arguments
 from jupyter_mlp.core.entities import FINISHED, RUNNING
@@ -26,7 +26,7 @@ from jupyter_mlp.store.recipes import RecipeVersion
 from jupyter_mlp.store.workspace import Workspace, current
 from jupyter_mlp.training_run import Progress, Run
 
-_HOW = ("where", "on", "nodes", "device", "priority", "retries", "checkpoint_every")  # of a run, and not of what it makes
+_HOW = ("where", "on", "nodes", "device", "folder", "priority", "retries", "checkpoint_every")  # of a run, and not of what it makes
 
 
 def train(
@@ -64,7 +64,10 @@ def train(
 
     A model whose batches are no rows of a dataset brings its own: `data` is then a LightningDataModule or a DataLoader of
     the notebook (`validation` another one), or left out where the model has train_dataloader(). It is made again in the
-    job by the statements that made it here.
+    job by the statements that made it here, and trained on anew each time: what it reads may have changed.
+
+    The job works in this process's folder (each process on a cluster, too, where that folder is there), so relative paths
+    of the code mean what they mean in the notebook, for reading and for writing.
 
     Args:
         model: the class or its name; FILE.py:CLASS or NOTEBOOK.ipynb:CLASS outside a notebook; mlp:NAME for one of
@@ -102,7 +105,8 @@ def train(
     brought = inputs.brought_names(model, data, validation, values)
     named = own.name_of(callbacks, values, "callbacks") if callbacks is not None and not isinstance(callbacks, str) else callbacks
     also = [name for name in (*(brought or {}).values(), named) if name]
-    captured = code.capture(inputs.premade(model), history.sources(), values, also)
+    cells = history.sources()
+    captured = code.capture(inputs.premade(model), cells, values, also)
     count = gpus if gpus is not None else 1
     where = clusters.named(workspace, cluster)
     shape = clusters.launcher(where).shape(count)
@@ -138,12 +142,20 @@ def train(
         "early_stopping": early_stopping,
     }
     key = digest("train", 1, question, _versions())
-    reuse = not fresh and (modes.reuses() or modes.replays())
+    # Nobody knows what the user's own loaders read, so what they gave once is no answer; a replay asks for what was.
+    reuse = not fresh and (modes.replays() or (modes.reuses() and brought is None))
     placed = {"cluster": cluster, "where": where.to_dict(), "on": shape.on, "nodes": shape.nodes, "device": shape.device}
+    placed["folder"] = str(inputs.folder_of(model))
     how = {**placed, "priority": priority, "retries": retries, "checkpoint_every": inputs.pace(checkpoint_every)}
-    run = (_known(workspace, key) if reuse else None) or _submit(
-        workspace, captured, dataset, held, fitted, {**question, **how}, key, reuse
-    )
+    run = _known(workspace, key) if reuse else None
+    if run is None:
+        notes = training_notes.before_launch(where, priority, captured, cells)
+        if brought is not None and not fresh and (before := workspace.activities.find(key, FINISHED)):
+            notes.append(f"Trained anew: what {brought['data'] or 'the model'} reads may have changed since run:{jobs.run_of(before)}.")
+        if progress is not None:
+            for note in notes:
+                progress({"text": note})
+        run = _submit(workspace, captured, dataset, held, fitted, {**question, **how}, key, reuse, notes)
     return run if detach else run.wait(progress)
 
 
@@ -200,6 +212,7 @@ def _submit(
     question: Mapping[str, Any],
     key: str,
     reuse: bool,
+    notes: Sequence[str],
 ) -> Run:
     """Write what is to be done, claim its record, start it. Whoever is killed on the way leaves nothing or a job that starts."""
     folder = RunFolder(workspace.runs / new_id())
@@ -237,6 +250,8 @@ def _submit(
             if found.state == FINISHED:
                 workspace.activities.again(found)
             return Run(found.id, workspace, reused=True)
+    for note in notes:
+        folder.say({"note": note})
     try:
         jobs.start(folder)
     except BaseException as error:

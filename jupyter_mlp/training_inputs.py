@@ -28,6 +28,13 @@ def premade(model: Any) -> Any:
     return model
 
 
+def folder_of(model: Any) -> Path:
+    """Return where relative paths of the code begin: here, or where the notebook lies that a model is named in."""
+    if isinstance(model, str) and ".ipynb:" in model:
+        return Path(model.rpartition(":")[0]).resolve().parent
+    return Path.cwd()
+
+
 def brought_names(model: Any, data: Any, validation: Any, values: Mapping[str, Any]) -> dict[str, str | None] | None:
     """Return the names of the data module or loaders of the user's own; None where the data is a dataset version."""
     found = {"data": data, "validation": validation}

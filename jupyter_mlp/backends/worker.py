@@ -80,6 +80,7 @@ def _train(run: RunFolder, rank: int, world: int) -> None:
     spec = run.read("spec.json")
     assert spec is not None, "the launcher starts workers in a complete run folder"
     sys.path.insert(0, str(run.path / "code"))
+    _enter(run, spec, rank)
     with ThreadPoolExecutor(1) as beside:
         own = spec.get("own") is not None
         preparing = beside.submit(_prepare, run, spec, world) if rank == 0 and not own and run.read("recipe.json") is None else None
@@ -88,6 +89,17 @@ def _train(run: RunFolder, rank: int, world: int) -> None:
         lightning_names.unify()
         prepared = None if own else _prepared(run, preparing)
     lightning.train(run, spec, prepared, rank, world)
+
+
+def _enter(run: RunFolder, spec: dict[str, Any], rank: int) -> None:
+    """Work where the notebook works, so that relative paths of its code mean the same; where that is not, in the run's folder."""
+    folder = spec.get("folder", run.path)
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        os.chdir(run.path)
+        if rank == 0:
+            run.say({"note": f"Relative paths of the code mean the run's folder: {folder} cannot be entered ({error.strerror})."})
 
 
 def _prepare(run: RunFolder, spec: dict[str, Any], world: int) -> None:
