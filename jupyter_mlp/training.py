@@ -212,7 +212,7 @@ def _submit(
     question: Mapping[str, Any],
     key: str,
     reuse: bool,
-    notes: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> Run:
     """Write what is to be done, claim its record, start it. Whoever is killed on the way leaves nothing or a job that starts."""
     folder = RunFolder(workspace.runs / new_id())

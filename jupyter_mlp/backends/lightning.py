@@ -48,7 +48,8 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any] | None, rank: 
     keep_freed_memory()
     torch.set_num_threads(int(os.environ.get("MLP_THREADS") or max(1, (os.cpu_count() or 1) // world)))
     L.seed_everything(spec["seed"], workers=True, verbose=False)
-    captured = importlib.import_module("captured")
+    captured = importlib.import_module("captured")  # it may seed for itself; from here on the seed of the run holds
+    L.seed_everything(spec["seed"], workers=True, verbose=False)
     recipe = Recipe.from_dict(prepared["recipe"]) if prepared else None
     model, arguments = _model(getattr(captured, spec["class_name"]), spec, recipe)
     feed = _columns(spec, prepared, recipe, rank, world) if prepared and recipe else own_feed(captured, spec["own"])

@@ -1,7 +1,8 @@
 """Capture: the smallest module that defines a model class, taken from the cells that ran.
 
-Static definition and use over IPython-transformed source; the latest definition wins. Names whose value is a plain
-literal travel by value, definitions by source, local modules as files. A live thing that the class needs is refused.
+Static definition and use over IPython-transformed source; the latest definition wins. Names whose value can be written
+down (numbers, texts, small arrays) travel by value, definitions by source, local modules as files; what must be made by its
+statement brings the seeding statements before it. A live thing that the class needs is refused.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from typing import Any
 from jupyter_mlp.core.cards import size_text
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
 from jupyter_mlp.core.identity import digest
-from jupyter_mlp.notebook import own
+from jupyter_mlp.notebook import own, seeds
 from jupyter_mlp.notebook.statements import Statement, statements_of
+from jupyter_mlp.notebook.written import LONGEST, is_drawn, written
 
 _LITERALS = (int, float, complex, str, bytes, bool, type(None), list, tuple, dict, set, frozenset)
-_LONGEST_LITERAL = 100_000
+_LIVE = ("pandas", "polars", "pyspark", "pyarrow", "socket", "_io", "sqlite3", "sqlalchemy", "jupyter_mlp", "matplotlib")
+_NO_VALUE = ("import", "definition")
+_Wanted = tuple[str, int]  # a name, and the position of the statement that reads it
 _BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__"}
 
 
@@ -159,33 +163,71 @@ def _from_cells(
 
 def _needed(names: Sequence[str], statements: Sequence[Statement], values: Mapping[str, Any]) -> dict[int, str]:
     """Return {position: source} of everything that the named things need."""
-    taken: dict[int, str] = {}
-    waiting = [(name, len(statements)) for name in names]
-    seen = set()
-    while waiting:
-        wanted, before = waiting.pop()
-        if (wanted, before) in seen or wanted in _BUILTINS:
-            continue
-        seen.add((wanted, before))
-        statement = _definition(wanted, before, statements)
-        if statement is None:
-            continue  # a name of another scope; Python will say so in the worker if it is missing
-        newest = statement is _definition(wanted, len(statements), statements)  # or the variable has another value by now
-        if statement.kind not in ("import", "definition") and wanted in values and newest:
-            if _is_plain(values[wanted]):
-                line = f"{wanted} = {values[wanted]!r}"
-                before_it = taken.get(statement.index, "").splitlines()
-                taken[statement.index] = "\n".join(dict.fromkeys([*before_it, line]))
+    pieces = _Pieces(statements, values)
+    pieces.follow([(name, len(statements)) for name in names])
+    pieces.follow(pieces.seed())
+    return pieces.taken
+
+
+class _Pieces:
+    """What is taken of the statements, as {position: source}."""
+
+    def __init__(self, statements: Sequence[Statement], values: Mapping[str, Any]) -> None:
+        self._statements, self._values = statements, values
+        self.taken: dict[int, str] = {}
+        self._whole: set[int] = set()  # taken as they stand
+        self._drawn: set[int] = set()  # taken by value, which was drawn at random
+        self._seen: set[_Wanted] = set()
+
+    def follow(self, waiting: list[_Wanted]) -> None:
+        """Take what names mean before a position, and all that this needs."""
+        while waiting:
+            wanted, before = waiting.pop()
+            if (wanted, before) in self._seen or wanted in _BUILTINS:
                 continue
-            _refuse_large(wanted, values[wanted])
-            _refuse_live(wanted, values[wanted])
-        if statement.index in taken:
-            continue
-        for one in [statement, *_changes(wanted, statement, statements)]:
-            taken[one.index] = one.text
-            waiting += [(other, one.index) for other in one.now]
-            waiting += [(other, len(statements)) for other in one.later]
-    return taken
+            self._seen.add((wanted, before))
+            statement = _definition(wanted, before, self._statements)
+            if statement is None:
+                continue  # a name of another scope; Python will say so in the worker if it is missing
+            newest = statement is _definition(wanted, len(self._statements), self._statements)  # or it has another value by now
+            if statement.kind not in _NO_VALUE and wanted in self._values and newest and self._take_value(wanted, statement):
+                continue
+            if statement.index not in self._whole:
+                for one in [statement, *_changes(wanted, statement, self._statements)]:
+                    waiting += self._take(one)
+
+    def seed(self) -> list[_Wanted]:
+        """Take the seeding statements of what runs again, and draw again what was drawn between; return what they need."""
+        again = {index for index in self._whole if self._statements[index].kind not in _NO_VALUE}
+        seeding = seeds.before(again, self._statements)
+        needed = [one for seed in seeding for one in self._take(seed)]
+        for index in self._drawn - self._whole if seeding else ():
+            statement, value = self._statements[index], self.taken[index]
+            if seeding[0].index < index < max(again) and not any(_is_live(self._values.get(name)) for name in statement.now):
+                needed += self._take(statement)
+                self.taken[index] = f"{statement.text}\n{value}"
+        return needed
+
+    def _take(self, one: Statement) -> list[_Wanted]:
+        """Take a statement as it stands; return what it needs."""
+        self.taken[one.index] = one.text
+        self._whole.add(one.index)
+        return [*((name, one.index) for name in one.now), *((name, len(self._statements)) for name in one.later)]
+
+    def _take_value(self, name: str, statement: Statement) -> bool:
+        """Take a variable's value in the place of the statement that made it, where it can be written down."""
+        value = self._values[name]
+        text = written(name, value)
+        if text is None:
+            _refuse_large(name, value)
+            _refuse_live(name, value)
+            return False
+        if is_drawn(value) and seeds.draws(statement.text):
+            self._drawn.add(statement.index)
+        there = self.taken.get(statement.index, "")
+        new = [line for line in text.splitlines() if line not in there.splitlines()]
+        self.taken[statement.index] = "\n".join([*([there] if there else []), *new])
+        return True
 
 
 def _changes(name: str, statement: Statement, statements: Sequence[Statement]) -> list[Statement]:
@@ -201,24 +243,11 @@ def _definition(name: str, before: int, statements: Sequence[Statement]) -> Stat
     return earlier[-1] if earlier else later[0] if later else None
 
 
-def _is_plain(value: Any) -> bool:
-    if type(value) not in _LITERALS:
-        return False
-    text = repr(value)
-    if len(text) > _LONGEST_LITERAL:
-        return False
-    try:
-        return bool(ast.literal_eval(text) == value)
-    except (ValueError, SyntaxError):
-        return False
-
-
 def _refuse_large(name: str, value: Any) -> None:
     """Refuse plain values that are too long to be written down; what code makes (tensors, arrays) is made again there."""
-    if type(value) in _LITERALS and len(text := repr(value)) > _LONGEST_LITERAL and _is_literal(value):
+    if type(value) in _LITERALS and len(text := repr(value)) > LONGEST and _is_literal(value):
         raise InvalidInputError(
-            f"The variable {name} is a {type(value).__name__} of {size_text(len(text))}; "
-            f"up to {size_text(_LONGEST_LITERAL)} travel with the code.",
+            f"The variable {name} is a {type(value).__name__} of {size_text(len(text))}; up to {size_text(LONGEST)} travel with the code.",
             "Put it into a table of the lake (%mlp_table) and read it as --data, or make it inside a function that the model calls.",
         )
 
@@ -232,25 +261,15 @@ def _is_literal(value: Any) -> bool:
 
 
 def _refuse_live(name: str, value: Any) -> None:
-    kind = type(value)
-    module = kind.__module__.split(".")[0]
-    live = module in (
-        "pandas",
-        "polars",
-        "pyspark",
-        "pyarrow",
-        "socket",
-        "_io",
-        "sqlite3",
-        "sqlalchemy",
-        "jupyter_mlp",
-        "matplotlib",
-    ) or hasattr(value, "fileno")
-    if live:
+    if _is_live(value):
         raise InvalidInputError(
-            f"The model uses the variable {name}, a live {kind.__name__} that cannot travel to the job.",
+            f"The model uses the variable {name}, a live {type(value).__name__} that cannot travel to the job.",
             "Give the model what it needs as a number or text, as a parameter (--set name=value), or as a column of the data.",
         )
+
+
+def _is_live(value: Any) -> bool:
+    return type(value).__module__.split(".")[0] in _LIVE or hasattr(value, "fileno")
 
 
 def _derives_from_lightning(name: str, statements: Sequence[Statement], seen: set[str]) -> bool:
@@ -319,5 +338,5 @@ def _installed(path: Path) -> bool:
 
 
 def _title(piece: str) -> str:
-    lines = [line for line in piece.splitlines() if not line.startswith("@")]
+    lines = [line for line in piece.splitlines() if not line.startswith(("@", "import "))]
     return (lines or [piece])[0].strip()[:60]
