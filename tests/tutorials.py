@@ -843,6 +843,20 @@ class LitModel(L.LightningModule):
 """,
 ]
 
+_LOGGED = [
+    *_DATAMODULE,
+    "from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar\n\n"
+    'kept = [ModelCheckpoint(monitor="val_loss"), LearningRateMonitor("epoch"), TQDMProgressBar(refresh_rate=10)]',
+    """
+class Logged(LitModel):
+    def validation_step(self, batch, batch_idx):
+        super().validation_step(batch, batch_idx)
+        board = self.logger.experiment
+        board.add_image("digits", batch[0][0], self.global_step)
+        board.add_scalar("brightness", batch[0].mean(), self.global_step)
+""",
+]
+
 TUTORIALS: dict[str, list[str]] = {
     "mlp": _MLP,
     "autoencoder": _AUTOENCODER,
@@ -857,4 +871,5 @@ TUTORIALS: dict[str, list[str]] = {
     "several optimisers": _MULTI,
     "data module": [*_DATAMODULE, _TRAIN.format("LitModel --data DigitsDataModule --early-stopping val_acc")],
     "two processes": [*_DATAMODULE, _TRAIN.format(f"LitModel --data DigitsDataModule --gpus {RANKS}")],
+    "callbacks": [*_LOGGED, _TRAIN.format(f"Logged --data DigitsDataModule --callbacks kept --gpus {RANKS}")],
 }

@@ -95,6 +95,14 @@ def test_two_processes_share_the_users_own_loader(runs: dict[str, Any], monkeypa
     assert RANKS == 1 or ("ddp" in repr(run) and "copy of the model in each of 2 processes" in repr(run))
 
 
+def test_callbacks_and_a_logger_as_tutorials_use_them(runs: dict[str, Any]) -> None:
+    run = runs["callbacks"].wait()
+    assert {"brightness", "lr-Adam", "val_loss"} <= set(run.metrics)
+    said = repr(run)
+    assert "experiment.add_image() is ignored" in said and "ModelCheckpoint kept" in said and "(val_loss" in said
+    assert list(jobs.folder_of(run.workspace, run.id).path.rglob("lightning_logs/version_0/checkpoints/*.ckpt"))
+
+
 CELL = """
 import lightning as L, torch
 from torch import nn
