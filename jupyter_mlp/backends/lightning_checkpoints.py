@@ -63,7 +63,10 @@ class AsyncCheckpoints(CheckpointIO):
         self._writing.start()
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Return a checkpoint whose bytes are checked first."""
+        """Return a checkpoint whose bytes are checked first; a LearningRateFinder reads back its own, of this process."""
+        if Path(path).suffix == ".ckpt":
+            found: dict[str, Any] = self._plain.load_checkpoint(path, map_location, weights_only=True)
+            return found
         return load(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:

@@ -122,8 +122,8 @@ class Checkpointer(L.Callback):
         checkpoint[PLACE] = {**place, "step": self._step(trainer, epoch, batch)}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep our part until it is put back."""
-        self._restored = checkpoint[_STATE]
+        """Keep our part until it is put back; a checkpoint of another callback has none."""
+        self._restored = checkpoint.get(_STATE, self._restored)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let the last checkpoint be written to its end."""

@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L  # noqa: N812 - how everybody writes it
 import pytest
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import LearningRateFinder, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -34,6 +34,9 @@ class Net(L.LightningModule):
         self.net = nn.Linear(3, 1)
         self.ends_at = 99
 
+    def on_fit_start(self) -> None:
+        self.logger.experiment.config.update({"a": 1})
+
     def training_step(self, batch: Any, index: int) -> torch.Tensor:
         if self.global_step == self.ends_at:
             raise KeyError("killed")
@@ -44,7 +47,6 @@ class Net(L.LightningModule):
         board.add_scalar("scale", 1 + self.global_step, self.global_step)
         board.add_image("images", torch.zeros(3, 2, 2), self.global_step)
         board.add_histogram("weights", self.net.weight, self.global_step)
-        board.config.update({"a": 1})
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -101,6 +103,13 @@ def test_our_own_checkpoints_go_on_beside_those_of_a_callback(tmp_path: Path, mo
     fit(tmp_path, [again], resume=found.path)
     assert again.best_model_path and Path(again.best_model_path).is_file() and len(again.best_k_models) == 1
     assert len(jobs.metric_series(RunFolder(tmp_path))["loss"]) == 3
+
+
+def test_a_learning_rate_is_found_before_the_first_step(tmp_path: Path) -> None:
+    finder = LearningRateFinder(num_training_steps=8, update_attr=True)
+    trainer = fit(tmp_path, [finder])
+    assert trainer.state.finished and trainer.global_step == 6 and finder.optimal_lr is not None
+    assert [step for step, _ in jobs.metric_series(RunFolder(tmp_path))["train_loss"]] == [2, 4, 6]
 
 
 def test_a_mirror_that_fails_stops_no_run(tmp_path: Path) -> None:
