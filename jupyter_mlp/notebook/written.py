@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+from collections.abc import Iterable
 from typing import Any
 
 LONGEST = 100_000  # characters
@@ -54,11 +55,13 @@ def _text(value: Any, modules: set[str]) -> str | None:
     if kind is float and not math.isfinite(value):
         return f"float({str(value)!r})"
     if kind in (list, tuple):
-        parts = [_text(one, modules) for one in value]
-        return None if None in parts else _sequence(kind, [str(part) for part in parts])
+        parts = _all(value, modules)
+        return None if parts is None else _sequence(kind, parts)
     if kind is dict:
-        pairs = [(_text(key, modules), _text(one, modules)) for key, one in value.items()]
-        return None if any(None in pair for pair in pairs) else "{" + ", ".join(f"{key}: {one}" for key, one in pairs) + "}"
+        keys, values = _all(value.keys(), modules), _all(value.values(), modules)
+        if keys is None or values is None:
+            return None
+        return "{" + ", ".join(f"{key}: {one}" for key, one in zip(keys, values, strict=True)) + "}"
     if is_plain(value):
         return repr(value)
     if kind.__module__ == "numpy" and kind.__name__ in _SCALARS:
@@ -69,6 +72,18 @@ def _text(value: Any, modules: set[str]) -> str | None:
     if kind.__module__ == "torch" and kind.__name__ == "Tensor" and _is_simple(value):
         return _array(value, "torch.tensor", str(value.dtype), str(value.dtype).removeprefix("torch."), value.numel(), modules)
     return None
+
+
+def _all(values: Iterable[Any], modules: set[str]) -> list[str] | None:
+    """Return the texts of all; None where one has none, or they grow too long: nothing large is written to its end."""
+    parts, size = [], 0
+    for one in values:
+        part = _text(one, modules)
+        size += len(part or "")
+        if part is None or size > LONGEST:
+            return None
+        parts.append(part)
+    return parts
 
 
 def _array(value: Any, maker: str, dtype: str, element: str, size: int, modules: set[str]) -> str | None:

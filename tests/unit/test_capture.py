@@ -58,7 +58,14 @@ def test_a_value_is_written_to_the_bit(value: Any) -> None:
 def test_what_is_more_than_its_numbers_is_not_written() -> None:
     holds_itself: list[Any] = []
     holds_itself.append(holds_itself)
-    for value in (torch.ones(3, requires_grad=True), torch.nn.Parameter(torch.ones(3)), torch.zeros(90_000), holds_itself, object()):
+    for value in (
+        torch.ones(3, requires_grad=True),
+        torch.nn.Parameter(torch.ones(3)),
+        torch.zeros(90_000),
+        [np.arange(9_000)] * 9_000,
+        holds_itself,
+        object(),
+    ):
         assert written("v", value) is None
     assert written("v", torch.ones(2).to_sparse()) is None and written("v", np.array(["a", None], dtype=object)) is None
 
