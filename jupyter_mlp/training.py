@@ -87,8 +87,8 @@ def train(
         strategy: the Trainer's; auto takes one process, ddp or fsdp from the model's size and the memory, and says why.
         trainer: further arguments of Lightning's Trainer, by its own names: precision, accumulate_grad_batches,
             gradient_clip_val, max_steps, limit_train_batches ...
-        callbacks: a variable of the notebook that holds callbacks; a ModelCheckpoint without a folder writes into the run's. `early_stopping`: a metric; the run ends when it gets no
-            better over three looks.
+        callbacks: a variable of the notebook that holds callbacks; a ModelCheckpoint without a folder writes into the run's.
+        early_stopping: a metric; the run ends when it gets no better over three looks.
         detach: return at once; the job goes on.
         fresh: train even when the answer is known.
 

@@ -33,11 +33,16 @@ def check_weights(module: nn.Module, step: int) -> None:
         return
     by_device: dict[torch.device, list[torch.Tensor]] = {}
     for _, one in learning:
-        by_device.setdefault(one.device, []).append(torch.isfinite(one).all())
-    if all(bool(torch.stack(found).all()) for found in by_device.values()):  # one look at each device
+        by_device.setdefault(one.device, []).append(_largest(one))
+    if all(bool(torch.isfinite(torch.stack(found)).all()) for found in by_device.values()):  # one look at each device
         return
-    name = next(name for name, one in learning if not bool(torch.isfinite(one).all()))
+    name = next(name for name, one in learning if not bool(torch.isfinite(_largest(one))))
     raise JobError(f"The weights are not finite any more at step {step:,}: {name}.", _HINT)
+
+
+def _largest(weights: torch.Tensor) -> torch.Tensor:
+    """Return the largest of absolute values, and NaN where one is: no memory is taken for it, which may be full."""
+    return torch.linalg.vector_norm(weights, ord=math.inf).double()
 
 
 def check_loss(name: str, value: float, where: str) -> None:
