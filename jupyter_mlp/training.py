@@ -20,6 +20,7 @@ from jupyter_mlp.notebook import history, own
 from jupyter_mlp.store import batches, clusters, datasets, jobs, modes, recipes
 from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.artifacts import publish_bytes
+from jupyter_mlp.store.attempts import SUPERVISOR
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.recipes import RecipeVersion
@@ -251,7 +252,7 @@ def _submit(
                 workspace.activities.again(found)
             return Run(found.id, workspace, reused=True)
     for note in notes:
-        folder.say({"note": note})
+        folder.say({SUPERVISOR: "note", "note": note})  # it stays said when the job is started again from its beginning
     try:
         jobs.start(folder)
     except BaseException as error:

@@ -42,7 +42,7 @@ def check_weights(module: nn.Module, step: int) -> None:
 
 def _largest(weights: torch.Tensor) -> torch.Tensor:
     """Return the largest of absolute values, and NaN where one is: no memory is taken for it, which may be full."""
-    return torch.linalg.vector_norm(weights, ord=math.inf).double()
+    return torch.linalg.vector_norm(weights, ord=math.inf).float()
 
 
 def check_loss(name: str, value: float, where: str) -> None:
