@@ -72,7 +72,8 @@ def train(
 
     Args:
         model: the class or its name; FILE.py:CLASS or NOTEBOOK.ipynb:CLASS outside a notebook; mlp:NAME for one of
-            `jupyter_mlp.models`. A variable that holds a model stands for the statement that made it: its weights do not travel.
+            `jupyter_mlp.models`. A variable that holds a model stands for the statement that made it: its
+            weights do not travel, the seeding statements before it do.
         target: the column to predict. `task`: regression, binary or multiclass; seen from the target when left out.
         validation: a dataset version; a tenth of the rows when left out.
         gpus: processes, one a GPU; processes of the CPU where there is none. On a cluster they are spread evenly over the
