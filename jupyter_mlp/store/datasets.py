@@ -75,13 +75,14 @@ class DatasetVersion(Shown):
         mapped = self._mapped()
         if mapped is not None:
             return mapped.select(list(columns)) if columns is not None else mapped
-        self._fits_in_memory()
+        self._fits_in_memory(columns)
         tables = [pq.read_table(path, columns=columns, partitioning=None) for path in self.files]
         return pa.concat_tables(tables).replace_schema_metadata(None)
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the rows as a pandas DataFrame."""
-        self._fits_in_memory()
+        self._known(columns)
+        self._fits_in_memory(columns)
         return self.to_arrow(columns).to_pandas()
 
     def to_polars(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -172,17 +173,13 @@ class DatasetVersion(Shown):
             if name not in self.schema.names:
                 raise NotFoundError(f"{self.reference.short} has no column {name}.", nearest(name, self.schema.names))
 
-    def _fits_in_memory(self) -> None:
+    def _fits_in_memory(self, columns: Sequence[str] | None) -> None:
         import psutil
-        import pyarrow.parquet as pq
 
-        needed = sum(
-            row_group.total_byte_size
-            for path in self.files
-            for meta in [pq.read_metadata(path)]
-            for row_group in map(meta.row_group, range(meta.num_row_groups))
-        )
+        from jupyter_mlp.store import memory
+
         free = psutil.virtual_memory().available
+        needed = memory.needed(self.files, columns, free * _MEMORY_SHARE)
         if needed > free * _MEMORY_SHARE:
             raise InvalidInputError(
                 f"{self.reference.short} needs about {size_text(needed)} in memory; {size_text(free)} are free.",
