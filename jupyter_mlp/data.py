@@ -20,7 +20,7 @@ from jupyter_mlp.core.spark_functions import VOLATILE
 from jupyter_mlp.store import datasets, fingerprints, modes, moments, previews, questions, readings, turns
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.questions import Question, SessionView
-from jupyter_mlp.store.storable import storable
+from jupyter_mlp.store.storable import changes, storable
 from jupyter_mlp.store.workspace import Workspace, current
 
 Progress = Callable[[int, int, int], None]
@@ -32,6 +32,7 @@ class TableVersion(Shown):
 
     Attributes:
         reused: whether the same rows were there already, so that nothing was written. `content`: identity of the rows.
+        notes: what had to be changed to store them.
     """
 
     reference: Ref
@@ -40,6 +41,7 @@ class TableVersion(Shown):
     source: str
     reused: bool = False
     content: str = ""
+    notes: tuple[str, ...] = ()
     sample: Table | None = field(default=None, compare=False)
 
     @property
@@ -51,13 +53,13 @@ class TableVersion(Shown):
         """Return the version as JSON types."""
         columns = [{"name": name, "type": kind} for name, kind in self.columns]
         found = {"ref": self.ref, "kind": "table", "rows": self.rows, "columns": columns}
-        return {**found, "source": self.source, "reused": self.reused, "content": self.content}
+        return {**found, "source": self.source, "reused": self.reused, "content": self.content, "notes": list(self.notes)}
 
     def card(self) -> Card:
         """Return rows, columns, source and the first rows."""
         source = self.source + (", unchanged: this version holds the same rows" if self.reused else "")
         title = f"{self.reference.short}  {count_text(self.rows, 'row')} x {count_text(len(self.columns), 'column')}"
-        return Card(title, [("from", source)], [self.sample] if self.sample else [])
+        return Card(title, [("from", source)], [self.sample] if self.sample else [], notes=self.notes)
 
 
 @dataclass(frozen=True, repr=False)
@@ -237,8 +239,9 @@ def write_table(name: str, source: Any, *, append: bool = False, in_place: bool 
                 draft.used += [ref for ref in fingerprints.carried(workspace, full, made.parent) if ref not in draft.used]
             ref = Ref("table", full, made.snapshot)
             draft.made.append(ref)
-            columns = [[f.name, str(f.type)] for f in storable(made.schema)]
-            draft.facts.update(rows=made.rows, columns=columns, content=identity)
+            stored = storable(made.schema)
+            columns, said = [[f.name, str(f.type)] for f in stored], changes(opened.given, stored)
+            draft.facts.update(rows=made.rows, columns=columns, content=identity, notes=[said] if said else [])
         workspace.seen[full] = made.snapshot
         return _table_version(workspace, draft.activity, opened.label, files=staged, schema=made.schema)
 
@@ -265,9 +268,8 @@ def _table_version(
     if files is None:
         files, schema = workspace.lake.newest_files(ref.name, version), workspace.lake.schema(ref.name, version)
     sample = previews.table(previews.make(files, schema, facts["rows"]))
-    return TableVersion(
-        ref, facts["rows"], tuple((name, kind) for name, kind in facts["columns"]), source, reused, facts["content"], sample
-    )
+    columns, notes = tuple((name, kind) for name, kind in facts["columns"]), tuple(facts.get("notes", ()))
+    return TableVersion(ref, facts["rows"], columns, source, reused, facts["content"], notes, sample)
 
 
 def _reuse(workspace: Workspace, known: Activity, name: str, begun: float) -> DatasetVersion:

@@ -27,12 +27,14 @@ class Source:
     """Rows to write: a label for people, the exact files used, the schema as stored, and the rows.
 
     Attributes:
+        given: the schema as it came.
         lying: paths of the Parquet files themselves, where they are to stay where they are.
     """
 
     label: str
     used: tuple[Ref, ...]
     schema: pa.Schema
+    given: pa.Schema
     batches: Callable[[], Iterable[pa.RecordBatch]]
     lying: tuple[str, ...] = ()
 
@@ -80,7 +82,7 @@ def open_source(source: Any, in_place: bool = False) -> Source:
         raise InvalidInputError("The frame has no columns.", "Give one with a column at least; it may have no rows.")
     schema = storable(table.schema)
     kind = type(source).__module__.split(".")[0]
-    return Source(f"a {kind} {type(source).__name__} of this notebook", (), schema, lambda: _cast(table, schema).to_batches())
+    return Source(f"a {kind} {type(source).__name__} of this notebook", (), schema, table.schema, lambda: _cast(table, schema).to_batches())
 
 
 def _arrow(source: Any) -> pa.Table:
@@ -160,14 +162,14 @@ def _files(url: str, in_place: bool) -> Source:
     label = public(url) + (f" ({len(paths)} files)" if len(paths) > 1 else "")
     if in_place:
         in_files = dataset.schema.names == next(dataset.get_fragments()).physical_schema.names
-        return Source(label, used, schema, tuple, _lying(system, paths, kinds[0], dataset.schema, in_files))
+        return Source(label, used, schema, dataset.schema, tuple, _lying(system, paths, kinds[0], dataset.schema, in_files))
 
     def batches() -> Iterable[pa.RecordBatch]:
         with _unreadable(url, kinds[0]):
             for batch in dataset.to_batches():
                 yield from _cast(pa.Table.from_batches([batch]), schema).to_batches()
 
-    return Source(label, used, schema, batches)
+    return Source(label, used, schema, dataset.schema, batches)
 
 
 def _dataset(system: Any, paths: list[str], kind: str, above: str) -> Any:

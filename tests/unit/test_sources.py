@@ -274,3 +274,29 @@ def test_a_workspace_whose_path_has_spaces_and_signs(tmp_path: Path, monkeypatch
     assert rows(workspace, made.ref) == ROWS.to_pydict()
     assert all(os.path.exists(path) for path in workspace.lake.files("lake.t", more.ref.split("@")[1]))
     assert [path.name for path in tmp_path.iterdir()] == [root.name]
+
+
+def test_what_is_stored_as_another_type_is_said(workspace: Workspace) -> None:
+    given = {
+        "tiny": pa.array([1], pa.int8()),
+        "large": pa.array([1], pa.uint64()),
+        "took": pa.array([1_000_000], pa.duration("us")),
+        "none": pa.nulls(1),
+        "half": pa.array([0.5], pa.float32()),
+        "kind": pa.array(["a"]).dictionary_encode(),
+        "many": pa.array([[1]], pa.list_(pa.int16())),
+        "when": pa.array([0], pa.timestamp("ns", "Europe/Berlin")),
+        "then": pa.array([0], pa.timestamp("ns")),  # these lose nothing, and read as they did
+        "name": pa.array(["a"], pa.large_string()),
+    }
+    made = mlp.write_table("lake.odd", pa.table(given))
+    assert made.notes == (
+        "stored as the nearest type that a table has: tiny (int8) as int32, large (uint64) as int64, took (duration[us]) as int64, "
+        "none (null) as text, kind (categories of text) as text, many (list<item: int16>) as list<item: int32>, "
+        "when (timestamp[ns, tz=Europe/Berlin]) as timestamp[us, tz=UTC]",
+    )
+    assert made.notes[0] in repr(made) and made.to_dict()["notes"] == list(made.notes)
+    assert mlp.write_table("lake.odd", pa.table(given)).notes == made.notes  # nothing was written, and it is still so
+    assert mlp.write_table("lake.plain", ROWS).notes == ()
+    wide = mlp.write_table("lake.plain", pa.table({"k": pa.array([3], pa.int8()), "v": ["z"]}), append=True)
+    assert wide.notes == ("stored as the nearest type that a table has: k (int8) as int64",)
