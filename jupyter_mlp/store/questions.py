@@ -179,7 +179,7 @@ def _input(workspace: Workspace, use: TableUse, query: Query, parameters: Mappin
                 )
             return activities.resolve(Ref("dataset", name, use.version)) if use.version else made
     full = name if "." in name else f"lake.{name}"
-    if is_name(full) and workspace.lake.current(full) is not None:
+    if (use.version_of or use.timestamp_of) and is_name(full) and workspace.lake.current(full) is not None:
         use = moments.settled(workspace, use, parameters)
     snapshot = _version(workspace, full, use) if is_name(full) else None
     if snapshot is not None:

@@ -18,6 +18,7 @@ import pytest
 import tpch
 
 import jupyter_mlp as mlp
+from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.store import questions
 from jupyter_mlp.store.workspace import Workspace, current
 
@@ -206,6 +207,124 @@ def test_parameters_count_with_their_types(lake: Workspace) -> None:
     keys = [key("SELECT :a AS a FROM lake.facts", a=value) for value in values]
     assert len(set(keys)) == len(values)
     assert key("SELECT :a AS a", a=np.int64(3)) == key("SELECT :a AS a", a=3)
+
+
+HINTS = ("BROADCAST(o)", "MERGE(f, o)", "REPARTITION(4)", "REPARTITION(2, k)", "COALESCE(1)", "REBALANCE(k)", "SHUFFLE_HASH(others)")
+
+
+def hinted(text: str, luck: random.Random) -> str:
+    hint = f"/*+ {', '.join(luck.sample(HINTS, luck.randint(1, 3)))} */"
+    selects = [i for i in range(len(text)) if text.startswith("SELECT", i)]
+    if not selects:
+        return text
+    at = luck.choice(selects) + len("SELECT")
+    return f"{text[:at]} {hint}{text[at:]}"
+
+
+def test_a_query_with_a_hint_is_a_question_of_its_own_and_reused(lake: Workspace) -> None:
+    luck = random.Random(4)
+    for _ in range(200):
+        text = base(luck)
+        changed = hinted(text, luck)
+        asked = questions.ask(lake, changed, {})
+        assert asked.why == () and asked.inputs == questions.ask(lake, text, {}).inputs, changed
+        assert (asked.key == key(text)) == (changed == text)
+        assert asked.key == key(changed.replace(" FROM ", "  from -- why\n "))
+
+
+MOMENTS = ("today", "now", "Yesterday", " tomorrow", "TODAY UTC")
+
+
+def _parenless(luck: random.Random) -> str:
+    names = ["user", "current_user", "session_user", "current_date", "current_timestamp", "current_time", "current_path"]
+    name = luck.choice(names)
+    return luck.choice([name, name.upper(), f"`{name}`" if name == "user" else name])
+
+
+def _pieced(luck: random.Random) -> str:
+    word = luck.choice(MOMENTS)
+    at = luck.randint(1, len(word) - 1)
+    one, other = f"'{word[:at]}'", f"'{word[at:]}'"
+    whole = luck.choice([f"{one} || {other}", f"concat({one}, {other})", f"{one} {other}", f"lower({one}) || upper({other})"])
+    kind = luck.choice(["DATE", "TIMESTAMP", "TIMESTAMP_NTZ"])
+    return luck.choice([f"CAST({whole} AS {kind})", f"try_cast({whole} AS {kind})", f"to_date({whole})", f"date_add({whole}, 1)"])
+
+
+def _worked_out(luck: random.Random) -> str:
+    word = luck.choice(MOMENTS)
+    made = [
+        f"reverse('{word[::-1]}')",
+        f"substr('x{word}', 2)",
+        f"replace('{word[0]}_{word[1:]}', '_', '')",
+        f"unhex('{word.encode().hex()}')",
+    ]
+    return f"CAST({luck.choice(made)} AS STRING)::DATE"
+
+
+def _called(luck: random.Random) -> str:
+    calls = ["localtime()", "current_path()", "now()", "uuid()", "rand(1)", "unix_timestamp()", "current_schema()", "session_user()"]
+    return luck.choice(calls)
+
+
+def _unversioned(luck: random.Random) -> str:
+    of = luck.choice(["parquet", "csv", "json"])
+    return f"(SELECT count(*) FROM lake.others, IDENTIFIER('{of}.`/tmp/{luck.randrange(9)}`'))"
+
+
+@pytest.mark.parametrize("make", [_parenless, _pieced, _worked_out, _called, _unversioned])
+def test_what_is_another_answer_each_time_is_never_reused(lake: Workspace, make: Callable[[random.Random], str]) -> None:
+    luck = random.Random(5)
+    for _ in range(60):
+        text = base(luck)
+        while "UNION" in text or "|>" in text or "*" in text:
+            text = base(luck)
+        start = text.rindex("SELECT") + len("SELECT")
+        changed = f"{text[:start]} {make(luck)} AS volatile,{text[start:]}"
+        asked = questions.ask(lake, changed, {})
+        assert asked.key is None and asked.why, changed
+
+
+def test_a_parameter_or_variable_that_is_a_moment_is_never_reused(lake: Workspace) -> None:
+    luck = random.Random(6)
+    texts = [base(luck) for _ in range(60)]
+    for text in texts:
+        for value in MOMENTS:
+            asked = questions.ask(lake, text, {"d": value})
+            assert asked.key is None and "another moment" in asked.why[0]
+        assert key(text, d="2013-01-01") is not None
+    for value, reused in (("'2013-01-01'", True), ("'today'", False), ("'to' || 'day'", False), ("reverse('yadot')", False)):
+        mlp.statement(f"DECLARE OR REPLACE VARIABLE since STRING DEFAULT {value}")
+        assert (key("SELECT k FROM lake.facts WHERE t > since") is not None) == reused
+        assert key("SELECT k FROM lake.facts") is not None
+    mlp.statement("DECLARE OR REPLACE VARIABLE since STRING DEFAULT '2013-01-01'")
+    assert key("SELECT k FROM lake.facts WHERE t > since") is not None
+
+
+def test_spark_takes_hints_and_works_times_out(lake: Workspace) -> None:
+    hinted = "SELECT /*+ BROADCAST(lake.others), REPARTITION(2) */ count(*) AS n FROM lake.facts f JOIN lake.others USING (k)"
+    found = mlp.query(hinted, name="hinted")
+    assert found.to_pandas()["n"].tolist() == [ROWS] and len(found.inputs) == 2 and found.notes == ()
+    assert mlp.query(hinted, name="hinted").reused
+
+    before = lake.lake.current("lake.others")
+    time.sleep(0.01)
+    moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+    time.sleep(0.01)
+    mlp.write_table("lake.others", others().slice(0, 10))
+    timed = "SELECT count(*) AS n FROM lake.others TIMESTAMP AS OF CAST(:at AS TIMESTAMP) - INTERVAL 1 HOUR o"
+    old = mlp.query(timed, name="timed", params={"at": moment})
+    assert old.inputs[0].version == before and old.to_pandas()["n"].tolist() == [50]
+    assert mlp.query(timed, name="timed", params={"at": moment}).reused
+    new = mlp.query("SELECT count(*) AS n FROM lake.others TIMESTAMP AS OF current_timestamp() + INTERVAL '1' DAY", name="timed")
+    assert new.to_pandas()["n"].tolist() == [10] and new.notes == ()
+    for expression, says in (
+        ("date_add(k, 1)", "is no time"),
+        ("CAST(NULL AS TIMESTAMP)", "it is NULL"),
+        ("CAST('x' AS DATE)", "no time: "),
+    ):
+        with pytest.raises(InvalidInputError, match=says) as refused:
+            mlp.query(f"SELECT 1 FROM lake.others TIMESTAMP AS OF {expression}", name="timed")
+        assert "TIMESTAMP AS OF '2026" in refused.value.hint and "\n" not in refused.value.message
 
 
 @pytest.mark.parametrize("call", ["now()", "rand()", "mine(1)", "DATE 'today'", "(SELECT count(*) FROM parquet.`/tmp/none`)"])
