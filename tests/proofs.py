@@ -1,6 +1,6 @@
 """The long proofs, by name: what `make test` shows in short.
 
-python tests/proofs.py                         all of them, one after the other
+python tests/proofs.py                         all of them that need no option, one after the other
 python tests/proofs.py writers [--commits 20]  one, with its own options
 """
 
@@ -31,8 +31,11 @@ PROOFS = {
     "faults": "proof_faults.py",  # notebooks with one planted fault each: its cause is named, and clean ones repeat
     "papermill": "proof_papermill.py",  # its public test notebooks, run by it and by us
     "repeats": "proof_repeats.py",  # varied notebooks and the example, verified here and in an environment made for them
+    "spark_answers": "spark_answers.py",  # Spark's own SQL test files, of the folder that is named: plain Spark and we say the same
     "ticks": "proof_ticks.py",  # schedulers are killed at random; clocks jump, summer time begins
 }
+# These need something of the reader's: python tests/proofs.py spark_answers FOLDER
+ALONE = ("spark_answers",)
 
 
 def main(name: str = "", *options: str) -> int:
@@ -41,7 +44,7 @@ def main(name: str = "", *options: str) -> int:
         print(f"There is no proof {name}. Known: {', '.join(PROOFS)}.", file=sys.stderr)
         return 2
     failed = 0
-    for one in [name] if name else PROOFS:
+    for one in [name] if name else [one for one in PROOFS if one not in ALONE]:
         print(f"== {one}", flush=True)
         failed |= subprocess.run([sys.executable, str(Path(__file__).parent / PROOFS[one]), *options]).returncode != 0
     return int(failed)

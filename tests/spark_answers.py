@@ -10,7 +10,9 @@ lake can hold it, so that our side reads a pinned version of it while plain Spar
     same       ours gives the same rows, schema and error class as plain Spark
     inputs     what ours recorded as read is what plain Spark's analysed plan reads
 
-    python tests/spark_answers.py DIR [--only cte.sql] [--json out.json]
+Rows are compared in their order, too, where the query ends with an ORDER BY of columns that it gives: by those columns.
+
+    python tests/proofs.py spark_answers DIR [--only cte.sql] [--json out.json]
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ def run_file(path: Path, data: Path, root: Path) -> Count:
         plain = ask_plain(session, sql)
         ours = ask_ours(mlp, sql, plain)
         golden = is_golden(plain, schema, output)
-        same = differs(plain, ours) or wrong_inputs(workspace, sql, ours, lake.made)
+        same = differs(plain, ours, sql) or wrong_inputs(workspace, sql, ours, lake.made)
         count.golden += golden
         count.golden_same += golden and not same
         count.same += not same
@@ -188,7 +190,7 @@ def ask_plain(session: Any, sql: str) -> dict[str, Any]:
         schema = frame.schema
         table = carried(frame).toArrow()
         values = list(zip(*(c.to_pylist() for c in table.columns), strict=True))
-        return {"schema": schema, "rows": rows_of(table), "values": values if schema.fields else [()] * len(values)}
+        return {"schema": schema, "rows": rows_of(table), "table": table, "values": values if schema.fields else [()] * len(values)}
     except Exception as error:
         return {"error": condition(error)}
 
@@ -206,7 +208,8 @@ def ask_ours(mlp: Any, sql: str, plain: dict[str, Any]) -> dict[str, Any]:
 
     try:
         found = mlp.query(sql, name="answer")
-        return {"rows": rows_of(found.to_arrow()), "inputs": {ref.name for ref in found.inputs}, "pinned": bool(found.inputs)}
+        table = found.to_arrow()
+        return {"rows": rows_of(table), "table": table, "inputs": {ref.name for ref in found.inputs}, "pinned": bool(found.inputs)}
     except MLPError as error:
         return {"error": getattr(error, "condition", None) or f"ours: {error.message}", "message": error.message}
     except Exception as error:
@@ -241,7 +244,7 @@ def _text(value: Any) -> str:
     return repr(value)
 
 
-def differs(plain: dict[str, Any], ours: dict[str, Any]) -> str:
+def differs(plain: dict[str, Any], ours: dict[str, Any], sql: str = "") -> str:
     """Return why the two answers differ; empty when they do not."""
     if "error" in plain or "error" in ours:
         one, other = plain.get("error", "an answer"), ours.get("error", "an answer")
@@ -249,7 +252,52 @@ def differs(plain: dict[str, Any], ours: dict[str, Any]) -> str:
     if sorted(plain["rows"]) != sorted(ours["rows"]):
         gone, new = Counter(plain["rows"]) - Counter(ours["rows"]), Counter(ours["rows"]) - Counter(plain["rows"])
         return f"rows: plain has {list(gone)[:3]}, ours has {list(new)[:3]} ({len(plain['rows'])}/{len(ours['rows'])})"
-    return ""
+    one, other = schema_of(plain["table"]), schema_of(ours["table"])
+    if one != other:
+        return f"schema: plain has {one}, ours has {other}"
+    keys = order_of(sql, plain["table"].schema.names)
+    one, other = (rows_of(found["table"].select(keys)) for found in (plain, ours))
+    return "" if not keys or one == other else f"order by column {keys}: plain has {one[:5]}, ours has {other[:5]}"
+
+
+def schema_of(table: Any) -> list[str]:
+    """Names and types; the same instants have different zones, and what lists are called inside says nothing."""
+    return [f"{field.name} {_kind(field.type)}" for field in table.schema]
+
+
+def _kind(kind: Any) -> str:
+    import pyarrow.types as is_
+
+    if is_.is_timestamp(kind):
+        return "timestamp" if kind.tz else "timestamp without zone"
+    if is_.is_list(kind) or is_.is_large_list(kind):
+        return f"list<{_kind(kind.value_type)}>"
+    if is_.is_map(kind):
+        return f"map<{_kind(kind.key_type)}, {_kind(kind.item_type)}>"
+    if is_.is_struct(kind):
+        return "struct<" + ", ".join(f"{field.name} {_kind(field.type)}" for field in kind) + ">"
+    return str(kind).removeprefix("large_")
+
+
+def order_of(sql: str, names: list[str]) -> list[int]:
+    """Return the places of the columns that the query's own ORDER BY begins with; rows of one key may come in any order."""
+    import sqlglot
+
+    try:
+        order = sqlglot.parse_one(sql, read="spark").args.get("order")
+    except sqlglot.errors.SqlglotError:
+        return []
+    found: list[int] = []
+    lower = [name.lower() for name in names]
+    for one in order.expressions if order else []:
+        key = one.this
+        if isinstance(key, sqlglot.exp.Literal) and key.is_int and 0 < int(key.this) <= len(names):
+            found.append(int(key.this) - 1)
+        elif isinstance(key, sqlglot.exp.Column) and not key.table and lower.count(key.name.lower()) == 1:
+            found.append(lower.index(key.name.lower()))
+        else:
+            break
+    return found
 
 
 def wrong_inputs(workspace: Any, sql: str, ours: dict[str, Any], made: set[str]) -> str:
