@@ -100,7 +100,8 @@ def query(
         name: the dataset's name.
         params: values bound to the marks, never pasted into the text.
         fresh: run it even when the answer is known.
-        progress: called with (tasks done, tasks in all, bytes read) while Spark works.
+        progress: called with (tasks done, tasks in all, bytes read) while Spark works;
+            where it has a method `stages`, that is called before with (stages done, stages in all).
 
     Raises:
         NotFoundError: a table is unknown; the message names the nearest.
@@ -113,6 +114,7 @@ def query(
     workspace = current()
     datasets.check_name(name)
     _check_text(sql)
+    workspace.engine.renew()
     with workspace.database.moment():
         question = questions.ask(workspace, sql, params or {})
         key = question.key if modes.reuses() and not fresh else None
@@ -141,6 +143,7 @@ def statement(sql: str, *, params: Mapping[str, Any] | None = None) -> SessionCh
     found = queries.statement(sql)
     if found is None:
         raise InvalidInputError("This is no statement of the session.", "Queries run with mlp.query; mlp.write_table writes tables.")
+    workspace.engine.renew()
     if found.kind == "view":
         return _make_view(workspace, found, params or {})
     query = readings.read(workspace.root, sql)
@@ -166,6 +169,11 @@ def _check_text(sql: object) -> None:
 
 def _make_view(workspace: Workspace, found: Statement, params: Mapping[str, Any]) -> SessionChange:
     question = questions.read(workspace, found.body, params)
+    _send_view(workspace, found, question)
+    return SessionChange(f"temporary view {found.name}", questions.meaning(workspace, question).inputs)
+
+
+def _send_view(workspace: Workspace, found: Statement, question: Question) -> None:
     text, edits, names = _pinned_text(workspace, question.query, question.pinned)
     whole = f"{found.head} {text}"
     shift = len(found.head) + 1
@@ -176,8 +184,7 @@ def _make_view(workspace: Workspace, found: Statement, params: Mapping[str, Any]
         names,
         lambda: workspace.engine.statement(whole, question.parameters),
     )
-    workspace.engine.views[found.name] = SessionView(found.head, question)
-    return SessionChange(f"temporary view {found.name}", questions.meaning(workspace, question).inputs)
+    workspace.engine.views[found.name] = SessionView(found.head, question, lambda: _send_view(workspace, found, question))
 
 
 def dataset(ref: str | Shown) -> DatasetVersion:

@@ -5,41 +5,37 @@ Every query runs in this kernel's session under a tag, so that it can be interru
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from jupyter_mlp.backends import java
-from jupyter_mlp.backends.spark_errors import first_line, refusal, task_failure
-from jupyter_mlp.backends.spark_server import runtime_folder, start_local, touch
+from jupyter_mlp.backends import java, spark_renewal
+from jupyter_mlp.backends.spark_errors import refusal, task_failure
+from jupyter_mlp.backends.spark_renewal import Held
+from jupyter_mlp.backends.spark_server import runtime_folder, touch
+from jupyter_mlp.backends.spark_session import Opened, connect, connect_class
 from jupyter_mlp.backends.spark_types import storable
+from jupyter_mlp.core import queries
 from jupyter_mlp.core.config import Settings
-from jupyter_mlp.core.errors import InvalidInputError, JobError, MissingPackageError
-from jupyter_mlp.core.imports import beside, importing
-from jupyter_mlp.core.zone import local_zone
+from jupyter_mlp.core.errors import InvalidInputError, JobError
+from jupyter_mlp.core.imports import beside
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jupyter_mlp.backends.spark_settings import SessionSettings
     from jupyter_mlp.core.recipe import Recipe
     from jupyter_mlp.core.statistics import Facts, Need
 
 Progress = Callable[[int, int, int], None]  # (tasks done, tasks in all, bytes read)
 
-# What changes answers is fixed here, so that a key can name it without asking the server.
-SESSION = {
-    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    "spark.sql.execution.arrow.pyspark.enabled": "true",
-}
-_SETS = re.compile(r"\b(declare|variable|var|execute)\b", re.I)
+_log = logging.getLogger(__name__)
+_SETS = re.compile(r"\b(declare|variable|var|execute|begin)\b", re.I)
+_HIDES = re.compile(r"\b(execute|begin)\b", re.I)  # what they set has a name that need not stand in the text
 
 
 class SparkEngine:
@@ -49,17 +45,15 @@ class SparkEngine:
         settings: `spark` names the master ("local[*]") or a Connect address ("sc://host:port").
 
     Attributes:
-        views: the temporary views that cells made -> what is known of them.
-        variables: the session's variables that cells declared -> type and value.
+        views: the temporary views that cells made -> what is known of them; None: something else changed it since.
+        variables: the session's variables that cells declared -> type and value; "" stands for those whose names are not known.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._session: Any = None
+        self._opened: Opened | None = None
         self._pinned: set[str] = set()
         self._defaults: Mapping[str, str] = {}
-        self._known_settings: SessionSettings
-        self._handed_out = False
         self._run: Callable[..., Any]
         self.views: dict[str, Any] = {}
         self.variables: dict[str, str] = {}
@@ -78,32 +72,61 @@ class SparkEngine:
     @property
     def started(self) -> bool:
         """Whether this kernel has a session."""
-        return self._session is not None
+        return self._opened is not None
 
     @property
     def session(self) -> Any:
         """The Spark Connect session of this kernel, started when needed."""
-        if self._session is None or self._session.is_stopped:
-            self._session = self._connect()
-            for kept in (self._pinned, self.views, self.variables):
-                kept.clear()
-            self._handed_out = False
-            self._watch(self._session)
-            self._defaults = self._known_settings.read(self._session)
-        return self._session
+        return self._current().session
+
+    def _current(self) -> Opened:
+        opened = self._opened
+        if opened is None or opened.session.is_stopped:
+            opened = connect(self._settings)
+            self._begin(opened)
+            opened.names.changed = self._forget
+            self._watch(opened.session)
+            self._defaults = opened.settings.read(opened.session)
+        return opened
+
+    def _begin(self, opened: Opened | None) -> None:
+        self._opened = opened
+        for kept in (self._pinned, self.views, self.variables):
+            kept.clear()
+
+    def renew(self) -> None:
+        """Where the session was lost with its server, say so in a line, and make the views of cells in another; without any it waits."""
+        lost = self._opened
+        if lost is None or lost.session.is_stopped or not lost.gone:
+            return
+        changed = {name for name, value in lost.settings.last.items() if self._defaults.get(name) != value}
+        held = Held(dict(self.views), tuple(changed), lost.names.last_functions, frozenset(self.variables))
+        lost.close()
+        self._begin(None)
+        _log.warning("%s", spark_renewal.told(held, spark_renewal.made_again(held)))
 
     def overrides(self) -> dict[str, str]:
         """Return the session settings that the user changed in this kernel."""
-        if self._session is None:
+        if self._opened is None:
             return {}
-        found = self._known_settings.read(self._session)
+        found = self._opened.settings.read(self._opened.session)
         return {name: value for name, value in found.items() if self._defaults.get(name) != value}
 
     def user_functions(self) -> frozenset[str]:
-        """Return the functions that the user may have registered in this session, lower case."""
-        if self._session is None or not self._handed_out:
-            return frozenset()
-        return frozenset(row[0].rsplit(".", 1)[-1].lower() for row in self._session.sql("SHOW USER FUNCTIONS").collect())
+        """Return the functions that the user registered in this session, lower case; Spark is asked after they may have changed."""
+        return self._opened.names.functions(self._opened.session) if self._opened else frozenset()
+
+    def holds_view(self, name: str) -> bool:
+        """Whether the session has a temporary view of this name that a cell made, whatever changed it since."""
+        if name in self.views and self.views[name] is None and not self.knows(name):
+            del self.views[name]
+        return name in self.views
+
+    def _forget(self, name: str | None) -> None:
+        """Know no longer what a view means, or any: something that is no cell of ours may have made it anew."""
+        for one in list(self.views) if name is None else [name]:
+            if one in self.views:
+                self.views[one] = None
 
     def knows(self, table: str) -> bool:
         """Whether Spark itself has a table or view of that name, or may have: one it cannot look up it answers itself."""
@@ -129,7 +152,7 @@ class SparkEngine:
 
     def frame(self, files: Sequence[str], schema: pa.Schema) -> Any:
         """Return a Spark DataFrame over exactly these Parquet files, for the user, who then has the session too."""
-        self._handed_out = True
+        self.renew()
         return self._frame(files, schema)
 
     def _frame(self, files: Sequence[str], schema: pa.Schema) -> Any:
@@ -146,7 +169,7 @@ class SparkEngine:
         if name not in self._pinned:
             self._frame(*rows()).createOrReplaceTempView(name)
             self._pinned.add(name)
-        assert session is self._session
+        assert session is self.session
 
     def write(
         self,
@@ -167,7 +190,7 @@ class SparkEngine:
         Raises:
             InvalidInputError: Spark refused or failed the query: its sentence, error class, and position in the text sent.
         """
-        _connect_class()  # before `meanwhile`: it, too, may import, and only one thread at a time can
+        connect_class()  # before `meanwhile`: it, too, may import, and only one thread at a time can
         with beside(meanwhile), self._interruptible(progress):
             try:
                 frame, notes = storable(self.session.sql(sql, args=dict(parameters) or None))
@@ -182,11 +205,12 @@ class SparkEngine:
         """Return what a recipe must know of these files' columns, and how many passes over the rows that took."""
         from jupyter_mlp.backends import spark_recipe
 
+        self.renew()
         with self._interruptible(progress):
             try:
                 return spark_recipe.measure(self._frame(files, schema), needs, target)
             except Exception as error:
-                raise refusal(error) from error
+                raise self._told(refusal(error)) from error
 
     def write_features(
         self, files: Sequence[str], schema: pa.Schema, recipe: Recipe, folder: Path, progress: Progress | None = None
@@ -194,11 +218,12 @@ class SparkEngine:
         """Let the executors apply a fitted recipe to these files and write the features as Parquet files in `folder`."""
         from jupyter_mlp.backends import spark_recipe
 
+        self.renew()
         with self._interruptible(progress):
             try:
                 _write(spark_recipe.apply(self._frame(files, schema), recipe), folder)
             except Exception as error:
-                raise refusal(error) from error
+                raise self._told(refusal(error)) from error
 
     def each(self, count: int, work: Callable[[int], None], progress: Progress | None = None) -> None:
         """Let the executors call `work` with every number below `count`, each in a task of its own.
@@ -209,11 +234,12 @@ class SparkEngine:
         """
         from jupyter_mlp.backends import spark_tasks
 
+        self.renew()
         with self._interruptible(progress):
             try:
                 spark_tasks.each(self.session, count, work)
             except Exception as error:
-                raise task_failure(error) from error
+                raise self._told(task_failure(error)) from error
 
     def analyse(self, sql: str, parameters: Mapping[str, Any]) -> None:
         """Let Spark look at a query without running it.
@@ -232,7 +258,6 @@ class SparkEngine:
         Raises:
             InvalidInputError: Spark refuses it.
         """
-        self._handed_out |= "function" in sql.lower()
         with self._interruptible(None):
             try:
                 _ = self.session
@@ -244,7 +269,7 @@ class SparkEngine:
         """What Spark says, with the place; a text with parameters that it cannot parse it places only without them."""
         from pyspark.errors import PySparkException
 
-        found = refusal(error, sql)
+        found = self._told(refusal(error, sql))
         if isinstance(found, InvalidInputError) and found.position is None and parameters:
             try:
                 _ = self.session.sql(sql).schema
@@ -254,15 +279,23 @@ class SparkEngine:
                     return placed
         return found
 
+    def _told(self, found: Exception) -> Exception:
+        """What is to be told: that the server ended in the midst of it, where it did, rather than how its client noticed."""
+        if self._opened is None or self._opened.server is None or not self._opened.gone:
+            return found
+        log = self._opened.server.runtime / "logs"
+        return JobError(
+            "The local Spark server ended while it worked on this.", f"Run it again: Spark is started anew. Its log is in {log}."
+        )
+
     @contextmanager
     def _interruptible(self, progress: Progress | None) -> Iterator[None]:
         session = self.session
         touch(runtime_folder())
         tag = f"mlp-{os.urandom(16).hex()}"
-        handler = _handler(progress) if progress else None
+        handler = _handler(progress)
         session.addTag(tag)
-        if handler:
-            session.registerProgressHandler(handler)
+        session.registerProgressHandler(handler)
         try:
             yield
         except KeyboardInterrupt:
@@ -270,60 +303,19 @@ class SparkEngine:
             raise
         finally:
             session.removeTag(tag)
-            if handler:
-                session.removeProgressHandler(handler)
+            session.removeProgressHandler(handler)
 
     def _watch(self, session: Any) -> None:
         """What the user declares or sets in the session that was handed out changes what its variables mean."""
         run = self._run = session.sql
 
         def watched(text: str, *rest: Any, **more: Any) -> Any:
-            if _SETS.search(text):
-                for word in set(re.findall(r"\w+", text.lower())):
+            if _SETS.search(text) and not queries.is_query(text):
+                for word in {*re.findall(r"\w+", text.lower()), *([""] if _HIDES.search(text) else [])}:
                     self.variables[word] = os.urandom(16).hex()
             return run(text, *rest, **more)
 
         session.sql = watched
-
-    def _connect(self) -> Any:
-        # Refusals reach the user as two lines; Spark's own logger would print the JVM's stack beside them.
-        logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
-        address = self._settings.spark
-        if not address.startswith("sc://"):
-            address = start_local(self._settings)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                session = self._made(address)
-                # At exit it would try for minutes to tidy up on a server that has stopped since.
-                atexit.unregister(session.client._on_exit)
-                for name, value in {**SESSION, "spark.sql.session.timeZone": local_zone()}.items():
-                    session.conf.set(name, value)
-            except Exception as error:
-                raise JobError(
-                    f"Spark at {address} cannot be reached: {first_line(error)}", "Check the setting `spark` (mlp doctor shows it)."
-                ) from error
-        return session
-
-    def _made(self, address: str) -> Any:
-        builder = _connect_class().builder
-        from pyspark.sql.connect.client import DefaultChannelBuilder
-
-        from jupyter_mlp.backends.spark_settings import SessionSettings  # imports grpc, as Spark's client does
-
-        self._known_settings = SessionSettings()
-        channel = DefaultChannelBuilder(address)
-        channel.add_interceptor(self._known_settings)
-        return builder.channelBuilder(channel).create()
-
-
-def _connect_class() -> Any:
-    try:
-        with importing():
-            from pyspark.sql.connect.session import SparkSession
-    except ImportError as error:
-        raise MissingPackageError("Spark is not installed.", "pip install 'jupyter_mlp[spark]'") from error
-    return SparkSession
 
 
 def _write(frame: Any, folder: Path) -> None:
@@ -343,10 +335,18 @@ def _write(frame: Any, folder: Path) -> None:
     frame.write.options(**options).parquet(folder.as_uri())
 
 
-def _handler(progress: Progress) -> Callable[..., None]:
-    def handle(stages: Any = None, inflight_tasks: int = 0, done: bool = False, **_: Any) -> None:
-        finished = sum(stage.num_completed_tasks for stage in stages or ())
-        progress(finished, sum(stage.num_tasks for stage in stages or ()), sum(stage.num_bytes_read for stage in stages or ()))
-        touch(runtime_folder())
+def _handler(progress: Progress | None) -> Callable[..., None]:
+    """What Spark calls with its stages: it tells of tasks, stages and bytes, and of no rows."""
+    tell_stages = getattr(progress, "stages", None)
+
+    def handle(stages: Any = None, **_: Any) -> None:
+        touch(runtime_folder())  # while it works it is in use, whoever listens
+        if progress is None:
+            return
+        found = list(stages or ())
+        if tell_stages:
+            tell_stages(sum(stage.done for stage in found), len(found))
+        finished, total = sum(stage.num_completed_tasks for stage in found), sum(stage.num_tasks for stage in found)
+        progress(finished, total, sum(stage.num_bytes_read for stage in found))
 
     return handle

@@ -17,17 +17,18 @@ def main(folder: str, patience_s: float) -> None:
     os.environ["SPARK_LOCAL_CONNECT_DISCOVERY"] = str(Path(folder) / "connect.json")
     used = Path(folder) / "used"
     idle = Idle()
+    watched: int | None = None
     while True:
         time.sleep(min(15.0, patience_s))
         with Discovery() as discovery:
             server = LocalConnectServer(discovery)
-            if not server.is_reusable():
+            if not server.is_reusable() or watched not in (None, int(server.pid)):  # the next one has a watch of its own
                 return
             if time.time() - used.stat().st_mtime > patience_s:
                 server.stop()
                 return
-            pid = int(server.pid)
-        idle.end(pid)
+            watched = int(server.pid)
+        idle.end(watched)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+
+import psutil
 
 from jupyter_mlp.backends import java
 from jupyter_mlp.core.config import Settings
@@ -22,10 +25,19 @@ from jupyter_mlp.store import runtime as runtimes
 from jupyter_mlp.store.processes import free_port, spawn
 
 _starting = threading.Lock()
+_ENDING_S = 15.0
 
 
-def start_local(settings: Settings) -> str:
-    """Return the address of this environment's warm local server, starting it when needed.
+class Server(NamedTuple):
+    """A server that was found: where it listens, its process, and the folder where it is written down."""
+
+    address: str
+    pid: int
+    runtime: Path
+
+
+def start_local(settings: Settings) -> Server:
+    """Return this environment's warm local server, starting it when needed.
 
     Raises:
         JobError: it did not start.
@@ -33,20 +45,31 @@ def start_local(settings: Settings) -> str:
     runtime = runtime_folder()
     with _starting, _environment(SPARK_LOCAL_CONNECT_DISCOVERY=str(runtime / "connect.json")):
         touch(runtime)
-        address = _running()
-        if address is not None:
-            return address
+        found = _found(runtime)
+        if found is not None:
+            return found
+        _let_end()
         _launch(settings, runtime)
-        address = _running()
-    if address is None:
+        found = _found(runtime)
+    if found is None:
         raise JobError("The local Spark server ended at once.", f"Its log is in {runtime / 'logs'}.")
     command = [sys.executable, "-m", "jupyter_mlp.backends.spark_idle", str(runtime), str(settings.idle_stop_s)]
     spawn(command, runtime / "idle.log")
-    return address
+    return found
 
 
-def _running() -> str | None:
-    """Return the address of the server that runs, and let this process know its token."""
+def runs(server: Server) -> bool:
+    """Whether the server still runs, and goes on for now: what stops it when idle holds the same lock, and sees that it is used."""
+    from pyspark.sql.connect import local_server
+
+    touch(server.runtime)
+    with local_server.Discovery(str(server.runtime / "connect.json")) as discovery:
+        found = local_server.LocalConnectServer(discovery)
+        return found.pid == server.pid and bool(found.is_reusable()) and found.url == server.address
+
+
+def _found(runtime: Path) -> Server | None:
+    """Return the server that runs, and let this process know its token."""
     from pyspark.sql.connect import local_server
 
     with local_server.Discovery() as discovery:
@@ -54,7 +77,41 @@ def _running() -> str | None:
         if not server.is_reusable():
             return None
         os.environ["SPARK_CONNECT_AUTHENTICATE_TOKEN"] = str(server.token)
-        return str(server.url)
+        return Server(str(server.url), int(server.pid), runtime)
+
+
+def _let_end() -> None:
+    """Wait for a server that is ending, and forget the process id of one that ended: Spark starts none beside it."""
+    from pyspark.sql.connect import local_server
+
+    with local_server.Discovery() as discovery:
+        if local_server.LocalConnectServer(discovery).is_reusable():
+            return  # somebody else started it meanwhile
+        pid = discovery.daemon_pid()
+        if pid is not None and _ended(pid):
+            Path(discovery.daemon_pid_path).unlink(missing_ok=True)
+
+
+def _ended(pid: int) -> bool:
+    """Whether no server has this process id, or none any more after a while."""
+    try:
+        process = psutil.Process(pid)
+        # A process that was killed keeps its id where nobody waits for it, and then has no command line.
+        if process.status() == psutil.STATUS_ZOMBIE or not any("SparkConnectServer" in word for word in process.cmdline()):
+            return True
+        process.wait(_ENDING_S)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.TimeoutExpired:
+        return _is_zombie(process)
+    return True
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _launch(settings: Settings, runtime: Path) -> None:

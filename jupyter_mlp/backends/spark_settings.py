@@ -12,6 +12,8 @@ from typing import Any
 
 import grpc
 
+from jupyter_mlp.backends.spark_names import sql_of
+
 # Statements that cannot change a setting, by their first word. SET, RESET, scripts and EXECUTE IMMEDIATE are not among them.
 _READS = re.compile(r"[\s(]*(select|with|from|values|table|show|describe|desc|explain)\b", re.I)
 _HARMLESS = {"AnalyzePlan", "Interrupt", "ReleaseExecute", "FetchErrorDetails", "ArtifactStatus", "ReleaseSession", "GetStatus"}
@@ -31,6 +33,11 @@ class SessionSettings(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
             found = {name: value for name, value in session.conf.getAll.items() if name.startswith("spark.sql.")}
             self._known = state, found
         return self._known[1]
+
+    @property
+    def last(self) -> Mapping[str, str]:
+        """The settings when they were last asked for."""
+        return self._known[1] if self._known else {}
 
     def intercept_unary_unary(self, continuation: Callable[..., Any], client_call_details: Any, request: Any) -> Any:
         """See a request that has one answer."""
@@ -60,9 +67,5 @@ def _may_change(method: str, request: Any) -> bool:
         if plan.WhichOneof("op_type") == "root":
             return False
         command = plan.command
-        return command.WhichOneof("command_type") != "sql_command" or not _READS.match(_text(command.sql_command))
+        return command.WhichOneof("command_type") != "sql_command" or not _READS.match(sql_of(command.sql_command))
     return method not in _HARMLESS
-
-
-def _text(command: Any) -> str:
-    return str(command.input.sql.query if command.HasField("input") else command.sql)

@@ -25,6 +25,11 @@ class Bar:
         self._begun = time.perf_counter()
         self._last = 0.0
         self._shown = False
+        self._stages = (0, 0)
+
+    def stages(self, done: int, total: int) -> None:
+        """Take how many stages of Spark's are done, of those that it has planned so far; shown with the next report."""
+        self._stages = done, total
 
     def __call__(self, *report: Any) -> None:
         """Show a report, at most four times a second."""
@@ -33,7 +38,7 @@ class Bar:
             return
         self._last = now
         self._shown = True
-        text, share = describe(*report)
+        text, share = describe(*report, stages=self._stages)
         self._show(f"{self._title}: {text} ({now - self._begun:.0f} s)", share, False)
 
     def close(self) -> None:
@@ -42,12 +47,17 @@ class Bar:
             self._show(f"{self._title}: {time.perf_counter() - self._begun:.1f} s", 1.0, True)
 
 
-def describe(*report: Any) -> tuple[str, float | None]:
-    """Return a text and, where it is known, the share that is done."""
+def describe(*report: Any, stages: tuple[int, int] = (0, 0)) -> tuple[str, float | None]:
+    """Return a text and, where it is known, the share that is done.
+
+    Args:
+        stages: of Spark, done and in all.
+    """
     if len(report) == 3 and all(isinstance(one, int) for one in report):
         done, total, size = report
         read = f", {size / 2**20:,.1f} MB read" if size else ""
-        return (f"{done} of {total} tasks{read}" if total else "starting"), (done / total if total else None)
+        parts = f", {stages[0]} of {stages[1]} stages" if stages[1] > 1 else ""
+        return (f"{done} of {total} tasks{parts}{read}" if total else "starting"), (done / total if total else None)
     if len(report) == 1 and isinstance(report[0], dict):
         state = report[0]
         return str(state.get("text", "")), state.get("share")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,11 +54,12 @@ class Question(NamedTuple):
 class SessionView(NamedTuple):
     """A temporary view that a cell made: the text before its query, and what its query asked when it was made.
 
-    Spark looks up views and variables in it each time it is read; so does whoever asks for its meaning.
+    Spark looks up views and variables in it each time it is read; so does whoever asks for its meaning. `make` makes it again.
     """
 
     head: str
     question: Question
+    make: Callable[[], None]
 
 
 def ask(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Question:
@@ -88,7 +89,7 @@ def read(workspace: Workspace, text: str, parameters: Mapping[str, Any]) -> Ques
     exact: list[tuple[str, str]] = []
     why = [*query.volatile, *moments.reasons(query, values)]
     for use in _named(query, values):
-        if use.name in workspace.engine.views:
+        if workspace.engine.holds_view(use.name):
             views.append(use.name)
             continue
         ref = _input(workspace, use, query, values)
@@ -113,7 +114,7 @@ def meaning(workspace: Workspace, asked: Question, within: tuple[str, ...] = ())
     for name in asked.views:
         view: SessionView | None = workspace.engine.views.get(name)
         if view is None or name in within:
-            why.append(f"the view {name} is not known any more")
+            why.append(f"what the view {name} means is not known any more: run the cell that makes it again")
             continue
         inner = meaning(workspace, view.question, (*within, name))
         why += inner.why
@@ -245,7 +246,7 @@ def _session_reasons(workspace: Workspace, query: Query) -> list[str]:
 def _key(workspace: Workspace, query: Query, exact: list[tuple[str, str]], parameters: Mapping[str, Any]) -> str:
     typed = sorted((name, _kind(value), value) for name, value in parameters.items())
     engine = workspace.engine
-    variables = [(name, engine.variables[name]) for name in sorted(engine.variables) if name in query.words]
+    variables = [(name, engine.variables[name]) for name in sorted(engine.variables) if not name or name in query.words]
     where = workspace.settings.spark if workspace.settings.spark.startswith("sc://") else ""
     return digest("query", 2, query.canonical, exact, typed, engine.overrides(), variables, local_zone(), where, _spark_version())
 

@@ -28,7 +28,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.delenv("SPARK_CONNECT_AUTHENTICATE_TOKEN")  # the server gets a token of its own, and in the end the old one is back
         options, port = spark_server._server_options, str(free_port())
         patch.setattr(spark_server, "_server_options", lambda *given: {**options(*given), "spark.local.connect.server.port": port})
-        address = spark_server.start_local(Settings(spark="local[1]", spark_memory="1g", idle_stop_s=900))
+        address = spark_server.start_local(Settings(spark="local[1]", spark_memory="1g", idle_stop_s=900)).address
         try:
             yield address
         finally:
