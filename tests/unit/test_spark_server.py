@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 
 from jupyter_mlp.backends import spark_server
@@ -23,3 +28,28 @@ def test_a_server_that_does_not_answer_is_told_in_a_sentence() -> None:
         channel.unary_unary("/a/b")(b"", timeout=5)
     said = first_line(error.value)
     assert "<" not in said and "connect" in said.lower()
+
+
+def _named_like_a_server(script: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, "org.apache.spark.sql.connect.service.SparkConnectServer"], stdout=subprocess.PIPE
+    )
+
+
+def test_a_server_that_ended_keeps_none_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])  # nobody waits for it, as for a server whose starter is gone
+    while psutil.Process(dead.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert spark_server._ended(dead.pid)
+    dead.wait()
+    assert spark_server._ended(dead.pid) and spark_server._ended(os.getpid()), "another process may have its id now"
+    with _named_like_a_server("print(flush=True); import time; time.sleep(1)") as ending:
+        assert ending.stdout is not None and ending.stdout.readline()
+        assert spark_server._ended(ending.pid)
+    monkeypatch.setattr(spark_server, "_ENDING_S", 0.2)
+    with _named_like_a_server("print(flush=True); import time; time.sleep(60)") as stays:
+        try:
+            assert stays.stdout is not None and stays.stdout.readline()
+            assert not spark_server._ended(stays.pid)
+        finally:
+            stays.kill()
