@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from jupyter_mlp import paired_evaluation
-from jupyter_mlp.core.cards import Card, Figure, Shown, Table
+from jupyter_mlp.core.cards import Card, Figure, Shown, Table, count_text
 from jupyter_mlp.core.metric_names import label
 from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.paired_evaluation import PairedEvaluation
@@ -295,8 +295,8 @@ def _forecast(
         return forecasts.regression(observed[here], naive[here], np.ones(len(naive[here])))
 
     values = [value for value, kept in zip(scored.columns[by], told, strict=True) if kept] if by else []
-    first = int((~told).sum())
-    early = [f"{first:,} rows have no value {question.season} steps before them and were left out."] if first else []
+    first, steps = int((~told).sum()), count_text(question.season, "step")
+    early = [f"{first:,} rows have no value {steps} before them and were left out."] if first else []
     return Evaluation(
         made,
         Ref("model", model.uuid),
@@ -306,7 +306,7 @@ def _forecast(
         {name: one.value for name, one in found.items()},
         _spans(found),
         baseline(np.arange(len(observed))),
-        f"the value {question.season} steps before",
+        f"the value {steps} before",
         by,
         tuple(_slices(values, observed, predicted, forecasts.regression, baseline, blocks)) if by else (),
         tuple(judged.of("regression", observed[:, 0], predicted, ())),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jupyter_mlp.core import metrics
+from jupyter_mlp.core.cards import count_text
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.metrics import Floats
 
@@ -56,7 +57,9 @@ def history(rows: Sequence[Point], training: Iterable[Point], season: int) -> Hi
         first += -(-len(values) // length)
     found = np.array([naive.get((name, time), np.nan) for name, time, _ in rows])
     if np.isnan(found).all():
-        raise InvalidInputError(f"No row has a value {season} steps before it in its series.", "Give a smaller --season, or more rows.")
+        raise InvalidInputError(
+            f"No row has a value {count_text(season, 'step')} before it in its series.", "Give a smaller --season, or more rows."
+        )
     return History(found, np.array([scale[name] for name, _, _ in rows]), np.array([block[name, time] for name, time, _ in rows]))
 
 

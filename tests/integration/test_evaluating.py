@@ -14,7 +14,7 @@ import jupyter_mlp as mlp
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.frontends import cli
+from jupyter_mlp.frontends import cli, listings
 from jupyter_mlp.paired_evaluation import PairedEvaluation
 from jupyter_mlp.store.workspace import Workspace
 
@@ -143,7 +143,7 @@ def test_a_forecast_is_judged_beside_the_naive_one_for_each_series_and_horizon(w
     model = register_module(workspace, train.select(["last_week", "target"]), module, name="Sales", data=data)
     asked = {"data": "sales_test", "task": "forecast", "time": "day", "group": "shop"}
     found = mlp.evaluate(model, **asked, by="horizon")
-    assert found.task == "forecast" and found.rows == 80 and found.beats_baseline and found.baseline_is == "the value 1 steps before"
+    assert found.task == "forecast" and found.rows == 80 and found.beats_baseline and found.baseline_is == "the value 1 step before"
     yesterday = np.concatenate([np.abs(np.diff(one[99:])) for one in values.values()])
     assert found.baseline["mae"] == pytest.approx(yesterday.mean(), rel=1e-5)
     learned = {shop: np.abs(np.diff(one[:100])).mean() for shop, one in values.items()}
@@ -188,6 +188,9 @@ def test_a_comparison_stands_on_both_models_cards_and_is_no_metric_of_either(
         entry = mlp.find_models(f"model:{model}").entries[0]
         assert [one.facts["sentence"] for one in entry.comparisons] == [told["sentence"]]
         assert told["sentence"] in repr(mlp.find_models(f"model:{model}"))
+    rows = {row["ref"]: row["detail"] for row in listings.page(workspace, "evaluation")["rows"]}
+    assert rows[told["ref"]] == told["sentence"] and rows[alone.ref].startswith("mae ")
+    assert told["sentence"].split(" (95 %")[0] in listings.report_of(workspace, Ref.parse(told["ref"])).decode()
     assert mlp.find_models(f"model:{bad}").entries[0].metrics["mae"] == alone.metrics["mae"]
     assert mlp.find_models(f"model:{good}").entries[0].metrics == {}
 
