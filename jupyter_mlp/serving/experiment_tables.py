@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CURSOR = "mlp.folded"  # the table's property: how far each file of the log was read
-_AT_ONCE = 64 * 2**20  # bytes of the log that one version takes: they are a few times as much in memory
+_AT_ONCE = 16 * 2**20  # bytes of the log that one version takes: they are 15 times as much in memory
 
 
 def ids(request_id: str, rows: int) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -145,6 +146,27 @@ folding.main(Path(folder))
 """
 
 
+def test_writers_that_close_files_while_they_are_folded_lose_and_double_nothing(workspace: Workspace, folder: EndpointFolder) -> None:
+    writers, lines = ("one", "two", "three"), 400
+
+    def work(writer: str) -> None:
+        log = RequestLog(folder.requests, file_bytes=3000, files=1000, writer=writer)
+        for number in range(lines):
+            write(log, (f"{writer} {number:03d}", NOW - number))
+            time.sleep(0.002)
+
+    threads = [threading.Thread(target=work, args=(writer,)) for writer in writers]
+    for thread in threads:
+        thread.start()
+    folds = 0
+    while any(thread.is_alive() for thread in threads):
+        experiment_tables.fold(workspace, folder, at_once=5000)
+        folds += 1
+    experiment_tables.fold(workspace, folder)
+    assert folds > 1 and there(workspace) == sorted(f"{writer} {number:03d}" for writer in writers for number in range(lines))
+    assert segments.lost(folder.requests) == 0
+
+
 def test_the_supervisor_folds_full_files_and_waits_where_it_fails(workspace: Workspace, folder: EndpointFolder) -> None:
     keeping = folding.Folding(folder)
     keeping.look()
@@ -153,7 +175,7 @@ def test_the_supervisor_folds_full_files_and_waits_where_it_fails(workspace: Wor
     write(log, ("a", NOW))
     keeping.look()
     assert keeping.running
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while keeping.running:
         assert time.monotonic() < deadline
         time.sleep(0.05)
