@@ -88,7 +88,7 @@ class Report(Shown):
         rows = [[v["model"], v["role"], v["requests"], v["rows"], v["p50_ms"], v["p99_ms"]] for v in self.variants]
         tables = [Table(["variant", "role", "requests", "rows", "p50 ms", "p99 ms"], rows)]
         if any(d["verdict"] != drift.FEW for d in self.drift):
-            names = ["feature", "PSI", "p", "", "training", "now", "missing", "outside"]
+            names = ["feature", "PSI", "p", "", "training", "now", "missing, outside"]
             tables.append(Table(names, [_line(d) for d in self.drift], "drift against the training data"))
         return Card(f"report on endpoint:{self.endpoint.name}", [*facts, ("report", self.report)], tables, self.figures, self.notes)
 
@@ -96,9 +96,17 @@ class Report(Shown):
 def _line(d: Mapping[str, Any]) -> list[Any]:
     """One feature in the table of drift."""
     chance = "< 0.0001" if d["p"] < 0.0001 else f"{d['p']:.4f}"
-    outside = "" if d["outside"] is None else f"{d['outside']:.0%}"
+    outside = "" if d["outside"] is None else f", {d['outside']:.0%}"
     was = f" (was {d['was_missing']:.0%})" if d["missing"] or d["was_missing"] else ""
-    return [d["name"], d["psi"], f"{chance} {d['test']}", d["verdict"], d["training"], d["now"], f"{d['missing']:.0%}{was}", outside]
+    return [
+        d["name"],
+        d["psi"],
+        f"{chance} {d['test'].replace('chi-square', 'chi2')}",
+        d["verdict"],
+        d["training"],
+        d["now"],
+        f"{d['missing']:.0%}{was}{outside}",
+    ]
 
 
 def monitor(endpoint: str | Shown, *, notify: Sequence[str] = (), guard: Sequence[str] = ()) -> Report:
