@@ -254,7 +254,9 @@ class App:
 def _is_special(headers: Sequence[tuple[bytes, bytes]]) -> bool:
     """Whether a body is compressed, or Arrow is spoken."""
     for name, value in headers:
-        if (name == b"content-encoding" and value != b"identity") or (name == b"accept" and b"arrow" in value.lower()):
+        if name == b"content-encoding" and value != b"identity":
+            return True
+        if (name == b"accept" or name == b"content-type") and b"arrow" in value.lower():
             return True
     return False
 

@@ -76,9 +76,9 @@ class Endpoint:
         return protocol, wire
 
 
-def request(rows: int = 1, token: str = "token") -> bytes:
+def request(rows: int = 1, token: str = "token", more: str = "") -> bytes:
     body = json.dumps({"instances": [ROW] * rows}).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{more}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
@@ -128,7 +128,14 @@ def test_who_come_in_one_turn_share_a_call_and_need_no_task(workspace: Workspace
 
 def test_what_is_not_plain_goes_the_long_way(workspace: Workspace) -> None:
     async def steps(endpoint: Endpoint) -> None:
-        for asked, status in ((request(rows=17), b"200"), (request(token="wrong"), b"401"), (request(rows=0), b"422")):
+        kind = "Application/vnd.Apache.Arrow.stream"
+        for asked, status in (
+            (request(rows=17), b"200"),
+            (request(token="wrong"), b"401"),
+            (request(rows=0), b"422"),
+            (request(more=f"Accept: {kind}\r\n"), b"200"),
+            (request(more=f"Content-Type: {kind}\r\n"), b"400"),  # JSON that says it is Arrow
+        ):
             protocol, wire = endpoint.connect()
             protocol.data_received(asked)
             assert not wire.said and len(endpoint.state.tasks) == 1
