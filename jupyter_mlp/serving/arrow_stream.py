@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CONTENT_TYPE = b"application/vnd.apache.arrow.stream"
 MOST_ROWS = 2**20  # of one request; a column of nulls has any number of them in no bytes
 _MOST_BYTES = 2 * 16 * 2**20  # of all columns; several may lie in the same bytes of a body
+_OLD_WORD = b"ARROW:experimental_compression"  # how Arrow said it before the format had a field for it, and still reads it
 _DICTIONARY, _RECORDS = 2, 3  # kinds of messages
 _FORM = "Send a stream of record batches, as pyarrow.ipc.new_stream writes it."
 
@@ -162,6 +163,8 @@ def _refuse_compressed(body: bytes) -> None:
 
 def _is_compressed(message: bytes) -> bool:
     """Whether a message says that its body is compressed: pyarrow does not tell, so its flatbuffer is read, which Arrow has verified."""
+    if _OLD_WORD in message:
+        return True
     (root,) = struct.unpack_from("<I", message)
     kind = _at(message, root, 1)
     if kind is None or message[kind] not in (_DICTIONARY, _RECORDS):

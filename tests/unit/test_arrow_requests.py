@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import random
 import struct
@@ -77,6 +78,9 @@ def test_the_log_and_the_shadow_get_the_rows_as_of_json(workspace: Workspace) ->
 
 _FLAT = ROWS.slice(0, 3)
 _BIG = pa.DictionaryArray.from_arrays(pa.array([0] * 200_000, pa.int8()), pa.array(["x" * 10_000]))
+_SINK = io.BytesIO()
+with pa.ipc.new_stream(_SINK, _FLAT.schema, options=pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V4)) as _writer:
+    _writer.write_batch(_FLAT.combine_chunks().to_batches()[0], custom_metadata={"ARROW:experimental_compression": "zstd"})
 _NULLS = stream(pa.table({"dep_delay": pa.nulls(12_345), "carrier": pa.nulls(12_345)}))
 
 
@@ -96,6 +100,7 @@ _NULLS = stream(pa.table({"dep_delay": pa.nulls(12_345), "carrier": pa.nulls(12_
         (stream(pa.table({"dep_delay": [1.0] * 200_000, "carrier": _BIG})), 422, "instances.carrier"),
         (_NULLS.replace(struct.pack("<q", 12_345), struct.pack("<q", 2**40)), 413, "body"),  # rows that take no bytes
         (stream(pa.table({"dep_delay": [0.0] * 500_000, "carrier": ["UA"] * 500_000}), "zstd"), 422, "body"),
+        (_SINK.getvalue(), 422, "body"),  # compressed, as Arrow said it once
         (stream(_FLAT)[:-8], 400, "body"),
         (stream(_FLAT)[:-30], 400, "body"),
         (b"", 400, "body"),
