@@ -376,3 +376,19 @@ def test_understanding_a_query_is_quick(workspace: Workspace, tmp_path: Path) ->
         sql_reader.read(sql)
         times.append(time.thread_time() - begun)
     assert statistics.median(times) < 0.1  # 5 ms here; a query that takes tenths of a second to read is a mistake of ours
+
+
+def test_a_table_that_a_table_function_is_given_is_pinned(lake: Workspace) -> None:
+    from pyspark.sql.connect.functions import udtf
+
+    class Doubled:
+        def eval(self, row: Any) -> Any:
+            yield (row["k"] * 2,)
+
+    before = lake.lake.current("lake.others")
+    session = mlp.query("SELECT 1 AS a", name="one").spark().sparkSession
+    session.udtf.register("doubled", udtf(Doubled, returnType="k2: bigint"))
+    for argument in ("TABLE(lake.others)", "TABLE(others)"):
+        rows = mlp.query(f"SELECT count(*) AS n, max(k2) AS m FROM doubled({argument})", name="doubled")
+        assert [ref.version for ref in rows.inputs] == [before] and rows.to_pandas().to_numpy().tolist() == [[50, 98]]
+        assert rows.notes and not rows.reused
