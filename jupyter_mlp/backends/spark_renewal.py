@@ -55,7 +55,7 @@ def told(held: Held, made: Iterable[str]) -> str:
         *_some("function", sorted(held.functions)),
         *(["its variables"] if held.variables else []),
     ]
-    parts = ["Spark begins anew, because its server had ended"]
+    parts = ["Spark begins anew, because its session had ended"]
     if again:
         parts.append(f"made again: {', '.join(_some('temporary view', again))}")
     if lost:

@@ -66,7 +66,7 @@ def test_a_server_that_was_killed_between_two_cells(own_server: Workspace, caplo
     assert mlp.query("SELECT k FROM biggest", name="answer").ref == first.ref, "a view made again is of the versions it was made on"
     assert mlp.query("SELECT k FROM biggest", name="answer", fresh=True).to_pandas()["k"].tolist() == [2]
     (said,) = [record.getMessage() for record in caplog.records if "anew" in record.getMessage()]
-    assert said == "Spark begins anew, because its server had ended; made again: temporary views bigger, biggest."
+    assert said == "Spark begins anew, because its session had ended; made again: temporary views bigger, biggest."
 
     mlp.statement("SET TIME ZONE 'Asia/Tokyo'")
     mlp.statement("DECLARE VARIABLE low INT DEFAULT 1")
@@ -97,7 +97,7 @@ def test_a_server_that_stopped_because_it_was_idle(
     assert found.spark().count() == 1
     assert mlp.query("SELECT a + 1 AS b FROM one", name="answer").to_pandas()["b"].tolist() == [2]
     assert [record.getMessage() for record in caplog.records if "anew" in record.getMessage()] == [
-        "Spark begins anew, because its server had ended; made again: temporary view one."
+        "Spark begins anew, because its session had ended; made again: temporary view one."
     ]
 
 
