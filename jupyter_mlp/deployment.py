@@ -355,7 +355,7 @@ def _tuned(
         found = tuning.tune(workspace, model, within, None if data is None else _dataset(workspace, data), progress)
     except tuning.NoWayError as refused:
         report = _measured(workspace, model, refused)
-        draft.facts.update(proof=refused.proof, report=str(report))
+        draft.lasting.update(proof=refused.proof, report=str(report))
         raise InvalidInputError(refused.message, f"{refused.hint} All that was measured: {report}") from refused
     draft.facts["proof"] = found.proof
     draft.used.append(Ref.parse(found.proof["data"]))

@@ -26,12 +26,17 @@ CELL_ID = "cell_id"  # another: which cell of the notebook, for those who show i
 
 @dataclass
 class Draft:
-    """An activity under way: add what it used, made and found out; the record is closed when the block ends."""
+    """An activity under way: add what it used, made and found out; the record is closed when the block ends.
+
+    Attributes:
+        lasting: facts that the record has when the block fails, too, when it has no others.
+    """
 
     activity: Activity
     used: list[Ref] = field(default_factory=list)
     made: list[Ref] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    lasting: dict[str, Any] = field(default_factory=dict)
 
 
 class Activities:
@@ -158,7 +163,7 @@ class Activities:
         parameters: Mapping[str, Any] | None = None,
         activity_id: str | None = None,
     ) -> Iterator[Draft]:
-        """Record the block as one activity: finished with what the draft holds, failed with its facts alone if it raises.
+        """Record the block as one activity: finished with what the draft holds, failed with what lasts if it raises.
 
         Example:
             >>> with activities.recording("evaluate", used=[model]) as draft:
@@ -171,9 +176,9 @@ class Activities:
             self.cancel(draft.activity)
             raise
         except BaseException as error:
-            self.fail(draft.activity, str(error) or type(error).__name__, draft.facts)
+            self.fail(draft.activity, str(error) or type(error).__name__, draft.lasting)
             raise
-        draft.activity = self.finish(draft.activity, made=draft.made, used=draft.used, facts=draft.facts)
+        draft.activity = self.finish(draft.activity, made=draft.made, used=draft.used, facts={**draft.lasting, **draft.facts})
 
     def _close(
         self, activity: Activity, state: str, made: Sequence[Ref], used: Sequence[Ref], facts: Mapping[str, Any], error: str | None

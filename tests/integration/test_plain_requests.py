@@ -57,7 +57,10 @@ def last(at: Deployment, number: int) -> bytes:
 
 
 def test_requests_sent_together_are_answered_in_their_order_whichever_way_they_go(at: Deployment) -> None:
-    v2 = {"inputs": [{"name": n, "shape": [1], "datatype": "BYTES", "data": [v]} for n, v in ROW.items()], "id": "2"}
+    v2 = {
+        "inputs": [{"name": n, "shape": [1], "datatype": "BYTES" if isinstance(v, str) else "FP64", "data": [v]} for n, v in ROW.items()],
+        "id": "2",
+    }
     wrong = {"instances": [{**ROW, "dep_delay": "late"}], "id": "5"}
     kinds = {
         1: request(at, 1),

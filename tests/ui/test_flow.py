@@ -214,6 +214,7 @@ def test_a_training_outlives_the_page_and_the_kernel(server: jupyter.Server, new
     assert lab.page.locator(".jp-OutputArea-output progress").locator("visible=true").count() == 0
     lab.picture("lab-live-cell")
     before = float(row.locator("progress").get_attribute("value"))
+    lab.page.get_by_text("Python 3 (ipykernel) | Busy").wait_for(timeout=60_000)  # who is not connected is not told
     _kill_kernel(server)
     lab.page.wait_for_function(f"Number(document.querySelector('.jp-mlp-of-runs progress')?.value ?? 1) > {before}", timeout=60_000)
     lab.page.get_by_role("dialog").get_by_role("button", name="Ok").click(timeout=60_000)  # JupyterLab says that the kernel died
