@@ -312,6 +312,7 @@ def _asked(workspace: Workspace, look: _Look, what: str) -> tuple[Ref, str | Non
     if kind in ("table", "dataset") and len(parts) > own and not dot:
         parts, column = parts[:own], ".".join(parts[own:])
     full = ".".join(parts)
+    scheduled.check_not_asked(Ref(kind, full))
     if kind == "table" and len(parts) == 1:
         full = f"lake.{full}"
     ref = _known(workspace, look, Ref(kind, full, version if at else None))

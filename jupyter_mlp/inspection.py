@@ -174,7 +174,9 @@ def graph(ref: str | Shown | None = None) -> Graph:
     if ref is None:
         recent = [a for a in workspace.activities.recent(limit=60) if a.made and a.kind not in _LOOKING]
         return Graph(None, (*_edges(reversed(recent)), *_schedules(workspace, recent)), _cells())
-    exact = workspace.activities.resolve(_any_kind(workspace, named(ref)))
+    asked = _any_kind(workspace, named(ref))
+    scheduled.check_not_asked(asked)
+    exact = workspace.activities.resolve(asked)
     return Graph(str(exact), tuple(_lineage(workspace, exact)))
 
 

@@ -14,7 +14,7 @@ from asset_graph import generate, truth
 
 import jupyter_mlp as mlp
 from jupyter_mlp.core import column_lineage
-from jupyter_mlp.core.errors import NotFoundError
+from jupyter_mlp.core.errors import InvalidInputError, NotFoundError
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import schedules
 from jupyter_mlp.store.workspace import Workspace
@@ -157,6 +157,10 @@ def test_schedules_stand_on_what_their_notebook_makes_and_on_what_they_wait_for(
     edges = {(used, made) for used, made, by in mlp.graph(flights).edges if by == "schedule"}
     assert edges == {(str(flights), "schedule:fresh"), (str(trips), "schedule:nightly")}
     assert "schedule:nightly" in repr(mlp.graph())
+    for ask in (mlp.impact, mlp.graph):
+        with pytest.raises(InvalidInputError, match="nothing is made from a schedule") as refused:
+            ask("schedule:nightly")
+        assert "mlp history nightly" in refused.value.hint
 
 
 def test_an_unknown_query_makes_everything_depend(workspace: Workspace) -> None:
