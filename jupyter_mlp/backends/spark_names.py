@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import grpc
-
 from jupyter_mlp.backends.spark_server import runtime_folder, touch
+from jupyter_mlp.backends.spark_watching import Watcher
 from jupyter_mlp.core import queries
 
 # Statements that make and drop no temporary view, beside those that core.queries knows.
@@ -23,14 +22,13 @@ _ASKS = ("current_", "list_", "get_", "is_", "refresh_")
 _QUIET_S = 600.0
 
 
-class SessionNames(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+class SessionNames(Watcher):
     """Watches what a client sends: which views it may have made, replaced or dropped, and whether its functions may have changed.
 
     It also says that the server is in use, whoever uses it, for as long as something runs there.
     """
 
     def __init__(self) -> None:
-        self._functions_state: object | None = None  # another one whenever they may have changed; None: there are none
         self._known: tuple[object, frozenset[str]] | None = None
         self._runtime = runtime_folder()
         self._last = time.time()
@@ -48,7 +46,7 @@ class SessionNames(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInter
 
     def functions(self, session: Any) -> frozenset[str]:
         """Return the functions that the user registered in the session, lower case."""
-        state = self._functions_state
+        state = self.state  # of its functions
         if state is None:
             return frozenset()
         if self._known is None or self._known[0] is not state:
@@ -56,31 +54,16 @@ class SessionNames(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInter
             self._known = state, frozenset(row[0].rsplit(".", 1)[-1].lower() for row in names)
         return self._known[1]
 
-    def intercept_unary_unary(self, continuation: Callable[..., Any], client_call_details: Any, request: Any) -> Any:
-        """See a request that has one answer."""
-        return self._seen(continuation, client_call_details, request)
-
-    def intercept_unary_stream(self, continuation: Callable[..., Any], client_call_details: Any, request: Any) -> Any:
-        """See a request that has several answers, a query for example."""
-        return self._seen(continuation, client_call_details, request)
-
-    def _seen(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
+    def note(self, method: str, request: Any) -> bool:
+        """Say that the server is in use and what view is touched; return whether a function may be registered or dropped."""
         self._last = time.time()
         touch(self._runtime)
-        if details.method.rsplit("/", 1)[-1] != "ExecutePlan":
-            return continuation(details, request)
+        if method != "ExecutePlan":
+            return False
         view = touched_view(request.plan)
         if view != "":
             self.changed(view)
-        if not may_change_functions(request.plan):
-            return continuation(details, request)
-        self._change()
-        call = continuation(details, request)
-        call.add_done_callback(self._change)  # it may take effect at any time until its end
-        return call
-
-    def _change(self, _: Any = None) -> None:
-        self._functions_state = object()
+        return may_change_functions(request.plan)
 
 
 def touched_view(plan: Any) -> str | None:

@@ -7,28 +7,26 @@ of a known answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import grpc
-
 from jupyter_mlp.backends.spark_names import sql_of
+from jupyter_mlp.backends.spark_watching import Watcher
 
 # Statements that cannot change a setting, by their first word. SET, RESET, scripts and EXECUTE IMMEDIATE are not among them.
 _READS = re.compile(r"[\s(]*(select|with|from|values|table|show|describe|desc|explain)\b", re.I)
 _HARMLESS = {"AnalyzePlan", "Interrupt", "ReleaseExecute", "FetchErrorDetails", "ArtifactStatus", "ReleaseSession", "GetStatus"}
 
 
-class SessionSettings(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+class SessionSettings(Watcher):
     """Watches what a client sends, and keeps the settings as long as none of it can have changed them."""
 
     def __init__(self) -> None:
-        self._state = object()  # another one whenever something may have changed
         self._known: tuple[object, Mapping[str, str]] | None = None
 
     def read(self, session: Any) -> Mapping[str, str]:
         """Return the settings of Spark SQL in the session whose requests are watched."""
-        state = self._state
+        state = self.state
         if self._known is None or self._known[0] is not state:
             found = {name: value for name, value in session.conf.getAll.items() if name.startswith("spark.sql.")}
             self._known = state, found
@@ -39,33 +37,14 @@ class SessionSettings(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
         """The settings when they were last asked for."""
         return self._known[1] if self._known else {}
 
-    def intercept_unary_unary(self, continuation: Callable[..., Any], client_call_details: Any, request: Any) -> Any:
-        """See a request that has one answer."""
-        return self._seen(continuation, client_call_details, request)
-
-    def intercept_unary_stream(self, continuation: Callable[..., Any], client_call_details: Any, request: Any) -> Any:
-        """See a request that has several answers, a query for example."""
-        return self._seen(continuation, client_call_details, request)
-
-    def _seen(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
-        if not _may_change(details.method.rsplit("/", 1)[-1], request):
-            return continuation(details, request)
-        self._change()
-        call = continuation(details, request)
-        call.add_done_callback(self._change)  # it may take effect at any time until its end
-        return call
-
-    def _change(self, _: Any = None) -> None:
-        self._state = object()
-
-
-def _may_change(method: str, request: Any) -> bool:
-    if method == "Config":
-        return request.operation.WhichOneof("op_type") in ("set", "unset", None)
-    if method == "ExecutePlan":
-        plan = request.plan
-        if plan.WhichOneof("op_type") == "root":
-            return False
-        command = plan.command
-        return command.WhichOneof("command_type") != "sql_command" or not _READS.match(sql_of(command.sql_command))
-    return method not in _HARMLESS
+    def note(self, method: str, request: Any) -> bool:
+        """Return whether a request may change a setting."""
+        if method == "Config":
+            return request.operation.WhichOneof("op_type") in ("set", "unset", None)
+        if method == "ExecutePlan":
+            plan = request.plan
+            if plan.WhichOneof("op_type") == "root":
+                return False
+            command = plan.command
+            return command.WhichOneof("command_type") != "sql_command" or not _READS.match(sql_of(command.sql_command))
+        return method not in _HARMLESS
