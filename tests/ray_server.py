@@ -9,13 +9,16 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 _OPTIONS = {
@@ -30,7 +33,9 @@ _OPTIONS = {
 def running(nodes: int = 4, gpus: int = 8, head_cpus: int = 1) -> Iterator[Any]:
     """A cluster whose dashboard answers; its `web` is the dashboard's address."""
     os.environ |= _OPTIONS
-    cluster, web = _patiently(lambda: _head(head_cpus))
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # of its own: Ray takes any head of the machine for the one of the folder they share
+    cluster, web = _patiently(lambda: _head(head_cpus, folder))
+    (folder / "ray_current_cluster").write_text(cluster.address)  # as `ray start --temp-dir` does
     try:
         for number in range(nodes):
             node = {"num_cpus": gpus, "num_gpus": gpus, "node_ip_address": "127.0.0.1", "node_name": f"node{number + 1}"}
@@ -40,15 +45,17 @@ def running(nodes: int = 4, gpus: int = 8, head_cpus: int = 1) -> Iterator[Any]:
         yield cluster
     finally:
         cluster.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _head(cpus: int) -> tuple[Any, str]:
+def _head(cpus: int, folder: Path) -> tuple[Any, str]:
     from ray.cluster_utils import Cluster
 
     port = free_port()
     head = {
         "num_cpus": cpus,
         "num_gpus": 0,
+        "temp_dir": str(folder),
         "node_ip_address": "127.0.0.1",
         "include_dashboard": True,
         "dashboard_host": "127.0.0.1",

@@ -17,7 +17,8 @@ from jupyter_mlp.backends import starting
 from jupyter_mlp.backends.attempting import Ending, Gang, Room, verdict, who
 from jupyter_mlp.backends.joining import print_to
 from jupyter_mlp.backends.supervisor import Supervisor, oversee
-from jupyter_mlp.core.entities import CANCELLED
+from jupyter_mlp.core.entities import CANCELLED, FAILED
+from jupyter_mlp.core.errors import JobError
 from jupyter_mlp.store import jobs
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.workspace import Workspace
@@ -27,7 +28,11 @@ UNSEEN = 66  # exit status: the run's folder is not there
 
 
 def see_through(folder: Path, root: Path, made: Callable[[RunFolder, dict[str, Any]], tuple[Gang, Room]]) -> int:
-    """See one run of a cluster through; return the exit status."""
+    """See one run of a cluster through; return the exit status.
+
+    Args:
+        made: makes the ranks and their room; a JobError of its own is how the run has ended.
+    """
     run = RunFolder(folder)
     spec = run.read("spec.json")
     if spec is None:
@@ -38,7 +43,12 @@ def see_through(folder: Path, root: Path, made: Callable[[RunFolder, dict[str, A
         if (folder / jobs.CANCEL).exists():
             run.end(CANCELLED)
         else:
-            oversee(run, Supervisor(run, Workspace(root), *made(run, spec)))
+            try:
+                gang = made(run, spec)
+            except JobError as error:
+                run.end(FAILED, error.message, error.hint)
+                return 0
+            oversee(run, Supervisor(run, Workspace(root), *gang))
     return 0
 
 

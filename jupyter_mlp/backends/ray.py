@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jupyter_mlp.backends import gang, starting
+from jupyter_mlp.backends import gang, ray_session, starting
 from jupyter_mlp.backends.looking import Looks
 from jupyter_mlp.backends.ray_dashboard import Dashboard
 from jupyter_mlp.core import shapes
@@ -85,7 +85,8 @@ class RayLauncher:
     def _send(self, job: str, folder: Path, workspace: Path, spec: Mapping[str, Any]) -> None:
         python = self._cluster.python or spec.get("python") or sys.executable
         entry = [python, "-m", "jupyter_mlp.backends.ray_gang", str(folder), str(workspace)]
-        told = {"env_vars": starting.environment(self._cluster)}
+        session = str(self._dashboard.asked("GET", "/api/version").get("session_name", ""))
+        told = {"env_vars": {**starting.environment(self._cluster), ray_session.EXPECTED: session}}
         body = {"entrypoint": shlex.join(entry), "submission_id": job, "runtime_env": told, "metadata": {"run": folder.name}}
         self._dashboard.asked("POST", "/api/jobs/", body, timeout_s=_SUBMIT_S)
 

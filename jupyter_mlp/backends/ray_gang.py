@@ -18,10 +18,11 @@ from ray.exceptions import OutOfMemoryError, RayError
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from jupyter_mlp.backends import gang
+from jupyter_mlp.backends import gang, ray_session
 from jupyter_mlp.backends.attempting import Gang, Room
 from jupyter_mlp.backends.joining import HOST
 from jupyter_mlp.core.clusters import Cluster
+from jupyter_mlp.core.errors import JobError
 from jupyter_mlp.core.queueing import RUNS, WAITS
 from jupyter_mlp.store.jobs import RunFolder
 
@@ -145,8 +146,10 @@ def main(folder: Path, root: Path) -> int:
 
     def made(run: RunFolder, spec: dict[str, Any]) -> tuple[Gang, Room]:
         ray.init(log_to_driver=False, logging_level="warning")
-        found = RayGang(run, spec)
-        return found, found
+        if found := ray_session.stray(ray.get_runtime_context().get_session_name()):
+            raise JobError(*found)
+        ranks = RayGang(run, spec)
+        return ranks, ranks
 
     return gang.see_through(folder, root, made)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,6 +189,27 @@ def test_whatever_is_killed_it_goes_on_and_says_so(place: Place, workspace: Work
     printed = [line for line in run.logs().splitlines() if line.startswith("step ")]
     assert printed == [f"step {step}" for step in range(30)], "a line is lost or doubled"
     assert [step for step, _ in jobs.metric_series(folder)["train_loss"]] == [15, 30]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind == "ray"], indirect=True, scope="module")
+def test_a_job_that_comes_into_another_cluster_takes_nothing_there(
+    place: Ray, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = place.fill()
+    try:
+        waits = train(place, tmp_path)
+        until(lambda: waits.state == "queued", waits)
+        folder = jobs.folder_of(workspace, waits.id)
+        found = Path(shutil.copytree(folder.path, tmp_path / "stray"))  # the same job, sent to a head that is no more
+        monkeypatch.setenv("RAY_ADDRESS", place.cluster.address)
+        monkeypatch.setenv("MLP_RAY_SESSION", "session_of_another")
+        subprocess.run([sys.executable, "-m", "jupyter_mlp.backends.ray_gang", str(found), str(workspace.root)], check=True, timeout=120)
+        waits.cancel()
+    finally:
+        free()
+    end = jobs.RunFolder(found).read("exit.json") or {}
+    assert end["state"] == "failed" and "not in session_of_another" in end["error"] and "--temp-dir" in end["hint"]
 
 
 @pytest.mark.slow
