@@ -80,6 +80,11 @@ class Deployment(Shown):
         return self._folder.where.name
 
     @property
+    def replicas(self) -> int:
+        """How many processes share the requests."""
+        return self._folder.processes
+
+    @property
     def headers(self) -> dict[str, str]:
         """What a request must carry; the token is a secret, so it is not part of any display."""
         return {"Authorization": f"Bearer {self._folder.token()}"}
@@ -158,6 +163,7 @@ class Deployment(Shown):
             "port": self.port,
             "listen": self.listen,
             "where": self.where,
+            "replicas": self.replicas,
             "variants": [variant.to_dict() for variant in self.variants],
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
@@ -172,6 +178,8 @@ class Deployment(Shown):
             facts.append(("listens on", self.listen))
         if self.where != LOCAL.name:
             facts.append(("cluster", self.where))
+        if self.replicas > 1:
+            facts.append(("processes", self.replicas))
         if self.seconds:
             facts.append(("took", f"{self.seconds:,.2f} s"))
         notes = [*self.notes, f"Requests need the header Authorization: Bearer ...; mlp.endpoint('{self.name}').headers has it."]
@@ -220,7 +228,8 @@ def deploy(
             loopback at first. Requests need the token wherever they come from, and travel as they are: put TLS before what others reach.
         cluster: a Ray cluster of the settings file, where Ray Serve runs the endpoint; where it ran before when left out, and local
             is this machine. In a verification all endpoints are on this machine.
-        replicas: processes on the cluster that share the requests; as before when left out, and 1 at first.
+        replicas: processes that share the requests, on this machine at most one a core; as before when left out, and 1 at first.
+            On this machine another number is taken when the endpoint is stopped.
         serve_from: "store" publishes predictions of this model by key into the online store of the settings, so that the endpoint
             answers `{"keys": [...]}` as well; until the model is swapped out.
         data, key: the dataset of predictions for it, and the column that names them.

@@ -7,7 +7,7 @@ health     asked all the while, as a balancer does: after each "ready" a predict
            unless it was in hand when a process was killed
 bad        a graph that was changed on disk, NaN, too slow, another schema, code that raises
 
-python tests/proof_swaps.py [--requests 100000] [--rate 500] [--good 50] [--bad 50] [--kills 3]
+python tests/proof_swaps.py [--requests 100000] [--rate 500] [--good 50] [--bad 50] [--kills 3] [--processes 1]
 """
 
 from __future__ import annotations
@@ -212,8 +212,12 @@ def _loaded(at: Any, rate: float, requests: int, folder: Path) -> Iterator[Path]
         process.wait()
 
 
-def run(folder: Path, requests: int, rate: float, good: int, bad: int, kills: int, seed: int = 7) -> Seen:
-    """Swap under load, then kill under load, and return what was seen."""
+def run(folder: Path, requests: int, rate: float, good: int, bad: int, kills: int, seed: int = 7, processes: int = 1) -> Seen:
+    """Swap under load, then kill under load, and return what was seen.
+
+    Args:
+        processes: that serve the endpoint.
+    """
     from models import ODD, make_model
 
     from jupyter_mlp.core.errors import MLPError
@@ -239,7 +243,7 @@ def run(folder: Path, requests: int, rate: float, good: int, bad: int, kills: in
     refused: dict[str, int] = {}
     accepted = 0
     windows: list[tuple[float, float]] = []
-    at = deploy(models[0], to="swapped")
+    at = deploy(models[0], to="swapped", replicas=processes)
     try:
         pause = max(
             0.05, (requests / rate - 4 - 4.5 * sum(kind in ("too slow", "code that raises") for kind in order)) / max(1, len(order)) - 0.3
@@ -281,7 +285,7 @@ def run(folder: Path, requests: int, rate: float, good: int, bad: int, kills: in
 
 
 def _kills(at: Any, rate: float, kills: int, folder: Path) -> tuple[float, float, Watched]:
-    """Kill the serving process under load; return the share that was answered, the longest it took to come back, and what health said."""
+    """Kill one serving process after the other under load; return the share that was answered, the longest pause, and what health said."""
     from jupyter_mlp.store import deployments
     from jupyter_mlp.store.workspace import current
 
@@ -290,18 +294,25 @@ def _kills(at: Any, rate: float, kills: int, folder: Path) -> tuple[float, float
     killed: list[tuple[float, float]] = []
     with _loaded(at, rate, int(rate * 12 * kills), folder) as out:
         time.sleep(2)
-        for _ in range(kills):
-            old = place.actual()["pid"]
+        for number in range(kills):
+            slot = number % place.processes
+            old = _pid(place, slot)
             begun = time.monotonic()
             before = time.time()
             os.kill(old, signal.SIGKILL)
             killed.append((before, time.time()))
-            while place.actual().get("pid") == old and time.monotonic() < begun + 20:
+            while _pid(place, slot) == old and time.monotonic() < begun + 20:
                 time.sleep(0.02)
             slowest = max(slowest, time.monotonic() - begun)
             time.sleep(8)
     seen = json.loads(out.read_text())
     return sum(not one[4] for one in seen) / len(seen), slowest, Watched.read(out, killed)
+
+
+def _pid(place: Any, slot: int) -> int:
+    """The process that serves in one of the endpoint's places."""
+    said = place.actual() if place.processes == 1 else place.replica(str(slot))
+    return int(said["pid"])
 
 
 def main() -> int:
@@ -312,6 +323,7 @@ def main() -> int:
     parser.add_argument("--good", type=int, default=50)
     parser.add_argument("--bad", type=int, default=50)
     parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=1)
     given = parser.parse_args()
     if given.be_load:
         port, token, rate, requests, stop, out = given.be_load
@@ -319,7 +331,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLP_WORKSPACE"] = str(Path(folder, "workspace"))
-        found = run(Path(folder), given.requests, given.rate, given.good, given.bad, given.kills)
+        found = run(Path(folder), given.requests, given.rate, given.good, given.bad, given.kills, processes=given.processes)
     print(found)
     slow = found.swaps_p99 > 2 * found.steady_p99
     lost = given.kills and (found.answered_share < 0.999 or found.back_s > 5)

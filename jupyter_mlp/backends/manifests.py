@@ -36,7 +36,10 @@ def systemd(workspace: Workspace, folder: EndpointFolder, reference: str) -> str
 def kserve(workspace: Workspace, folder: EndpointFolder, reference: str) -> str:
     """Return an InferenceService with the models and weights that are wanted now; JSON is YAML too."""
     variants = json.dumps(folder.wanted()["variants"])
-    arguments = [folder.name, "--variants", variants, "--port", "8080", "--listen", "0.0.0.0", *_roots(workspace)]
+    arguments = [folder.name, "--variants", variants, "--port", "8080", "--listen", "0.0.0.0"]
+    if folder.where == LOCAL and folder.processes > 1:
+        arguments += ["--replicas", str(folder.processes)]
+    arguments += _roots(workspace)
     words = {
         "name": folder.name,
         "service": folder.name.replace("_", "-").strip("-"),

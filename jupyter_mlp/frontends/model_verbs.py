@@ -207,7 +207,7 @@ MODEL_VERBS: tuple[Verb, ...] = (
             option("--port", type=between(1, 65535), help="a free one when left out"),
             option("--listen", metavar="ADDRESS", help="of this machine, 0.0.0.0 for all of its addresses; loopback when never given"),
             option("--cluster", metavar="NAME", help="a Ray cluster that serves it; where it is when left out", completes="cluster"),
-            option("--replicas", type=at_least(1), metavar="NUMBER", help="processes there that share the requests (1)"),
+            option("--replicas", type=at_least(1), metavar="NUMBER", help="processes that share the requests (1)"),
             option("--serve-from", choices=["store"], help="answer keys too, from --data of predictions in the online store"),
             option("--data", metavar="DATASET", help="predictions of this model by --key, or rows to measure on", completes="dataset"),
             option("--key", metavar="COLUMN", help="the column that names the predictions"),

@@ -32,6 +32,7 @@ from jupyter_mlp.serving.answering import Answering, Serving, Write, no_model
 from jupyter_mlp.serving.metrics import CONTENT_TYPE, Metrics
 from jupyter_mlp.serving.protocols import Refusal, encode, read_outcomes, read_v1, write_v1
 from jupyter_mlp.serving.requests_log import Outcome, RequestLog
+from jupyter_mlp.serving.sums import Sums
 
 BODY_BYTES = 16 * 2**20
 
@@ -59,14 +60,23 @@ class App:
         token: what callers must send as `Authorization: Bearer ...`.
         log: where requests are remembered. `outcomes`: where what happened is.
         mounted: what its paths begin with for callers, where it is not alone at its address.
+        sums: where several processes of this machine serve the endpoint.
     """
 
-    def __init__(self, name: str, token: str, log: RequestLog, outcomes: RequestLog | None = None, mounted: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        token: str,
+        log: RequestLog,
+        outcomes: RequestLog | None = None,
+        mounted: str = "",
+        sums: Sums | None = None,
+    ) -> None:
         self.name = name
         self._mounted = mounted
         self.access = Access(token)
         self._outcomes = outcomes or log
-        self._metrics = Metrics(name)
+        self._metrics = Metrics(name, sums)
         self._answering = Answering(name, log, self._metrics)
         self._ids = count(random.getrandbits(16))
         self._start = os.urandom(6).hex()
@@ -135,6 +145,10 @@ class App:
     def serving(self) -> Serving | None:
         """The models that answer now."""
         return self._answering.serving
+
+    def share(self) -> None:
+        """Let the other processes of the endpoint see what was counted here."""
+        self._metrics.share()
 
     def _new_id(self) -> str:
         return f"{self._start}{next(self._ids):x}"

@@ -1,4 +1,4 @@
-"""The serving process: HTTP and the models in one process; follows `wanted.json` without dropping a request."""
+"""A serving process: HTTP and the models in one process; follows `wanted.json` without dropping a request."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from jupyter_mlp.serving.app import App
 from jupyter_mlp.serving.direct import DirectProtocol
 from jupyter_mlp.serving.following import Follower
 from jupyter_mlp.serving.requests_log import RequestLog
+from jupyter_mlp.serving.siblings import Sibling
+from jupyter_mlp.serving.sums import Sums
 from jupyter_mlp.store.deployments import EndpointFolder
+from jupyter_mlp.store.leases import Lease
 
 _log = logging.getLogger(__name__)
 _LOOK_S = 0.05
@@ -30,20 +34,37 @@ _SWITCH_S = 0.0005  # a thread that loads another model gives way to requests af
 
 
 class Child:
-    """One serving process of an endpoint."""
+    """One serving process of an endpoint.
+
+    Args:
+        sockets: all of the endpoint's, one a process. `slot`: which of them is served here.
+    """
 
     def __init__(
-        self, folder: EndpointFolder, models: list[Path], listening: socket.socket, parent: int, with_parent: bool = False
+        self,
+        folder: EndpointFolder,
+        models: list[Path],
+        sockets: Sequence[socket.socket],
+        slot: int,
+        parent: int,
+        with_parent: bool = False,
     ) -> None:
         self._folder = folder
         self._models = models
-        self._socket = listening
+        self._sockets = sockets
+        self._socket = sockets[slot]
         self._parent = parent
         self._with_parent = with_parent
-        self._log = RequestLog(folder.requests)
-        self._app = App(folder.name, folder.token(), self._log, RequestLog(folder.outcomes, files=1000))
-        self._follower = Follower(folder, models, self._app, folder.report)
-        self._replaced = False
+        self._sibling = Sibling(folder, slot, len(sockets))
+        writer = self._sibling.writer
+        self._log = RequestLog(folder.requests, writer=writer)
+        outcomes = RequestLog(folder.outcomes, files=1000, writer=writer)
+        sums = Sums(folder, slot) if len(sockets) > 1 else None
+        self._app = App(folder.name, folder.token(), self._log, outcomes, sums=sums)
+        self._follower = Follower(folder, models, self._app, self._sibling.report)
+        self._host: subprocess.Popen[bytes] | None = None
+        self._heir = Lease(folder.path / "heir.lock")  # one of the processes starts another parent
+        self._inherits = False
 
     async def run(self, last_good: bool) -> None:
         """Load the wanted models, then serve until told to end."""
@@ -59,6 +80,7 @@ class Child:
             following.cancel()
             flushing.cancel()
             self._log.flush()
+            self._app.share()
             self._follower.close()
 
     async def _watch(self, server: uvicorn.Server) -> None:
@@ -76,23 +98,27 @@ class Child:
         while True:
             await asyncio.sleep(_FLUSH_S)
             self._log.flush()
+            self._app.share()
 
     def _replace_parent(self) -> bool:
-        """The parent was killed: start another on the same socket; True when its child serves and this one may go."""
-        if not self._replaced:
-            self._replaced = True
-            descriptor = self._socket.fileno()
-            argv = [
-                sys.executable,
-                "-m",
-                "jupyter_mlp.serving.host",
-                str(self._folder.path),
-                *map(str, self._models),
-                "--socket",
-                str(descriptor),
-            ]
-            subprocess.Popen(argv, pass_fds=[descriptor], stdin=subprocess.DEVNULL, start_new_session=True)
-        return self._folder.actual().get("pid") not in (None, os.getpid())
+        """The parent was killed: have another on the same sockets; True when its child serves here and this one may go."""
+        if not self._is_hosted():
+            if not self._inherits and not self._heir.held:  # who only looks does not wait, for requests come in meanwhile
+                self._inherits = self._heir.take() is not None
+            if self._inherits and (self._host is None or self._host.poll() is not None):
+                self._host = self._started()
+        return self._sibling.is_succeeded(os.getpid())
+
+    def _is_hosted(self) -> bool:
+        """Whether another parent lives already."""
+        process = self._folder.process()
+        return process is not None and process.pid != self._parent and process.alive
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        descriptors = [one.fileno() for one in self._sockets]
+        argv = [sys.executable, "-m", "jupyter_mlp.serving.host", str(self._folder.path), *map(str, self._models)]
+        argv += [f"--socket={descriptor}" for descriptor in descriptors]
+        return subprocess.Popen(argv, pass_fds=descriptors, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 def _config(app: App) -> uvicorn.Config:
@@ -114,15 +140,16 @@ def _config(app: App) -> uvicorn.Config:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Serve one endpoint on a socket that the parent owns."""
+    """Serve one endpoint on one of the sockets that the parent owns."""
     parser = argparse.ArgumentParser(prog="jupyter_mlp.serving.child")
     parser.add_argument("folder", type=Path)
     parser.add_argument("models", type=Path, nargs="+")
-    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--socket", type=int, action="append", required=True, help="one for each serving process")
+    parser.add_argument("--slot", type=int, default=0, help="which of the sockets is served here")
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--last-good", action="store_true")
     parser.add_argument(
-        "--standby", action="store_true", help="import everything, then serve when a line comes on stdin: --last-good, or nothing"
+        "--standby", action="store_true", help="import everything, then serve when a line comes on stdin: SLOT [--last-good]"
     )
     parser.add_argument("--with-parent", action="store_true", help="end when the parent does, and start no other")
     given = parser.parse_args(arguments)
@@ -132,15 +159,16 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until uvicorn puts its own handler in place
     _import_the_rest()
     if given.standby:
-        line = sys.stdin.readline()
-        if not line:
+        words = sys.stdin.readline().split()
+        if not words:
             return  # whoever started us is gone
-        given.last_good = line.strip() == "--last-good"
-    listening = socket.socket(fileno=given.socket)
-    os.set_inheritable(given.socket, False)  # worker processes of models must not hold the port
+        given.slot, given.last_good = int(words[0]), "--last-good" in words
+    sockets = [socket.socket(fileno=descriptor) for descriptor in given.socket]
+    for descriptor in given.socket:
+        os.set_inheritable(descriptor, False)  # worker processes of models must not hold the port
 
     async def serve() -> None:
-        child = Child(EndpointFolder(given.folder), given.models, listening, given.parent, given.with_parent)
+        child = Child(EndpointFolder(given.folder), given.models, sockets, given.slot, given.parent, given.with_parent)
         await child.run(given.last_good)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

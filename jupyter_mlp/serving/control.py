@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jupyter_mlp.core.clusters import Cluster
+from jupyter_mlp.core.clusters import LOCAL, Cluster
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError
 from jupyter_mlp.store import processes
 from jupyter_mlp.store.deployments import LOOPBACK, EndpointFolder, answers
@@ -26,13 +26,12 @@ class ThisMachine:
         self._cluster = cluster
 
     def settle(self, folder: Path, port: int | None, replicas: int | None, listen: str | None = None) -> Mapping[str, Any]:
-        """Take a port and an address: as asked, else as before, else a free one on loopback."""
-        if replicas is not None:
-            raise InvalidInputError("On this machine an endpoint has one serving process.", "Leave --replicas out, or name a --cluster.")
+        """Take a port, an address and a number of processes: as asked, else as before, else one on a free port of loopback."""
         endpoint = EndpointFolder(folder)
         fresh = not self.runs(folder)
         address = _address_for(endpoint, listen, fresh)
-        return {"port": _port_for(endpoint, port, address, fresh), "listen": address}
+        number = _processes_for(endpoint, replicas, fresh)
+        return {"port": _port_for(endpoint, port, address, fresh), "listen": address, "replicas": number}
 
     def runs(self, folder: Path) -> bool:
         """Whether the host lives and was not told to stop."""
@@ -76,6 +75,33 @@ def _address_for(folder: EndpointFolder, asked: str | None, fresh: bool) -> str:
         hint = f"Write {LOOPBACK} for this machine only, 0.0.0.0 for all of its addresses, or one of them."
         raise InvalidInputError(f"{asked!r} is no address of this machine.", hint) from None
     return asked
+
+
+def _processes_for(folder: EndpointFolder, asked: int | None, fresh: bool) -> int:
+    before = folder.processes if folder.where == LOCAL else 1
+    if asked in (None, before):
+        return before
+    if not fresh:
+        raise InvalidInputError(
+            f"{folder.name} is served by {before} {'process' if before == 1 else 'processes'}.",
+            f"Leave replicas out, or stop it first: mlp.endpoint('{folder.name}').stop()",
+        )
+    return possible(asked)
+
+
+def possible(replicas: int) -> int:
+    """Return a number of processes that this machine can serve an endpoint with.
+
+    Raises:
+        InvalidInputError: it cannot.
+    """
+    most = processes.cores() if sys.platform == "linux" else 1  # elsewhere no system shares a port out evenly
+    if 1 <= replicas <= most:
+        return replicas
+    raise InvalidInputError(
+        f"replicas is {replicas}, and this machine can serve with {most} at most: one process a core.",
+        f"Write replicas={most}, or name a cluster.",
+    )
 
 
 def _port_for(folder: EndpointFolder, asked: int | None, address: str, fresh: bool) -> int:

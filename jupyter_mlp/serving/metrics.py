@@ -1,7 +1,8 @@
 """What Prometheus scrapes from an endpoint: requests, errors, latency and rows per variant, and which models are served.
 
 Counting costs a request well under a microsecond: plain numbers here, made into Prometheus's text only when somebody asks.
-They begin at zero with the serving process, as Prometheus's counters may.
+They begin at zero with the serving process, as Prometheus's counters may. Where several processes of this machine serve, each shows the
+sums of all (sums.py), and what each of them takes by its pid.
 """
 
 from __future__ import annotations
@@ -14,45 +15,46 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+from jupyter_mlp.serving.sums import Counted, Key, Series, Sums, total
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
 BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LABELS = ("endpoint", "model", "shadow")
 
 
-class _Series:
-    """The numbers of one variant; one slot more than there are buckets, for what took longer."""
-
-    __slots__ = ("buckets", "rows", "seconds", "statuses")
-
-    def __init__(self) -> None:
-        self.statuses: dict[int, int] = {}
-        self.buckets = [0] * (len(BUCKETS_S) + 1)
-        self.seconds = 0.0
-        self.rows = 0
-
-
 class Metrics(Collector):
-    """Counts the requests of one endpoint."""
+    """Counts the requests of one endpoint.
 
-    def __init__(self, endpoint: str) -> None:
+    Args:
+        sums: where this process is one of several.
+    """
+
+    def __init__(self, endpoint: str, sums: Sums | None = None) -> None:
         self._endpoint = endpoint
-        self._series: dict[tuple[str, bool], _Series] = {}
+        self._sums = sums
+        self._series: dict[Key, Series] = {}
         self._variants: Sequence[Mapping[str, Any]] = ()
         self._generation = 0
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
-        ProcessCollector(registry=self._registry)  # memory, processor time, open files
+        self._takes = ProcessCollector(registry=None if sums else self._registry)  # memory, processor time, open files
 
     def add(self, model: str, status: int, seconds: float, rows: int = 0, shadow: bool = False) -> None:
         """Count a request; `model` is empty where none answered."""
         one = self._series.get((model, shadow))
         if one is None:
-            one = self._series[model, shadow] = _Series()
+            one = self._series[model, shadow] = Series([0] * (len(BUCKETS_S) + 1))
         one.statuses[status] = one.statuses.get(status, 0) + 1
         one.buckets[bisect_left(BUCKETS_S, seconds)] += 1
         one.seconds += seconds
         one.rows += rows
+
+    def share(self) -> None:
+        """Let the other processes of the endpoint, where there are some, see what was counted here."""
+        if self._sums is not None:
+            self._sums.write(self._series, {one.name: one.value for metric in self._takes.collect() for one in metric.samples})
 
     def text(self, generation: int, variants: Sequence[Mapping[str, Any]]) -> bytes:
         """Return all numbers in Prometheus's text format.
@@ -61,6 +63,7 @@ class Metrics(Collector):
             variants: what is served now: {"model", "weight", "shadow", "name", "task"}.
         """
         self._generation, self._variants = generation, variants
+        self.share()
         return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
@@ -69,14 +72,22 @@ class Metrics(Collector):
         errors = CounterMetricFamily("mlp_request_errors", "Requests refused (4xx) or failed (5xx).", labels=_LABELS)
         rows = CounterMetricFamily("mlp_rows", "Rows answered.", labels=_LABELS)
         seconds = HistogramMetricFamily("mlp_request_duration_seconds", "From the request to its answer.", labels=_LABELS)
-        for (model, shadow), one in list(self._series.items()):
+        counted = self._sums.all() if self._sums else []
+        for (model, shadow), one in (total(counted) if self._sums else self._series).items():
             labels = [self._endpoint, model, str(shadow).lower()]
             for status, count in sorted(one.statuses.items()):
                 requests.add_metric([*labels, str(status)], count)
             errors.add_metric(labels, sum(count for status, count in one.statuses.items() if status >= 400))
             rows.add_metric(labels, one.rows)
             seconds.add_metric(labels, _upto(one.buckets), one.seconds)
-        return [requests, errors, rows, seconds, *self._served()]
+        return [requests, errors, rows, seconds, *self._served(), *self._taken(counted)]
+
+    def _taken(self, counted: Sequence[Counted]) -> Iterable[Metric]:
+        alive = [one for one in counted if one.is_alive]
+        for metric in self._takes.collect() if alive else ():
+            names = [sample.name for sample in metric.samples]
+            metric.samples = [Sample(name, {"pid": str(one.pid)}, one.gauges[name]) for name in names for one in alive]
+            yield metric
 
     def _served(self) -> Iterable[Metric]:
         info = GaugeMetricFamily("mlp_model_info", "A model that is served; always 1.", labels=[*_LABELS, "name", "task"])

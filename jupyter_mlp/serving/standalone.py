@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from jupyter_mlp.core.errors import InvalidInputError, MLPError
-from jupyter_mlp.serving import host, routing
+from jupyter_mlp.serving import control, host, routing
 from jupyter_mlp.store.deployments import EndpointFolder
 
 _TOKEN = "MLP_ENDPOINT_TOKEN"
@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--variants", required=True, help='[{"model": UUID, "weight": 100, "shadow": false}]')
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--listen", default="127.0.0.1", help="the address to listen on")
+    parser.add_argument("--replicas", type=int, default=1, help="processes that share the requests")
     given = parser.parse_args(arguments)
     try:
         folder = _prepared(given, os.environ.pop(_TOKEN, ""))
@@ -40,10 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _prepared(given: argparse.Namespace, token: str) -> EndpointFolder:
     if len(token) < 8:
         raise InvalidInputError(f"{_TOKEN} is {'too short' if token else 'not set'}.", "Set it to what callers send, 8 characters or more.")
-    variants = routing.read(json.loads(given.variants))
+    variants, replicas = routing.read(json.loads(given.variants)), control.possible(given.replicas)
     folder = EndpointFolder(Path(tempfile.mkdtemp(prefix="mlp-endpoint-")) / given.name)
     folder.keep_token(token)
-    state = {"endpoint": given.name, "generation": 1, "port": given.port, "listen": given.listen}
+    state = {"endpoint": given.name, "generation": 1, "port": given.port, "listen": given.listen, "replicas": replicas}
     folder.want({**state, "variants": [variant.to_dict() for variant in variants]})
     return folder
 

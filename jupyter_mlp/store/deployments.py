@@ -4,7 +4,9 @@
   wanted.json     written by deploy(): generation, variants, port      (what should be)
   actual.json     written by the host: generation, serving, error      (what is)
   process.json    written by the host: pid, start time, port
-  replicas/       on a cluster, one file a replica in the place of actual.json, which the deploying side writes when all agree
+  replicas/       where several processes serve, one file each in the place of actual.json, which is written when all agree: on this
+                  machine by the last of them, on a cluster by the deploying side
+  metrics/        where several processes of this machine serve, what each has counted
   address.json    on a cluster: where the endpoint is asked
   token           0600; whoever can read it may ask for predictions
   requests/       the log of requests; stays when the endpoint is stopped
@@ -96,8 +98,12 @@ class EndpointFolder:
         """Say what one replica of several does now."""
         _write(self.path / "replicas" / f"{replica}.json", state)
 
+    def replica(self, replica: str) -> dict[str, Any]:
+        """Return what one replica of several said last; empty before its first word."""
+        return _read(self.path / "replicas" / f"{replica}.json")
+
     def replicas(self) -> dict[str, dict[str, Any]]:
-        """Return what the replicas on a cluster said last, by their names; those that are gone stay until they are forgotten."""
+        """Return what all replicas said last, by their names; those that are gone stay until they are forgotten."""
         return {path.stem: _read(path) for path in sorted((self.path / "replicas").glob("*.json"))}
 
     def forget_replicas(self, but: Collection[str] = ()) -> None:
@@ -105,6 +111,16 @@ class EndpointFolder:
         for path in (self.path / "replicas").glob("*.json"):
             if path.stem not in but:
                 path.unlink(missing_ok=True)
+
+    @property
+    def metrics(self) -> Path:
+        """Folder of what several processes have counted."""
+        return self.path / "metrics"
+
+    @property
+    def processes(self) -> int:
+        """How many processes share the requests, here or on a cluster; one where nobody said more."""
+        return int(self.wanted().get("replicas") or 1)
 
     @property
     def where(self) -> Cluster:

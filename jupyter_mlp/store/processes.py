@@ -146,6 +146,11 @@ def this_process() -> Process:
     return Process(os.getpid(), booted + ticks / os.sysconf("SC_CLK_TCK"))
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def free_port(address: str = "127.0.0.1") -> int:
     """Return a port of this machine that nobody listens on at `address`.
 

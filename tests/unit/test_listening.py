@@ -8,7 +8,7 @@ import pytest
 
 from jupyter_mlp.core.clusters import LOCAL
 from jupyter_mlp.core.errors import InvalidInputError
-from jupyter_mlp.serving import host
+from jupyter_mlp.serving import listening
 from jupyter_mlp.serving.control import ThisMachine
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.processes import this_process
@@ -18,8 +18,8 @@ def brought_up(folder: EndpointFolder, listen: str | None) -> str:
     """Settle on an address, listen as the host does, and return where that is."""
     settled = ThisMachine(LOCAL).settle(folder.path, None, None, listen)
     folder.want({"generation": 1, **settled})
-    with host._listen(folder, None) as listening:
-        found, port = listening.getsockname()[:2]
+    with listening.opened(folder)[0] as one:
+        found, port = one.getsockname()[:2]
     folder.started(this_process(), port)
     return str(found)
 
