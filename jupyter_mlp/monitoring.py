@@ -37,6 +37,8 @@ class Report(Shown):
         variants: per model requests, rows, latency. `drift`: per feature PSI, test and verdict against the training data.
         verdicts: on every challenger, whether it is better than the champion; true however often it is asked.
         alarms: what somebody should be told, in sentences. `history`: answers, latency and PSI per hour, or day.
+        look: the how manyth report on this endpoint it is. Alarms of errors, slow answers and drift that are false come with 5 % chance
+            at most in all reports together, so that one may look as often as one likes.
         report: path of a self-contained HTML page with everything.
     """
 
@@ -53,6 +55,7 @@ class Report(Shown):
     verdicts: tuple[Verdict, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     history: tuple[dict[str, Any], ...] = ()
+    look: int = 1
 
     @property
     def ref(self) -> str:
@@ -72,6 +75,7 @@ class Report(Shown):
             "drift": list(self.drift),
             "history": list(self.history),
             "verdicts": [one.to_dict() for one in self.verdicts],
+            "look": self.look,
             "alarms": [{"name": one.name, "says": one.says} for one in self.alarms],
             "report": str(self.report) if self.report else None,
             "notes": list(self.notes),
@@ -140,7 +144,7 @@ def monitor(endpoint: str | Shown, *, notify: Sequence[str] = (), guard: Sequenc
         verdicts, read = _verdicts(workspace, folder)
         draft.used += read
         made = Ref("report", draft.activity.id)
-        report = _report(workspace, made, reference, folder, entries)
+        report = _report(workspace, made, reference, folder, entries, _looks(workspace, reference.name) + 1)
         report = replace(report, verdicts=tuple(verdicts))
         report = _published(replace(report, alarms=tuple(_alarms(report, entries, limits))), workspace)
         draft.made.append(made)
@@ -152,17 +156,24 @@ def monitor(endpoint: str | Shown, *, notify: Sequence[str] = (), guard: Sequenc
 
 def _alarms(report: Report, entries: Sequence[Entry], limits: Sequence[Guard]) -> list[Alarm]:
     asked = [entry for entry in entries if not entry.shadow]
-    traffic = alarms.traffic([entry.status != 200 for entry in asked], [entry.ms for entry in asked], limits)
+    failed, times = [entry.status != 200 for entry in asked], [entry.ms for entry in asked]
+    traffic = alarms.traffic(failed, times, limits, alarms.at_look(report.look))
     drifted = [one for one in report.drift if one["verdict"] == "drifted"]
     return alarms.raised(report.state, report.metrics, drifted, report.verdicts, traffic)
 
 
-def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments.EndpointFolder, entries: list[Entry]) -> Report:
+def _looks(workspace: Workspace, name: str) -> int:
+    """How many reports there are on an endpoint."""
+    newest = workspace.activities.latest("monitor", name)
+    return int(newest.facts.get("look", 0)) if newest else 0
+
+
+def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments.EndpointFolder, entries: list[Entry], look: int) -> Report:
     from jupyter_mlp.serving import places, segments
 
     answered = [e for e in entries if e.status == 200 and not e.shadow]
     failed = [e for e in entries if e.status != 200 and not e.shadow]
-    drifts, notes = _drift(workspace, folder, answered)
+    drifts, notes = _drift(workspace, folder, answered, alarms.at_look(look))
     past = _history(workspace, folder.name, answered)
     flagged = [d for d in drifts if d["verdict"] == "drifted"]
     newer = _newer_data(workspace, folder)
@@ -203,6 +214,7 @@ def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments
         (*_figures(entries, drifts), *_past(past, entries)),
         tuple(notes),
         history=tuple(past),
+        look=look,
     )
 
 
@@ -271,7 +283,9 @@ def _variants(wanted: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> 
         }
 
 
-def _drift(workspace: Workspace, folder: deployments.EndpointFolder, answered: Sequence[Entry]) -> tuple[list[dict[str, Any]], list[str]]:
+def _drift(
+    workspace: Workspace, folder: deployments.EndpointFolder, answered: Sequence[Entry], false_alarms: float
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Compare what the newest model was asked and answered with the data it learned from."""
     if not answered:
         return [], []
@@ -290,7 +304,8 @@ def _drift(workspace: Workspace, folder: deployments.EndpointFolder, answered: S
     features = [one for one in compared if one is not None]
     output, why = _output(workspace, folder, model, said)
     judged = [*features, output] if output and not why else features
-    told = [{**vars(one), "output": one is output, "verdict": verdict} for one, verdict in zip(judged, drift.verdicts(judged), strict=True)]
+    said_of = zip(judged, drift.verdicts(judged, false_alarms), strict=True)
+    told = [{**vars(one), "output": one is output, "verdict": verdict} for one, verdict in said_of]
     if output and why:
         told.append({**vars(output), "output": True, "verdict": drift.FEW if output.rows < drift.ENOUGH else "not judged"})
     notes += [why] if why and len(said) >= drift.ENOUGH else []

@@ -23,9 +23,11 @@ PROOFS = {
     "gang": "proof_gang.py",  # 32 real ranks at once on a real Slurm and on a real Ray, and a 33rd refused
     "memory": "proof_memory.py",  # one epoch of a set of 0.5 GB and of 5 GB: what each rank holds
     "verdicts": "proof_verdicts.py",  # simulated streams of two models, looked at after every batch
+    "guards": "proof_guards.py",  # simulated models on a ramp, and endpoints that are monitored, at thousands of looks
     "explanations": "proof_explanations.py",  # sentences about models whose truth is known, and what the model says to each
     "requests": "proof_requests.py",  # 10,000 generated requests to an endpoint: none fails it, every refusal names the field
     "swaps": "proof_swaps.py",  # good and bad models are deployed under an open load; the serving process is killed
+    "sticky": "proof_sticky.py",  # 10,000 keys are asked over HTTP again and again while the endpoint is restarted in every way
     "resume": "proof_resume.py",  # a run of a notebook is killed at a random moment and resumed: the same final outputs
     "xss": "proof_xss.py",  # 200 payloads in everything a notebook holds: none executes where we show it
     "faults": "proof_faults.py",  # notebooks with one planted fault each: its cause is named, and clean ones repeat

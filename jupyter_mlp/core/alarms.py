@@ -1,15 +1,19 @@
-"""What of an endpoint somebody should be told: drift, errors, slow answers, stale data, settled verdicts, lost requests, no answer."""
+"""What of an endpoint somebody should be told: drift, errors, slow answers, stale data, settled verdicts, lost requests, no answer.
+
+Of an endpoint that is well and looked at every hour for years something odd is seen at some look. Each look may therefore use its part
+of the chance of a false alarm only (`shares.spent`): errors, slow answers and drift together raise one with 5 % chance at most, however
+often one looks; drift beside drift that is real, one in twenty alarms at most.
+"""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from jupyter_mlp.core import guards, ramps
+from jupyter_mlp.core import guards, ramps, shares
 from jupyter_mlp.core.guards import Guard
-from jupyter_mlp.core.ramps import Health
+from jupyter_mlp.core.tallies import Tally
 
 LATELY = 1000  # requests that are judged; those before say what is usual
 _ERRORS = guards.read("error_rate<=2%")
@@ -67,23 +71,32 @@ def raised(
     return found
 
 
-def traffic(failed: Sequence[bool], times_ms: Sequence[float], asked: Sequence[Guard]) -> list[Alarm]:
+def at_look(look: int) -> float:
+    """Return the chance of a false alarm that each of three may use at a look: the limits, the times beside those before, and drift."""
+    return shares.spent(look, shares.ALPHA) / 3
+
+
+def traffic(failed: Sequence[bool], times_ms: Sequence[float], asked: Sequence[Guard], alpha: float) -> list[Alarm]:
     """Return what is wrong with the newest requests; where no limits are asked for, beside those before them.
 
     Args:
         failed: per request, oldest first; `times_ms` are of the same.
+        alpha: the chance of a false alarm that the limits may use, and the comparison.
     """
-    now_failed, now_ms = failed[-LATELY:], times_ms[-LATELY:]
-    answered = [ms for ms, bad in zip(now_ms, now_failed, strict=True) if not bad]
     found = []
-    for guard in asked or (_ERRORS,):
-        why = guards.broken([guard], sum(now_failed), answered)
+    limits = list(asked) or [_ERRORS]
+    now = _tally(failed[-LATELY:], times_ms[-LATELY:], limits)
+    for guard in limits:
+        why = guards.broken([guard], now, alpha / len(limits))
         if why:
             found.append(Alarm(f"guard {guard.said}", f"Lately {why}."))
-    before = [ms for ms, bad in zip(times_ms[:-LATELY], failed[:-LATELY], strict=True) if not bad]
-    if not asked and before and answered:
-        usual, now = Health(len(before), 0, statistics.median(before)), Health(len(answered), 0, statistics.median(answered))
-        if ramps.trouble(usual, now):
-            says = f"The newest answers take {now.median_ms:.0f} ms in the middle, those before {usual.median_ms:.1f} ms."
-            found.append(Alarm("latency", says))
+    before = _tally(failed[:-LATELY], times_ms[:-LATELY], [])
+    if not asked and ramps.is_slower(before, now, alpha):
+        says = f"The newest answers take {now.median_ms:.0f} ms in the middle, those before {before.median_ms:.1f} ms."
+        found.append(Alarm("latency", says))
     return found
+
+
+def _tally(failed: Sequence[bool], times_ms: Sequence[float], limits: Sequence[Guard]) -> Tally:
+    answered = [ms for ms, bad in zip(times_ms, failed, strict=True) if not bad]
+    return Tally.of(sum(failed), answered, guards.limits_ms(limits))

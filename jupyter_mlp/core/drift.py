@@ -5,7 +5,8 @@
     categories   chi-square over the values, rare ones put together
 
 "drifted" is what both say: significant after Benjamini-Hochberg over all that is looked at, so that at most one in twenty alarms
-is false however many features there are, and PSI above 0.2, so that a million rows do not make news of nothing.
+is false however many features there are, and PSI above 0.2, so that a million rows do not make news of nothing. Who looks more than
+once gives each look its part of that (`shares.spent`), and the promise holds over all of them.
 """
 
 from __future__ import annotations
@@ -55,10 +56,14 @@ def compare(name: str, known: Mapping[str, Any], values: Sequence[Any], as_class
     return _by_value(name, known, values) if known["kind"] == "category" or as_class else _by_bin(name, known, values)
 
 
-def verdicts(found: Sequence[Compared]) -> list[str]:
-    """Return what is to be said of each, all of them together: drifted, as trained, or too few rows."""
+def verdicts(found: Sequence[Compared], false_alarms: float = FALSE_ALARMS) -> list[str]:
+    """Return what is to be said of each, all of them together: drifted, as trained, or too few rows.
+
+    Args:
+        false_alarms: the share of the alarms that may be false, at this look.
+    """
     judged = [one for one in found if one.rows >= ENOUGH]
-    significant = iter(benjamini_hochberg([one.p for one in judged], FALSE_ALARMS))
+    significant = iter(benjamini_hochberg([one.p for one in judged], false_alarms))
     return [FEW if one.rows < ENOUGH else "drifted" if next(significant) and one.psi > DRIFTED else "as trained" for one in found]
 
 

@@ -1,19 +1,20 @@
 """What an endpoint's answers must keep to, in the user's words: `error_rate<=1%`, `p99<=50ms`.
 
 All of them are shares: at most one percent of the answers may fail, at most one percent may take longer than 50 ms. A guard is broken
-when more of them did than chance explains, so that the first slow answer of ten breaks nothing.
+when more of them did than chance explains over all looks together (core/shares.py), so that neither the first slow answer of ten nor
+the thousandth look breaks what is kept.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jupyter_mlp.core import shares
 from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.tallies import Tally
 
-SURE = 0.001  # chance that a guard that is kept looks broken, at one look; small, because looks are many
 _FORM = re.compile(r"(error_rate)\s*<=?\s*(\d+(?:\.\d+)?)\s*%|(p\d{2}(?:\.\d+)?)\s*<=?\s*(\d+(?:\.\d+)?)\s*(ms|s)")
 
 
@@ -44,35 +45,23 @@ def read(text: str) -> Guard:
     raise InvalidInputError(f"{text!r} is no guard.", "Write --guard 'error_rate<=1%' or --guard 'p99<=50ms'.")
 
 
-def broken(guards: Sequence[Guard], failures: int, times_ms: Sequence[float]) -> str | None:
+def limits_ms(guards: Sequence[Guard]) -> list[float]:
+    """Return the times that a tally must count the answers beyond, for these guards."""
+    return [guard.limit_ms for guard in guards if guard.limit_ms is not None]
+
+
+def broken(guards: Sequence[Guard], tally: Tally, alpha: float = shares.ALPHA) -> str | None:
     """Return which guard is broken and by what, or None.
 
     Args:
-        times_ms: of the requests that were answered.
+        tally: of requests in which nothing was left out; it counts the answers beyond the limits of all guards.
+        alpha: the chance that one of them looks broken at any look, where all are kept.
     """
     for guard in guards:
         if guard.limit_ms is None:
-            bad, asked, did = failures, failures + len(times_ms), "failed"
+            bad, asked, did = tally.failures, tally.asked, "failed"
         else:
-            bad, asked, did = sum(1 for one in times_ms if one > guard.limit_ms), len(times_ms), f"took more than {guard.limit_ms:g} ms"
-        if bad and _chance(bad, asked, guard.share) < SURE:
+            bad, asked, did = tally.slower[guard.limit_ms], tally.answers, f"took more than {guard.limit_ms:g} ms"
+        if shares.is_more(bad, asked, guard.share, alpha / len(guards)):
             return f"{bad:,} of {asked:,} requests {did} ({guard.said})"
     return None
-
-
-def _chance(bad: int, asked: int, share: float) -> float:
-    """The chance of so many or more among so many, where each is bad with that share."""
-    if bad <= share * asked:
-        return 1.0
-    if not share:
-        return 0.0
-    odds = share / (1 - share)
-    first = math.lgamma(asked + 1) - math.lgamma(bad + 1) - math.lgamma(asked - bad + 1)
-    term = math.exp(first + bad * math.log(share) + (asked - bad) * math.log1p(-share))
-    total = term
-    for count in range(bad, asked):  # the terms fall from here on
-        term *= (asked - count) / (count + 1) * odds
-        total += term
-        if term < total * 1e-9:
-            break
-    return total

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from jupyter_mlp.core import shares
 from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.tallies import Tally
 
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _FAILURES = 5  # of the challenger before its share of failures counts
@@ -42,28 +43,31 @@ def seconds(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-@dataclass(frozen=True)
-class Health:
-    """What one variant did in this step: answers, failures, and the time of the answer in the middle (ms)."""
+def trouble(champion: Tally, challenger: Tally, alpha: float = shares.ALPHA) -> str | None:
+    """Return why the challenger must give its traffic back, or None.
 
-    answers: int
-    failures: int
-    median_ms: float
+    It must where it does much worse, and where that it does worse at all is more than chance explains over all looks together.
 
-
-def trouble(champion: Health, challenger: Health) -> str | None:
-    """Return why the challenger must give its traffic back, or None."""
-    asked = challenger.answers + challenger.failures
+    Args:
+        alpha: the chance that one must at any look that fails no more than the champion, and takes no longer in the middle.
+    """
+    sure = alpha / 4  # two questions, and of each two bounds that may be wrong
     if challenger.failures >= _FAILURES:
-        share = challenger.failures / asked
-        other = champion.failures / max(1, champion.answers + champion.failures)
-        if share > max(_FAILING, 3 * other):
-            return f"it failed on {challenger.failures:,} of {asked:,} requests, where the champion fails on {other:.1%}"
-    if min(champion.answers, challenger.answers) >= _TIMED:
-        limit = max(_SLOWER * champion.median_ms, champion.median_ms + _SLOWER_MS)
-        if challenger.median_ms > limit:
-            return f"it takes {challenger.median_ms:.0f} ms in the middle, the champion {champion.median_ms:.1f} ms"
+        share, other = challenger.failures / challenger.asked, champion.failures / max(1, champion.asked)
+        usual = shares.highest(champion.failures, champion.asked, sure)
+        if share > 3 * other and shares.lowest(challenger.failures, challenger.asked, sure) > max(_FAILING, usual):
+            return f"it failed on {challenger.failures:,} of {challenger.asked:,} requests, where the champion fails on {other:.1%}"
+    if is_slower(champion, challenger, alpha / 2):
+        return f"it takes {challenger.median_ms:.0f} ms in the middle, the champion {champion.median_ms:.1f} ms"
     return None
+
+
+def is_slower(usual: Tally, now: Tally, alpha: float = shares.ALPHA) -> bool:
+    """Whether answers take much longer in the middle than others: four times as long and 50 ms, and surely longer at all."""
+    if min(usual.answers, now.answers) < _TIMED:
+        return False
+    limit = max(_SLOWER * usual.median_ms, usual.median_ms + _SLOWER_MS)
+    return now.median_ms > limit and now.median_between(alpha / 2)[0] > usual.median_between(alpha / 2)[1]
 
 
 def following(ramp: Sequence[int], weight: int) -> int | None:

@@ -1,4 +1,7 @@
-"""How an endpoint did hour by hour, or day by day: answers, latency and drift, out of its lake table, in a stream that fits any memory."""
+"""How an endpoint did hour by hour, or day by day: answers, latency and drift, out of its lake table, in a stream that fits any memory.
+
+It is shown and never judged: of so many hours and columns some are odd by chance, and alarms are raised by `core.alarms` alone.
+"""
 
 from __future__ import annotations
 

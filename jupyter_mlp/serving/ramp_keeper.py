@@ -9,18 +9,18 @@ step is due. Every move is a deploy of its own in the records, so that a rollbac
 from __future__ import annotations
 
 import logging
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jupyter_mlp.core import guards, ramps
-from jupyter_mlp.core.ramps import Health
+from jupyter_mlp.core import guards, ramps, shares
+from jupyter_mlp.core.guards import Guard
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.serving import requests_log, routing
-from jupyter_mlp.serving.requests_log import Entry
+from jupyter_mlp.core.tallies import Tally
+from jupyter_mlp.serving import routing, tallying
 from jupyter_mlp.serving.routing import Variant
+from jupyter_mlp.serving.tallying import Counted
 from jupyter_mlp.store.activities import Draft
 from jupyter_mlp.store.deployments import EndpointFolder
 
@@ -41,13 +41,14 @@ def keep(folder: EndpointFolder) -> None:
     variants = routing.read(wanted["variants"])
     champion = _stays(variants, wanted.get("ramp"))
     ramp = wanted.get("ramp") or {}
-    entries = [e for e in requests_log.newest(folder.requests, 4 * 2**20) if e.generation == wanted["generation"]]
+    guarded = [guards.read(text) for text in ramp.get("guards", ())]
+    counted = tallying.look(folder, wanted["generation"], guards.limits_ms(guarded))
     for variant in variants:
         if champion is None or variant.model == champion.model or variant.shadow:
             continue
-        why = ramps.trouble(_health(entries, champion.model), _health(entries, variant.model))
-        if ramp.get("guards") and variant.model == ramp["model"]:
-            why = guards.broken([guards.read(text) for text in ramp["guards"]], *_answers(entries, variant.model)) or why
+        mine = guarded if ramp and variant.model == ramp["model"] else []
+        alpha = shares.ALPHA / max(1, len(ramp.get("steps", ())))  # each step of a ramp has its part
+        why = _why(counted, champion.model, variant.model, mine, alpha)
         if why:
             _move(folder, wanted, _without(variants, variant, champion), None, f"rolled back {variant.model[:8]}: {why}")
             return
@@ -72,16 +73,23 @@ def _without(variants: Sequence[Variant], failing: Variant, champion: Variant) -
     return routing.checked([Variant(champion.model, champion.weight + failing.weight), *kept])
 
 
-def _health(entries: Sequence[Entry], model: str) -> Health:
-    failures, times = _answers(entries, model)
-    return Health(len(times), failures, statistics.median(times) if times else 0.0)
+def _why(counted: Counted, champion: str, challenger: str, guarded: Sequence[Guard], alpha: float) -> str | None:
+    """Why a challenger must give its traffic back, or None.
+
+    Args:
+        alpha: the chance that one that is well has to, at any look while the requests are shared like this.
+    """
+    if challenger not in counted.whole:  # nobody asked it
+        return None
+    why = _of_a_period(counted.whole.get(champion, counted.none()), counted.whole[challenger], guarded, alpha / 2)
+    if why is None and counted.blocks:
+        why = _of_a_period(counted.lately(champion), counted.lately(challenger), guarded, shares.spent(counted.blocks, alpha / 2))
+    return why
 
 
-def _answers(entries: Sequence[Entry], model: str) -> tuple[int, list[float]]:
-    """How many requests a model failed on, and how long it took for each of the others."""
-    mine = [e for e in entries if e.model == model and not e.shadow]
-    times = [e.ms for e in mine if e.status == 200]
-    return len(mine) - len(times), times
+def _of_a_period(champion: Tally, challenger: Tally, guarded: Sequence[Guard], alpha: float) -> str | None:
+    each = alpha / 2 if guarded else alpha
+    return guards.broken(guarded, challenger, each) or ramps.trouble(champion, challenger, each)
 
 
 def _move(folder: EndpointFolder, wanted: Mapping[str, Any], variants: Sequence[Variant], ramp: Mapping[str, Any] | None, why: str) -> None:

@@ -67,7 +67,18 @@ class Outcome(msgspec.Struct, omit_defaults=True):
     value: float | str
 
 
-Line = TypeVar("Line", Entry, Outcome)
+class Brief(msgspec.Struct):
+    """What is read of a request where only counts and times are wanted: the rest of its line is skipped."""
+
+    time: float
+    status: int
+    ms: float
+    model: str = ""
+    shadow: bool = False
+    generation: int = 0
+
+
+Line = TypeVar("Line", Entry, Outcome, Brief)
 
 
 class RequestLog:

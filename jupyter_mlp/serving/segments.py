@@ -76,6 +76,17 @@ def unread(folder: Path, cursor: Cursor, most: int) -> Piece:
     return Piece(b"".join(found), now, left and bool(size))
 
 
+def near_end(folder: Path, back: int) -> dict[str, int]:
+    """Return a cursor before the last `back` bytes of each file that is written, and behind all that are closed."""
+    found = {}
+    for path in [*closed(folder), *currents(folder)]:
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            name = _identity(path, file)
+            if name is not None:
+                found[name] = max(0, _ends_at(file) - (back if path.name.startswith("current") else 0))
+    return found
+
+
 def note(folder: Path, cursor: Cursor, files: list[str]) -> None:
     """Write beside the files how far the lake has them, and which closed ones it has whole."""
     if folder.is_dir():

@@ -38,14 +38,22 @@ def test_each_alarm_is_told_once_while_it_stands_and_again_when_it_is_back(works
 
 def test_errors_and_slow_answers_of_late_are_alarms() -> None:
     well = [False] * 3000
-    assert alarms.traffic([], [], []) == [] and alarms.traffic(well, [5.0] * 3000, []) == []
-    (errors,) = alarms.traffic([*well[:-60], *[True] * 60], [5.0] * 3000, [])
+    first = alarms.at_look(1)
+    assert alarms.traffic([], [], [], first) == [] and alarms.traffic(well, [5.0] * 3000, [], first) == []
+    (errors,) = alarms.traffic([*well[:-60], *[True] * 60], [5.0] * 3000, [], first)
     assert errors == Alarm("guard error_rate<=2%", "Lately 60 of 1,000 requests failed (error_rate<=2%).")
-    assert alarms.traffic([*[True] * 60, *well], [5.0] * 3060, []) == [], "long ago"
-    (slow,) = alarms.traffic(well, [*[5.0] * 2000, *[80.0] * 1000], [])
+    assert alarms.traffic([*[True] * 60, *well], [5.0] * 3060, [], first) == [], "long ago"
+    (slow,) = alarms.traffic(well, [*[5.0] * 2000, *[80.0] * 1000], [], first)
     assert slow.name == "latency" and "80 ms" in slow.says
-    (asked,) = alarms.traffic(well, [80.0] * 3000, [guards.read("p99<=50ms"), guards.read("error_rate<=1%")])
+    (asked,) = alarms.traffic(well, [80.0] * 3000, [guards.read("p99<=50ms"), guards.read("error_rate<=1%")], first)
     assert asked.name == "guard p99<=50ms"
+
+
+def test_what_is_no_news_at_the_hundredth_look_is_some_at_the_first() -> None:
+    odd = [*[False] * 2960, *[True] * 40]
+    assert [one.name for one in alarms.traffic(odd, [5.0] * 3000, [], alarms.at_look(1))] == ["guard error_rate<=2%"]
+    assert alarms.traffic(odd, [5.0] * 3000, [], alarms.at_look(100)) == []
+    assert sum(alarms.at_look(look) for look in range(1, 10_000)) < 0.05 / 3
 
 
 def test_everything_that_is_wrong_has_a_name_that_stays() -> None:
