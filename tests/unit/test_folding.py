@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
+from jupyter_mlp.core.clusters import Cluster
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.serving import experiment_tables, folding, segments
+from jupyter_mlp.serving import experiment_tables, folding, keeper, segments
 from jupyter_mlp.serving.app import App
 from jupyter_mlp.serving.protocols import Refusal
 from jupyter_mlp.serving.requests_log import Entry, Outcome, RequestLog
@@ -181,6 +183,33 @@ def test_the_supervisor_folds_full_files_and_waits_where_it_fails(workspace: Wor
         time.sleep(0.05)
     keeping.look()
     assert not keeping.running and there(workspace) == ["a"]
+
+
+def test_the_logs_of_an_endpoint_on_a_cluster_are_folded_while_nobody_looks(workspace: Workspace, folder: EndpointFolder) -> None:
+    """One model, so nothing of it ever moves: its keeper stays for the log, and goes when the endpoint is stopped."""
+    folder.want({**folder.wanted(), "where": Cluster("lab", "ray").to_dict()})
+    keeper.ensure(folder)
+    lease = keeper._lease(folder)
+    try:
+        until(lambda: lease.held)
+        write(RequestLog(folder.requests, file_bytes=1, writer="replica"), ("a", NOW))
+        until(lambda: workspace.lake.current(NAME) is not None)
+        assert there(workspace) == ["a"]
+        write(RequestLog(folder.requests, file_bytes=1, writer="replica"), ("b", NOW + 1))
+        until(lambda: there(workspace) == ["a", "b"])
+        assert lease.held
+    finally:
+        folder.want({**folder.wanted(), "stopped": True})
+    until(lambda: not lease.held)
+    keeper.ensure(folder)
+    assert not lease.held, "nobody keeps what is stopped"
+
+
+def until(true: Callable[[], bool], limit_s: float = 120.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < deadline, "took too long"
+        time.sleep(0.05)
 
 
 def test_what_no_lake_took_goes_at_the_limit_and_is_counted(workspace: Workspace, folder: EndpointFolder) -> None:
