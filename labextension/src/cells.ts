@@ -60,6 +60,11 @@ function run(row: IRow): IWritten[] {
   return [{ label: 'Attach', cell: `%mlp_attach ${row.ref}` }];
 }
 
+/** Asks two models about the same rows. */
+export function against(row: IRow, other: string): string {
+  return `%mlp_evaluate ${row.ref} --data DATASET --against ${other}`;
+}
+
 function model(row: IRow): IWritten[] {
   return [
     { label: 'Deploy', cell: `%mlp_deploy ${row.ref} --to ${endpointName(row.title)}` },

@@ -1,4 +1,4 @@
-import { datasetName, endpointName, next, quoted, word } from './cells';
+import { against, datasetName, endpointName, next, quoted, word } from './cells';
 import { pause } from './changes';
 import { room } from './components/clusters';
 import { line } from './components/curves';
@@ -76,6 +76,10 @@ describe('cells', () => {
     expect(next(row('lake.flights', { kind: 'table' }))[0]?.cell).toBe('%%mlp_data flights\nSELECT * FROM lake.flights');
     const columns = [{ name: 'delay', type: 'double' }];
     expect(next(row('trips', { kind: 'dataset', columns })).map(one => one.cell)).toContain('%mlp_train MyModel --data trips --target delay');
+  });
+  test('a model is asked beside another about the same rows', () => {
+    const one = row('a', { kind: 'model', ref: 'model:a' });
+    expect(against(one, 'model:b')).toBe('%mlp_evaluate model:a --data DATASET --against model:b');
   });
   test('SQL cells', () => {
     expect(isSql('%%mlp_data trips\nSELECT 1')).toBe(true);

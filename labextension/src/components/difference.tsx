@@ -1,4 +1,4 @@
-/** What is different between a snapshot and another of the list. */
+/** Another of the list to compare one with; and what is different between two snapshots. */
 import * as React from 'react';
 
 import { useLab, useRead } from '../context';
@@ -7,7 +7,7 @@ import { ago, clip } from '../texts';
 
 const MOST = 100; // changes shown
 
-/** The snapshots to compare one with: those of its notebook first, the newest before it foremost. */
+/** The things to compare one with: those of its notebook, or class, first, the newest before it foremost. */
 export function others(row: IRow, rows: readonly IRow[]): IRow[] {
   const rest = rows.filter(one => one.ref !== row.ref);
   const own = rest.filter(one => one.title === row.title);
@@ -16,6 +16,11 @@ export function others(row: IRow, rows: readonly IRow[]): IRow[] {
 }
 
 export function Compare({ row, rows }: { row: IRow; rows: readonly IRow[] }): JSX.Element | null {
+  return <Other row={row} rows={rows} of={chosen => <Changes before={chosen} after={row.ref} />} />;
+}
+
+/** Chooses another of the list, and shows what is to be shown of the two; nothing where there is no other. */
+export function Other({ row, rows, of }: { row: IRow; rows: readonly IRow[]; of: (chosen: string) => JSX.Element }): JSX.Element | null {
   const [chosen, choose] = React.useState('');
   const known = others(row, rows);
   if (known.length === 0) {
@@ -34,7 +39,7 @@ export function Compare({ row, rows }: { row: IRow; rows: readonly IRow[] }): JS
           ))}
         </select>
       </label>
-      {chosen ? <Changes before={chosen} after={row.ref} /> : null}
+      {chosen ? of(chosen) : null}
     </div>
   );
 }

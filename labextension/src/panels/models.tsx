@@ -1,8 +1,10 @@
-/** Models: what each predicts, from what, how well; deploying one writes the cell. */
+/** Models: what each predicts, from what, how well; deploying one, or asking two about the same rows, writes the cell. */
 import * as React from 'react';
 
+import { against } from '../cells';
+import { Other } from '../components/difference';
 import { Rows, Section } from '../components/list';
-import { Row } from '../components/row';
+import { Insert, Row } from '../components/row';
 import { useLab, useListing, useRead } from '../context';
 import { Change, IRow, IThing } from '../model';
 import { clip, number } from '../texts';
@@ -14,15 +16,16 @@ export function ModelsPanel(): JSX.Element {
   const [models, reader] = useListing(cursor => api.list('model', cursor), wakes);
   return (
     <Section name="models" title="Models">
-      <Rows name="models" listing={models} further={() => void reader.further()} row={row => <ModelRow key={row.name} row={row} />} />
+      <Rows name="models" listing={models} further={() => void reader.further()} row={row => <ModelRow key={row.name} row={row} rows={models.rows} />} />
     </Section>
   );
 }
 
-export function ModelRow({ row }: { row: IRow }): JSX.Element {
+export function ModelRow({ row, rows = [] }: { row: IRow; rows?: readonly IRow[] }): JSX.Element {
   return (
     <Row row={{ ...row, detail: `${row.name.slice(0, 8)}  ${row.detail ?? ''}` }} state={clip((row.aliases ?? []).join(', '), 40)}>
       <Card row={row} />
+      <Other row={row} rows={rows} of={chosen => <Insert label="Evaluate both" cell={against(row, chosen)} />} />
     </Row>
   );
 }
