@@ -212,7 +212,7 @@ def _hit(workspace: Workspace, look: _Look, row: Row, used: Ref, columns: Column
     if kind in ("table", "compact") and columns is not None:
         mine = {str(name).lower() for name, _ in facts.get("columns", ())}
         return (columns & mine if mine else columns), True
-    if kind in ("train", "evaluate", "explain", "predict") and (used.kind == "dataset" or used.kind == "model"):
+    if kind in ("train", "evaluate", "explain", "predict") and used.kind in ("dataset", "table", "model"):
         return _of_model(workspace, look, row, used, columns)
     return None, columns is None or kind in ("snapshot", "deploy")
 

@@ -13,7 +13,7 @@ from jupyter_mlp.core.cards import Card, Figure, Shown, Table, count_text
 from jupyter_mlp.core.metric_names import label
 from jupyter_mlp.core.references import Ref, named
 from jupyter_mlp.paired_evaluation import PairedEvaluation
-from jupyter_mlp.store import datasets, registry
+from jupyter_mlp.store import elsewhere, registry
 from jupyter_mlp.store.workspace import current
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def evaluate(
 
     Args:
         model: `model:<uuid>`, `run:<id>` or a model's name.
-        data: a dataset version that has the model's input columns and its target.
+        data: a dataset version that has the model's input columns and its target; a table, or the URL of Parquet files, as in `train`.
         by: a column for whose most frequent values the metrics are given as well.
         against: another model with the same target, asked about the same rows: which is better, by how much, and how sure
             that is (paired bootstrap; paired t-test of the absolute errors, or McNemar's exact test of the right answers).
@@ -197,7 +197,7 @@ def evaluate(
     begun = perf_counter()
     workspace, names = current(), [named(one) for one in (model, against) if one is not None]
     models = [registry.load(workspace, name) for name in names]
-    dataset = datasets.load(workspace, data if isinstance(data, str) else data.ref)
+    dataset = elsewhere.load(workspace, data if isinstance(data, str) else data.ref)
     question = judging.Question(by, task, group, k, time, season)
     more = {"against": names[1]} if against is not None else {}
     parameters = {"model": names[0], "data": dataset.ref, "by": by, **more, **question.told}
@@ -214,7 +214,7 @@ def evaluate(
             evaluation = _published(paired_evaluation.measure(scored, models, dataset, made, question, begun), workspace.artifacts)
         else:
             if task == "forecast":
-                training = datasets.load(workspace, models[0].card_data["data"])
+                training = elsewhere.load(workspace, models[0].card_data["data"])
                 measured = _forecast(
                     scored, models[0], dataset, made, question, begun, judging.history(models[0], scored, training, question)
                 )

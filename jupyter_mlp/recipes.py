@@ -10,7 +10,7 @@ from pathlib import Path
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.recipe_text import parse, spelled
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import datasets, recipes
+from jupyter_mlp.store import datasets, elsewhere, recipes
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.recipes import RecipeVersion
 from jupyter_mlp.store.workspace import current
@@ -59,7 +59,7 @@ def recipe(
     if data is None:
         assert found is not None
         return found
-    dataset = data if isinstance(data, DatasetVersion) else datasets.load(workspace, data)
+    dataset = elsewhere.load(workspace, data)
     return recipes.fit(workspace, found, dataset, target, task, progress)
 
 

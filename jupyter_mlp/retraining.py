@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from jupyter_mlp import data, deployment, evaluation, training
 from jupyter_mlp.core.cards import Card, Shown, Table
@@ -14,7 +15,7 @@ from jupyter_mlp.core.references import Ref
 from jupyter_mlp.deployment import Deployment
 from jupyter_mlp.evaluation import Evaluation
 from jupyter_mlp.serving import routing
-from jupyter_mlp.store import datasets, deployments, held_out, recipes, registry
+from jupyter_mlp.store import datasets, deployments, elsewhere, held_out, recipes, registry
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.registry import Model
 from jupyter_mlp.store.workspace import Workspace, current
@@ -147,7 +148,10 @@ def _origin(workspace: Workspace, folder: deployments.EndpointFolder) -> tuple[M
 
 def _newest(workspace: Workspace, ref: str, progress: Callable[..., None] | None) -> DatasetVersion:
     """The newest version of a dataset: its query asked again where it has one, which reads the newest tables."""
-    dataset = datasets.load(workspace, Ref("dataset", Ref.parse(ref).name))
+    known = Ref.parse(ref)
+    if known.kind == "file":  # the files of a URL, as they are now
+        return elsewhere.load(workspace, unquote(known.name))
+    dataset = elsewhere.load(workspace, Ref(known.kind, known.name))
     if not dataset.sql:
         return dataset
     return data.query(dataset.sql, name=dataset.reference.name, params=dataset.parameters, progress=progress)
@@ -163,9 +167,9 @@ def _held_out(workspace: Workspace, model: Model) -> DatasetVersion:
     """Publish the rows that a training held out, for both models to be judged on; a validation dataset is one already."""
     reference, rows = held_out.rows(workspace, model, _ROWS)
     if reference.version != Ref.parse(str(model.card_data["data"])).version:
-        return datasets.load(workspace, reference)
+        return elsewhere.load(workspace, reference)
     used = [reference, Ref("model", model.uuid)]
-    name = f"{reference.name}_held_out"
+    name = f"{elsewhere.load(workspace, reference).stem}_held_out"
     with workspace.activities.recording("split", name=name, used=used, parameters={"of": str(reference), "rows": len(rows)}) as draft:
         made = datasets.publish_table(workspace, draft, name, rows)
     return datasets.load(workspace, made)

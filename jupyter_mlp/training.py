@@ -17,7 +17,7 @@ from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import capture as code
 from jupyter_mlp.notebook import history, own
-from jupyter_mlp.store import batches, clusters, datasets, jobs, modes, recipes
+from jupyter_mlp.store import batches, clusters, elsewhere, jobs, modes, recipes
 from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.artifacts import publish_bytes
 from jupyter_mlp.store.attempts import SUPERVISOR
@@ -55,7 +55,7 @@ def train(
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> Run:
-    """Train a LightningModule on a dataset version and return the run, which made a model.
+    """Train a LightningModule on a dataset version, or on Parquet files where they lie, and return the run, which made a model.
 
     The model's batches are `(features, target)`: float32 [rows, width] and the target [rows] (float32, or class
     numbers int64 for multiclass). Its constructor may ask for what the recipe decides: `width` (number of features),
@@ -74,6 +74,10 @@ def train(
         model: the class or its name; FILE.py:CLASS or NOTEBOOK.ipynb:CLASS outside a notebook; mlp:NAME for one of
             `jupyter_mlp.models`. A variable that holds a model stands for the statement that made it: its
             weights do not travel, the seeding statements before it do.
+        data: a dataset; a table of the lake (`lake.flights`); or Parquet files by a URL that fsspec reaches, a folder or a glob
+            (`s3://bucket/trips`, `data/trips/*.parquet`). Those are read where they lie, each process its own row groups; they
+            are pinned now, and a process that finds one changed says so instead of learning from it. The keys come from the
+            environment, here and where the training runs.
         target: the column to predict. `task`: regression, binary or multiclass; seen from the target when left out.
         validation: a dataset version; a tenth of the rows when left out.
         gpus: processes, one a GPU; processes of the CPU where there is none. On a cluster they are spread evenly over the
@@ -114,8 +118,8 @@ def train(
     shape = clusters.launcher(where).shape(count)
     dataset = held = fitted = None
     if brought is None:
-        dataset = _dataset(workspace, data)
-        held = _dataset(workspace, validation) if validation is not None else None
+        dataset = elsewhere.load(workspace, data)
+        held = elsewhere.load(workspace, validation) if validation is not None else None
         written = recipes.load(workspace, recipe) if isinstance(recipe, str) else recipe
         inputs.check_learnable(dataset, held, written, target, task)
         if progress is not None:
@@ -177,10 +181,6 @@ def run(ref: str) -> Run:
     return Run(name, workspace)
 
 
-def _dataset(workspace: Workspace, data: str | DatasetVersion) -> DatasetVersion:
-    return data if isinstance(data, DatasetVersion) else datasets.load(workspace, data)
-
-
 def _versions() -> dict[str, str]:
     """The packages whose version can change what a training gives."""
     from importlib import metadata
@@ -230,8 +230,8 @@ def _submit(
             "model": str(uuid.uuid4()),
             "class_name": captured.class_name,
             "captured": captured.names,
-            "data": {"ref": dataset.ref, "files": dataset.files} if dataset else {"ref": None},
-            "validation": {"ref": held.ref, "files": held.files} if held else None,
+            "data": dataset.to_spec() if dataset else {"ref": None},
+            "validation": held.to_spec() if held else None,
             "held_out": batches.SHARE_HELD_OUT,
             "tracker": workspace.settings.tracker,
             "python": sys.executable,

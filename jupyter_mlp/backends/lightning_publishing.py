@@ -19,8 +19,10 @@ from jupyter_mlp.core.values import json_ready
 from jupyter_mlp.store import environment
 from jupyter_mlp.store.artifacts import publish_folder
 from jupyter_mlp.store.jobs import RunFolder
+from jupyter_mlp.store.row_groups import RowGroups
 
 Spec = Mapping[str, Any]
+_ROWS = 64  # that the exported graph is tried with
 _OWN = {"kind": "weights", "why": "it learned from batches of its own code, and no recipe makes its inputs of columns"}
 
 
@@ -41,7 +43,7 @@ def publish(
         save_file(tensors, folder / "weights.safetensors")
         card = {**_known(spec, arguments, facts), "recipe": None, "signature": {"inputs": []}, "export": _OWN}
         if recipe is not None:
-            table = _some_rows(spec["data"]["files"], recipe)
+            table = _some_rows(spec["data"], recipe)
             sample = torch.from_numpy(recipe.features({name: table.column(name) for name in recipe.columns}))
             card |= _of_columns(recipe, table)
             card["export"] = onnx.export(model, sample, folder / "model.onnx")
@@ -84,14 +86,12 @@ def _of_columns(recipe: Recipe, table: Any) -> dict[str, Any]:
     return {**told, "recipe": recipe.to_dict()}
 
 
-def _some_rows(files: list[str], recipe: Recipe) -> Any:
-    import pyarrow.parquet as pq
-
-    for path in files:
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=64, columns=recipe.columns):
-            import pyarrow as pa
-
-            return pa.Table.from_batches([batch]).select(recipe.columns)
+def _some_rows(data: Spec, recipe: Recipe) -> Any:
+    reader = RowGroups(data.get("pins", {}))
+    for path in data["files"]:
+        if reader.footer(path).num_row_groups:
+            table = next(iter(reader.tables([(path, 0)], recipe.columns)))
+            return table.select(recipe.columns).slice(0, _ROWS)
     raise JobError("The data has no rows.", "Check the query.")
 
 

@@ -67,7 +67,12 @@ TRAIN_VERBS: tuple[Verb, ...] = (
         "Train a LightningModule of this notebook on a dataset, in a job that outlives the kernel.",
         (
             option("model", help="the class, by name; mlp:tabular ... of ours; on the command line FILE.py:CLASS or NOTEBOOK.ipynb:CLASS"),
-            option("--data", metavar="DATASET", help="a dataset; or a LightningDataModule or DataLoader of the code", completes="dataset"),
+            option(
+                "--data",
+                metavar="DATASET",
+                help="a dataset, a table (lake.NAME), Parquet files (s3://bucket/folder); or a LightningDataModule, DataLoader of the code",
+                completes="dataset",
+            ),
             option("--target", help="the column to predict"),
             option("--task", choices=["regression", "binary", "multiclass"], help="inferred from the target when left out"),
             option("--recipe", metavar="NAME", help="how columns become features; the data's default when left out", completes="recipe"),

@@ -13,6 +13,7 @@ from jupyter_mlp.core import sql_reader
 from jupyter_mlp.core.errors import MLPError
 from jupyter_mlp.notebook.document import CodeCell, Document
 from jupyter_mlp.notebook.statements import statements_of
+from jupyter_mlp.store.filesystems import is_place
 
 _BUILTINS = frozenset(dir(builtins)) | {"get_ipython", "In", "Out", "_", "display"}
 
@@ -216,6 +217,10 @@ def _tables(sql: str) -> list[str]:
 
 
 def _dataset(word: str | None) -> str | None:
+    if word and is_place(word):
+        return None  # nothing of this notebook makes what lies at a URL
+    if word and "." in word.split("@")[0]:
+        return f"table:{word.removeprefix('table:').split('@')[0]}"
     return f"dataset:{word.removeprefix('dataset:').split('@')[0]}" if word else None
 
 

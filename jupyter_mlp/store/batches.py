@@ -10,12 +10,12 @@ Nothing here knows torch: batches are numpy arrays (features float32 [rows, widt
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.store.ahead import ahead
+from jupyter_mlp.store.row_groups import RowGroups
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,11 +47,13 @@ class Plan:
 
     Attributes:
         share: part of the rows that is held out for validation, chosen by position and seed.
+        pins: what files that are not ours were when they were taken: what has changed since is not read.
     """
 
     groups: tuple[Group, ...]
     seed: int
     share: float
+    pins: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self, part: str) -> int:
         """Return how many rows a part has."""
@@ -63,30 +65,31 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON types."""
-        return {"seed": self.seed, "share": self.share, "groups": [vars(group) for group in self.groups]}
+        return {"seed": self.seed, "share": self.share, "groups": [vars(group) for group in self.groups], "pins": dict(self.pins)}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Plan:
         """Read what `to_dict` wrote."""
-        return cls(tuple(Group(**group) for group in value["groups"]), value["seed"], value["share"])
+        return cls(tuple(Group(**group) for group in value["groups"]), value["seed"], value["share"], value.get("pins", {}))
 
 
-def split(files: Sequence[str], recipe: Recipe, share: float, seed: int) -> Plan:
+def split(files: Sequence[str], recipe: Recipe, share: float, seed: int, pins: Mapping[str, str] | None = None) -> Plan:
     """Return the plan of rows that holds a share of them out."""
-    return counted(_groups(files, seed, share), recipe)
+    return counted(_groups(files, seed, share, pins or {}), recipe)
 
 
-def whole(files: Sequence[str], recipe: Recipe, seed: int) -> Plan:
+def whole(files: Sequence[str], recipe: Recipe, seed: int, pins: Mapping[str, str] | None = None) -> Plan:
     """Return a plan that holds every row out: that of a validation dataset of its own."""
-    return counted(_groups(files, seed, 1.0), recipe)
+    return counted(_groups(files, seed, 1.0, pins or {}), recipe)
 
 
 def counted(plan: Plan, recipe: Recipe) -> Plan:
     """Return the plan with the number of usable rows of every group; reads the target only."""
     groups = []
+    targets = _tables(plan, range(len(plan.groups)), [recipe.target]) if recipe.target else None
     for number, group in enumerate(plan.groups):
         held = _held_out(plan, number)
-        usable = _usable(recipe, _read(group, [recipe.target]).column(0)) if recipe.target else held | True
+        usable = _usable(recipe, next(targets).column(0)) if targets else held | True
         groups.append(replace(group, train=int((usable & ~held).sum()), held_out=int((usable & held).sum())))
     return replace(plan, groups=tuple(groups))
 
@@ -96,9 +99,9 @@ def raw(plan: Plan, part: str, columns: Sequence[str], most: int) -> pa.Table:
     import pyarrow as pa
 
     found, rows = [], 0
-    for number, group in enumerate(plan.groups):
+    for number, table in enumerate(_tables(plan, range(len(plan.groups)), columns)):
         held = _held_out(plan, number)
-        found.append(_read(group, columns).filter(pa.array(held if part == HELD_OUT else ~held)))
+        found.append(table.filter(pa.array(held if part == HELD_OUT else ~held)))
         rows += len(found[-1])
         if rows >= most:
             break
@@ -167,7 +170,7 @@ def _windows(plan: Plan, recipe: Recipe, part: str, mine: tuple[int, int], epoch
         if low < high:
             wanted.append((number, groups, size, low, high))
         start += size
-    tables = ahead((_read(plan.groups[group], _columns(recipe)) for _, groups, *_ in wanted for group in groups), "mlp-decode")
+    tables = ahead(_tables(plan, [group for _, groups, *_ in wanted for group in groups], _columns(recipe)), "mlp-decode")
     ring = [_Space() for _ in range(3)]
     for turn, (number, groups, size, low, high) in enumerate(wanted):
         x, y = ring[turn % len(ring)].arrays(size, recipe)
@@ -251,23 +254,16 @@ def _known(recipe: Recipe, labels: np.ndarray) -> NDArray[np.bool_]:
     return found
 
 
-def _groups(files: Sequence[str], seed: int, share: float) -> Plan:
-    import pyarrow.parquet as pq
-
+def _groups(files: Sequence[str], seed: int, share: float, pins: Mapping[str, str]) -> Plan:
     found = []
-    for path in files:
-        meta = pq.read_metadata(path)
-        found += [Group(path, index, meta.row_group(index).num_rows) for index in range(meta.num_row_groups)]
-    return Plan(tuple(group for group in found if group.rows), seed, share)
+    for path, footer in zip(files, RowGroups(pins).footers(files), strict=True):
+        found += [Group(path, index, footer.row_group(index).num_rows) for index in range(footer.num_row_groups)]
+    return Plan(tuple(group for group in found if group.rows), seed, share, pins)
 
 
-def _read(group: Group, columns: Sequence[str] | None) -> pa.Table:
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(group.path).read_row_group(group.index, columns=list(columns) if columns else None)
-    except FileNotFoundError as error:
-        raise InvalidInputError(f"{group.path} is gone.", "Run the query of the dataset again with --fresh.") from error
+def _tables(plan: Plan, numbers: Sequence[int], columns: Sequence[str]) -> Iterator[pa.Table]:
+    groups = [plan.groups[number] for number in numbers]
+    return RowGroups(plan.pins).tables([(group.path, group.index) for group in groups], columns)
 
 
 def _joined(parts: Sequence[tuple[Any, Any]], join: Callable[[list[Any]], Any]) -> tuple[Any, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,9 @@ from jupyter_mlp.core.identity import digest, plain
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import arrow_files, previews
 from jupyter_mlp.store.activities import Draft
+from jupyter_mlp.store.ahead import ahead
 from jupyter_mlp.store.lake import DATASETS
+from jupyter_mlp.store.row_groups import RowGroups
 from jupyter_mlp.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -37,6 +41,8 @@ class DatasetVersion(Shown):
         rows: number of rows. `bytes`: size of the files.
         reused: whether it was answered without running anything.
         seconds: how long this answer took.
+        pins: what files that are not ours were when they were taken: what has changed since is not read.
+        elsewhere: whether the files are others': those of a table, or of a URL.
     """
 
     reference: Ref
@@ -53,6 +59,8 @@ class DatasetVersion(Shown):
     seconds: float = 0.0
     engine: Callable[[], Any] | None = None
     cache: Path | None = None
+    pins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    elsewhere: bool = False
 
     @property
     def ref(self) -> str:
@@ -60,11 +68,24 @@ class DatasetVersion(Shown):
         return str(self.reference)
 
     @property
+    def stem(self) -> str:
+        """What is named after it is called so: a dataset's name, a table's or a folder's last word."""
+        if not self.elsewhere:
+            return self.reference.name
+        if self.reference.kind == "table":
+            return self.reference.name.split(".")[-1]
+        plain = re.split(r"[*\[]", self.reference.name)[0]
+        parts = [part.removesuffix(".parquet") for part in plain.removesuffix("/").partition("://")[2].split("/")[1:] or plain.split("/")]
+        return re.sub(r"\W+", "_", parts[-1]).strip("_") or "files"
+
+    def to_spec(self) -> dict[str, Any]:
+        """Return what a job needs to read it, as JSON types."""
+        return {"ref": self.ref, "files": self.files, "pins": dict(self.pins)}
+
+    @property
     def schema(self) -> pa.Schema:
         """Names and types of the columns."""
-        import pyarrow.parquet as pq
-
-        return pq.read_schema(self.files[0]).remove_metadata()
+        return self._reader.footer(self.files[0]).schema.to_arrow_schema().remove_metadata()
 
     def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows as an Arrow table, in the order of the query."""
@@ -76,6 +97,8 @@ class DatasetVersion(Shown):
         if mapped is not None:
             return mapped.select(list(columns)) if columns is not None else mapped
         self._fits_in_memory(columns)
+        if self.elsewhere:
+            return pa.concat_tables(self._row_groups(columns)).replace_schema_metadata(None)
         tables = [pq.read_table(path, columns=columns, partitioning=None) for path in self.files]
         return pa.concat_tables(tables).replace_schema_metadata(None)
 
@@ -98,11 +121,19 @@ class DatasetVersion(Shown):
         import pyarrow.parquet as pq
 
         self._known(columns)
+        if self.elsewhere:
+            for table in ahead(self._row_groups(columns), "mlp-decode"):
+                yield from table.to_batches(max_chunksize=batch_size)
+            return
         for path in self.files:
             yield from pq.ParquetFile(path).iter_batches(batch_size=batch_size, columns=list(columns) if columns else None)
 
     def spark(self) -> Any:
         """Return the rows as a Spark DataFrame over the same files."""
+        if self.elsewhere:
+            raise InvalidInputError(
+                f"{self.reference.short} is read where it lies, and Spark reads tables.", "%mlp_table NAME URL makes one of it."
+            )
         if self.engine is None:
             raise InvalidInputError("This dataset was loaded without Spark.", f"mlp.dataset('{self.ref}').spark()")
         return self.engine().frame(self.files, self.schema)
@@ -161,6 +192,17 @@ class DatasetVersion(Shown):
         """Return one line a column: type, nulls, lowest and highest value."""
         return Profile(self.reference, self.preview)
 
+    def _row_groups(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        """Yield the rows of files that are not ours: only of those that are what they were when they were taken."""
+        footers = zip(self.files, self._reader.footers(self.files), strict=True)
+        places = [(path, at) for path, footer in footers for at in range(footer.num_row_groups)]
+        names = list(columns) if columns is not None else self.schema.names
+        return (table.select(names) for table in self._reader.tables(places, names))
+
+    @cached_property
+    def _reader(self) -> RowGroups:
+        return RowGroups(self.pins)
+
     def _mapped(self) -> pa.Table | None:
         if self.cache is None or self.bytes < arrow_files.SMALLEST:
             return None
@@ -179,7 +221,7 @@ class DatasetVersion(Shown):
         from jupyter_mlp.store import memory
 
         free = psutil.virtual_memory().available
-        needed = memory.needed(self.files, columns, free * _MEMORY_SHARE)
+        needed = self.bytes if self.elsewhere else memory.needed(self.files, columns, free * _MEMORY_SHARE)
         if needed > free * _MEMORY_SHARE:
             raise InvalidInputError(
                 f"{self.reference.short} needs about {size_text(needed)} in memory; {size_text(free)} are free.",

@@ -15,6 +15,7 @@ from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store.workspace import Workspace
 
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "etag", "ETag", "created", "date_time", "CRC", "md5Hash")
+_TIMES += ("Last-Modified", "Content-MD5", "content_md5", "modify")  # of HTTP, Azure and FTP
 
 
 def public(text: str) -> str:
@@ -23,15 +24,17 @@ def public(text: str) -> str:
     return re.sub(r"(\w+://[^?\s'\"]*)\?[^\s'\"]*", r"\1", links)
 
 
-def fingerprint(system: Any, path: str, footer: bool = False) -> Ref:
+def fingerprint(system: Any, path: str, footer: bool | None = False) -> Ref:
     """Return the exact reference of a file on an fsspec filesystem: its size and time, or what the filesystem has instead.
 
     Args:
         footer: look at the file's Parquet footer too. It holds place, size and bounds of every column's pieces, so that
-            other rows of the same length, written with the old time, are noticed.
+            other rows of the same length, written with the old time, are noticed. None: only where the filesystem has nothing
+            but the size.
     """
     info = system.info(path)
-    told = [info.get("size"), [str(info[name]) for name in _TIMES if name in info], _footer(system, path) if footer else ""]
+    times = [str(info[name]) for name in _TIMES if name in info]
+    told = [info.get("size"), times, _footer(system, path) if footer or (footer is None and not times) else ""]
     protocol = system.protocol if isinstance(system.protocol, str) else system.protocol[0]
     if protocol not in ("file", "local"):
         path = path if "://" in path else f"{protocol}://{path.lstrip('/')}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import batches, datasets
+from jupyter_mlp.store import batches, elsewhere
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.registry import Model
 from jupyter_mlp.store.workspace import Workspace
@@ -24,13 +24,13 @@ def rows(workspace: Workspace, model: Model, most: int) -> tuple[Ref, pa.Table]:
     made = workspace.activities.maker(Ref("model", model.uuid))
     told = made.parameters if made and made.kind == "train" else {}
     if told.get("validation"):
-        return all_of(model, datasets.load(workspace, told["validation"]), most)
-    if not str(model.card_data.get("data") or "").startswith("dataset:"):
+        return all_of(model, elsewhere.load(workspace, told["validation"]), most)
+    if not str(model.card_data.get("data") or "").startswith(("dataset:", "table:", "file:")):
         raise InvalidInputError(
             f"{model.name} was trained on no dataset of this workspace.", "Write --data DATASET to measure on its rows."
         )
-    dataset = datasets.load(workspace, model.card_data["data"])
-    plan = batches.split(dataset.files, model.recipe, batches.SHARE_HELD_OUT, int(model.card_data.get("seed", 7)))
+    dataset = elsewhere.load(workspace, model.card_data["data"])
+    plan = batches.split(dataset.files, model.recipe, batches.SHARE_HELD_OUT, int(model.card_data.get("seed", 7)), dataset.pins)
     return dataset.reference, batches.raw(plan, batches.HELD_OUT, _columns(model), most)
 
 

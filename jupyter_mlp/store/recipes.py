@@ -28,6 +28,7 @@ from jupyter_mlp.core.values import same_kind
 from jupyter_mlp.store import modes
 from jupyter_mlp.store.artifacts import Artifacts
 from jupyter_mlp.store.datasets import DatasetVersion, check_name
+from jupyter_mlp.store.filesystems import is_remote
 from jupyter_mlp.store.workspace import Workspace
 
 HERE_ROWS = 1_000_000  # up to so many rows are measured in this process, in less time than Spark needs to plan
@@ -129,7 +130,7 @@ def fit(
     """
     begun = time.perf_counter()
     definition = recipe.definition if recipe is not None else parse(DEFAULT)
-    name = recipe.reference.name if recipe is not None else f"{dataset.reference.name}-default"
+    name = recipe.reference.name if recipe is not None else f"{dataset.stem}-default"
     unfitted = prepared(definition, dataset.schema, target, task)
     key = digest("fit", _MEANING, name, unfitted.text, dataset.ref)
     known = workspace.activities.find(key) if modes.reuses() else None
@@ -190,7 +191,7 @@ def for_training(
 
 def _measured(workspace: Workspace, dataset: DatasetVersion, unfitted: Unfitted, progress: Any) -> tuple[Mapping[str, Facts], int, str]:
     columns = [need.column for need in unfitted.needs]
-    if dataset.rows <= HERE_ROWS:
+    if dataset.rows <= HERE_ROWS or any(map(is_remote, dataset.files)):  # Spark has neither our filesystems nor their keys
         return measure(dataset.batches(columns), unfitted.needs, unfitted.target), 1, "here"
     target = unfitted.needs[-1] if unfitted.target else None
     facts, passes = workspace.engine.measure(dataset.files, dataset.schema, unfitted.needs, target, progress)
