@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 import jupyter_mlp as mlp
 from jupyter_mlp.core.errors import JobError
-from jupyter_mlp.store import jobs, registry
+from jupyter_mlp.store import held_out, jobs, registry
 from jupyter_mlp.store.workspace import Workspace
 
 NET = """
@@ -81,7 +81,8 @@ def test_a_training_streams_from_a_url_what_it_would_read_here(notebook: Noteboo
     assert again.reused and again.ref == there.ref
     judged = notebook.cell(f"%mlp_evaluate run --data {server.url}/trips/0.parquet")
     assert judged.rows == 2000 and judged.data.kind == "file"
-    assert mlp.explain(there.model, row=0) is not None  # held-out rows are read from there, too
+    kept, held = held_out.rows(workspace, registry.load(workspace, str(there.model)), 1000)
+    assert kept == there.inputs[0] and 500 < len(held) < 700
 
 
 def test_a_lost_connection_costs_no_step_and_a_changed_file_ends_it(notebook: Notebook, workspace: Workspace, server: FileServer) -> None:
