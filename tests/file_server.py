@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,3 +101,10 @@ def running(folder: Path) -> Iterator[FileServer]:
         listening.shutdown()
         listening.server_close()
         thread.join()
+
+
+if __name__ == "__main__":  # a process of its own, which ends with whoever started it
+    with running(Path(sys.argv[1])) as own:
+        sys.stdout.write(f"{own.url}\n")
+        sys.stdout.flush()
+        sys.stdin.read()

@@ -36,7 +36,7 @@ UNKNOWN = 255  # how a process ended that nobody was told of
 _PATIENCE_S = 2.0  # a parent that does not answer is not there
 _LOST_S = 0.1
 # What a process reads once, when it starts or imports: with another value it needs another parent.
-_READ_ONCE = ("PYTHON", "OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "TORCH", "PYTORCH", "LD_", "DYLD_", "MALLOC_")
+_READ_ONCE = ("PYTHON", "OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "TORCH", "PYTORCH", "LD_", "DYLD_", "MALLOC_", "FSSPEC_")
 
 
 class Child:

@@ -94,7 +94,7 @@ def _taken(workspace: Workspace, url: str) -> DatasetVersion:
 
 def _looked_at(url: str) -> tuple[list[Ref], dict[str, Any]]:
     """The exact reference of each file of a place, and what a reader must know of them all."""
-    system, path = filesystems.opened(url)
+    system, path = filesystems.opened(url, anew=True)
     try:
         paths = _matching(system, path)
     except Exception as error:  # each filesystem has exceptions of its own
@@ -111,7 +111,7 @@ def _looked_at(url: str) -> tuple[list[Ref], dict[str, Any]]:
     except Exception as error:
         raise filesystems.sentence(error, url) from error
     pins = dict(zip(named, stamps, strict=True))
-    footers = list(RowGroups(pins).footers(named))
+    footers = list(RowGroups(pins, system=system).footers(named))
     schema = footers[0].schema.to_arrow_schema().remove_metadata()
     for name, footer in zip(named, footers, strict=True):
         if not _same(footer.schema.to_arrow_schema(), schema):

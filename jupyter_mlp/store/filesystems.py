@@ -30,8 +30,11 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def opened(url: str) -> tuple[Any, str]:
+def opened(url: str, anew: bool = False) -> tuple[Any, str]:
     """Return the filesystem of a URL or path, and the path in it. One that speaks over one connection is the caller's alone.
+
+    Args:
+        anew: with the keys that the environment has now; those of a filesystem that is kept are of earlier.
 
     Raises:
         InvalidInputError: nobody knows such URLs, other processes could not read it, or a key is in it.
@@ -55,8 +58,7 @@ def opened(url: str) -> tuple[Any, str]:
             "memory:// is the memory of this process, which a training process cannot read.", _COPY.format(url=public(url))
         )
     try:
-        found = url_to_fs(url)
-        return found if found[0].async_impl or _is_local(found[0]) else url_to_fs(url, skip_instance_cache=True)
+        return url_to_fs(url, skip_instance_cache=anew or not bears_threads(url))
     except ImportError as error:
         package = _package(known_implementations.get(protocol, {}), str(error))
         raise MissingPackageError(f"{protocol}:// needs {package}, which is not installed.", f"pip install {package}") from error

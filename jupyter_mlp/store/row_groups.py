@@ -50,12 +50,13 @@ class RowGroups:
     Args:
         pins: what some files were when they were taken: other ones are not read.
         wait_s: before the first further try, where a connection broke.
+        system: the filesystem of these files, where it is open already.
     """
 
-    def __init__(self, pins: Mapping[str, str], wait_s: float = _WAIT_S) -> None:
+    def __init__(self, pins: Mapping[str, str], wait_s: float = _WAIT_S, system: Any = None) -> None:
         self._pins = pins
         self._wait_s = wait_s
-        self._systems: dict[str, tuple[Any, str]] = {}  # one a server and, where it bears several threads, all of them share it
+        self._systems: dict[str, Any] = {_server(next(iter(pins))): system} if system else {}  # one a server
         self._footers: dict[str, Future[pq.FileMetaData]] = {}
         self._lock = threading.Lock()
 
@@ -150,9 +151,10 @@ class RowGroups:
 
     def _system(self, path: str) -> tuple[Any, str]:
         server = _server(path)
-        if server not in self._systems:
-            self._systems[server] = filesystems.opened(path)
-        system = self._systems[server][0]
+        with self._lock:
+            system = self._systems.get(server)
+            if system is None:
+                system = self._systems[server] = filesystems.opened(path)[0]
         return system, system._strip_protocol(path)
 
     def _check(self, path: str) -> None:
