@@ -44,7 +44,7 @@ def load(workspace: Workspace, data: str | Ref | DatasetVersion) -> DatasetVersi
     if text.startswith("file:") and "@" in text:
         return _known(workspace, Ref.parse(text))
     if filesystems.is_place(text):
-        return _taken(workspace, text)
+        return _taken(workspace, text.removeprefix("file://").removeprefix("local://"))
     if text.startswith("table:") or "." in text.removeprefix("dataset:").split("@")[0]:
         return _table(workspace, Ref.parse(text, kind="table"))
     return datasets.load(workspace, data)
@@ -80,7 +80,7 @@ def _table(workspace: Workspace, ref: Ref) -> DatasetVersion:
 def _taken(workspace: Workspace, url: str) -> DatasetVersion:
     """Pin the files of a place as they are now; the same files are the same version."""
     used, told = _looked_at(url)
-    where = public(url).rstrip("/")
+    where = public(url).rstrip("/") if filesystems.is_remote(url) else filesystems.local(url)
     made = Ref("file", quote(where, safe="/:._-*=[],"), digest("files", where, [str(ref) for ref in used]))
     key = digest("files", 1, str(made))
     known = workspace.activities.find(key)
@@ -94,8 +94,8 @@ def _taken(workspace: Workspace, url: str) -> DatasetVersion:
 
 def _looked_at(url: str) -> tuple[list[Ref], dict[str, Any]]:
     """The exact reference of each file of a place, and what a reader must know of them all."""
-    system, path = filesystems.opened(url, anew=True)
     try:
+        system, path = filesystems.opened(url, anew=True)
         paths = _matching(system, path)
     except Exception as error:  # each filesystem has exceptions of its own
         raise filesystems.sentence(error, url) from error

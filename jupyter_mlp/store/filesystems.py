@@ -30,6 +30,11 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+def local(path: str) -> str:
+    """Return a path of this machine's as every process finds it."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
 def opened(url: str, anew: bool = False) -> tuple[Any, str]:
     """Return the filesystem of a URL or path, and the path in it. One that speaks over one connection is the caller's alone.
 
@@ -39,12 +44,13 @@ def opened(url: str, anew: bool = False) -> tuple[Any, str]:
     Raises:
         InvalidInputError: nobody knows such URLs, other processes could not read it, or a key is in it.
         MissingPackageError: the package that reaches it is not installed.
+        Exception: one of the filesystem's own, which `sentence` says, where it connects at once.
     """
     from fsspec.core import url_to_fs
     from fsspec.registry import known_implementations
 
     if not is_remote(url):
-        return url_to_fs(os.path.abspath(os.path.expanduser(url)))
+        return url_to_fs(local(url))
     protocol = url.split("://", 1)[0]
     if "::" in url:
         raise InvalidInputError(f"{public(url)} lies in other files, and row groups cannot be read through those.", _copy(url))
@@ -66,8 +72,6 @@ def opened(url: str, anew: bool = False) -> tuple[Any, str]:
         raise InvalidInputError(
             f"{public(url)} cannot be opened: {public(str(error))}.", "Give a path, or a URL such as s3://bucket/folder."
         ) from error
-    except Exception as error:  # each filesystem has exceptions of its own
-        raise sentence(error, url) from error
 
 
 def bears_threads(url: str) -> bool:

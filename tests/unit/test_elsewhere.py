@@ -67,6 +67,15 @@ def test_files_of_a_url_are_pinned_and_recorded(workspace: Workspace, server: Fi
     assert elsewhere.load(workspace, f"{server.url}/trips/part-1.parquet").stem == "part_1"
 
 
+def test_a_folder_of_this_machine_has_one_name(workspace: Workspace, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = server.folder / "trips"
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.setenv("HOME", str(folder.parent))
+    found = [elsewhere.load(workspace, one) for one in (str(folder), f"{folder}/", "./trips", "~/trips", f"file://{folder}")]
+    assert {one.ref for one in found} == {found[0].ref} and found[0].ref.startswith(f"file:{folder}@")
+    assert elsewhere.load(workspace, found[0].ref).files == found[0].files == sorted(map(str, folder.glob("*.parquet")))
+
+
 def test_each_rank_reads_the_same_rows_as_from_local_files(workspace: Workspace, server: FileServer) -> None:
     there = elsewhere.load(workspace, f"{server.url}/trips")
     here = elsewhere.load(workspace, str(server.folder / "trips"))
