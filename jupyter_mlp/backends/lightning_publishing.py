@@ -87,7 +87,7 @@ def _of_columns(recipe: Recipe, table: Any) -> dict[str, Any]:
 
 
 def _some_rows(data: Spec, recipe: Recipe) -> Any:
-    reader = RowGroups(data.get("pins", {}))
+    reader = RowGroups(data.get("pins", {}), data.get("folders"))
     for path in data["files"]:
         if reader.footer(path).num_row_groups:
             table = next(iter(reader.tables([(path, 0)], recipe.columns)))

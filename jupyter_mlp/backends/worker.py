@@ -108,10 +108,12 @@ def _prepare(run: RunFolder, spec: dict[str, Any], world: int) -> None:
     fitted = run.read("fitted.json")
     assert fitted is not None, "the recipe is fitted before the job is submitted"
     recipe = Recipe.from_dict(fitted)
-    plan = batches.split(data["files"], recipe, share, spec["seed"], data.get("pins"))
+    plan = batches.split(data["files"], recipe, share, spec["seed"], data.get("pins"), data.get("folders"))
     if plan.rows(batches.TRAIN) < world:
         raise JobError(f"{plan.rows(batches.TRAIN)} rows are too few for {world} processes.", "Give fewer --gpus, or more rows.")
-    held = batches.whole(validation["files"], recipe, spec["seed"], validation.get("pins")).to_dict() if validation else None
+    held = None
+    if validation:
+        held = batches.whole(validation["files"], recipe, spec["seed"], validation.get("pins"), validation.get("folders")).to_dict()
     run.write("recipe.json", {"recipe": fitted, "plan": plan.to_dict(), "validation": held})
 
 

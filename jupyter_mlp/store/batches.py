@@ -27,6 +27,7 @@ SHARE_HELD_OUT = 0.1  # of the rows, for validation, where no validation dataset
 _WINDOW = 262_144  # rows that are shuffled together: what memory bears, not what the data set has
 _BYTES, _LEAST = 2**27, 8_192  # of features in a window; fewer rows together than that would be no shuffle
 
+Said = Mapping[str, str]
 Window = tuple["np.ndarray", "np.ndarray | None", "np.ndarray"]  # features, labels, and the numbers of the rows in order
 
 
@@ -48,12 +49,14 @@ class Plan:
     Attributes:
         share: part of the rows that is held out for validation, chosen by position and seed.
         pins: what files that are not ours were when they were taken: what has changed since is not read.
+        folders: columns that only names of folders say, and their types.
     """
 
     groups: tuple[Group, ...]
     seed: int
     share: float
     pins: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self, part: str) -> int:
         """Return how many rows a part has."""
@@ -65,22 +68,27 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON types."""
-        return {"seed": self.seed, "share": self.share, "groups": [vars(group) for group in self.groups], "pins": dict(self.pins)}
+        groups = [vars(group) for group in self.groups]
+        return {"seed": self.seed, "share": self.share, "groups": groups, "pins": dict(self.pins), "folders": dict(self.folders)}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Plan:
         """Read what `to_dict` wrote."""
-        return cls(tuple(Group(**group) for group in value["groups"]), value["seed"], value["share"], value.get("pins", {}))
+        groups = tuple(Group(**group) for group in value["groups"])
+        return cls(groups, value["seed"], value["share"], value.get("pins", {}), value.get("folders", {}))
 
 
-def split(files: Sequence[str], recipe: Recipe, share: float, seed: int, pins: Mapping[str, str] | None = None) -> Plan:
+def split(files: Sequence[str], recipe: Recipe, share: float, seed: int, pins: Said | None = None, folders: Said | None = None) -> Plan:
     """Return the plan of rows that holds a share of them out."""
-    return counted(_groups(files, seed, share, pins or {}), recipe)
+    groups = []
+    for path, footer in zip(files, RowGroups(pins or {}).footers(files), strict=True):
+        groups += [Group(path, index, footer.row_group(index).num_rows) for index in range(footer.num_row_groups)]
+    return counted(Plan(tuple(group for group in groups if group.rows), seed, share, pins or {}, folders or {}), recipe)
 
 
-def whole(files: Sequence[str], recipe: Recipe, seed: int, pins: Mapping[str, str] | None = None) -> Plan:
+def whole(files: Sequence[str], recipe: Recipe, seed: int, pins: Said | None = None, folders: Said | None = None) -> Plan:
     """Return a plan that holds every row out: that of a validation dataset of its own."""
-    return counted(_groups(files, seed, 1.0, pins or {}), recipe)
+    return split(files, recipe, 1.0, seed, pins, folders)
 
 
 def counted(plan: Plan, recipe: Recipe) -> Plan:
@@ -254,16 +262,9 @@ def _known(recipe: Recipe, labels: np.ndarray) -> NDArray[np.bool_]:
     return found
 
 
-def _groups(files: Sequence[str], seed: int, share: float, pins: Mapping[str, str]) -> Plan:
-    found = []
-    for path, footer in zip(files, RowGroups(pins).footers(files), strict=True):
-        found += [Group(path, index, footer.row_group(index).num_rows) for index in range(footer.num_row_groups)]
-    return Plan(tuple(group for group in found if group.rows), seed, share, pins)
-
-
 def _tables(plan: Plan, numbers: Sequence[int], columns: Sequence[str]) -> Iterator[pa.Table]:
     groups = [plan.groups[number] for number in numbers]
-    return RowGroups(plan.pins).tables([(group.path, group.index) for group in groups], columns)
+    return RowGroups(plan.pins, plan.folders).tables([(group.path, group.index) for group in groups], columns)
 
 
 def _joined(parts: Sequence[tuple[Any, Any]], join: Callable[[list[Any]], Any]) -> tuple[Any, Any]:

@@ -42,6 +42,7 @@ class DatasetVersion(Shown):
         reused: whether it was answered without running anything.
         seconds: how long this answer took.
         pins: what files that are not ours were when they were taken: what has changed since is not read.
+        folders: columns that only the names of their folders say, and their types.
         elsewhere: whether the files are others': those of a table, or of a URL.
     """
 
@@ -60,6 +61,7 @@ class DatasetVersion(Shown):
     engine: Callable[[], Any] | None = None
     cache: Path | None = None
     pins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    folders: Mapping[str, str] = field(default_factory=dict, compare=False)
     elsewhere: bool = False
 
     @property
@@ -80,12 +82,15 @@ class DatasetVersion(Shown):
 
     def to_spec(self) -> dict[str, Any]:
         """Return what a job needs to read it, as JSON types."""
-        return {"ref": self.ref, "files": self.files, "pins": dict(self.pins)}
+        return {"ref": self.ref, "files": self.files, "pins": dict(self.pins), "folders": dict(self.folders)}
 
     @property
     def schema(self) -> pa.Schema:
         """Names and types of the columns."""
-        return self._reader.footer(self.files[0]).schema.to_arrow_schema().remove_metadata()
+        import pyarrow as pa
+
+        in_files = self._reader.footer(self.files[0]).schema.to_arrow_schema().remove_metadata()
+        return pa.schema([*in_files, *(pa.field(name, kind) for name, kind in self.folders.items())])
 
     def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows as an Arrow table, in the order of the query."""
@@ -201,7 +206,7 @@ class DatasetVersion(Shown):
 
     @cached_property
     def _reader(self) -> RowGroups:
-        return RowGroups(self.pins)
+        return RowGroups(self.pins, self.folders)
 
     def _mapped(self) -> pa.Table | None:
         if self.cache is None or self.bytes < arrow_files.SMALLEST:

@@ -4,7 +4,8 @@
     lake.trips                a table: the files of its newest version, those that it has in place, too
     s3://bucket/trips         Parquet files: a URL, folder or glob that fsspec reaches, or a path with a / in it
 
-Files of a URL become `file:s3://bucket/trips@<digest>`, made of each file's size and time or tag. Who reads them later compares.
+Columns that names of folders say (`year=2013/`) are columns. Files of a URL become `file:s3://bucket/trips@<digest>`, made of each file's size
+and time or tag. Who reads them later compares.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -22,7 +24,7 @@ from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import datasets, filesystems, fingerprints, table_versions
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.fingerprints import public
-from jupyter_mlp.store.row_groups import RowGroups
+from jupyter_mlp.store.row_groups import RowGroups, said_by_folder
 from jupyter_mlp.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ def _taken(workspace: Workspace, url: str) -> DatasetVersion:
 
 def _looked_at(url: str) -> tuple[list[Ref], dict[str, Any]]:
     """The exact reference of each file of a place, and what a reader must know of them all."""
+    import pyarrow as pa
+
     try:
         system, path = filesystems.opened(url, anew=True)
         paths = _matching(system, path)
@@ -104,7 +108,6 @@ def _looked_at(url: str) -> tuple[list[Ref], dict[str, Any]]:
             f"There is no Parquet file at {public(url)}.", "Check it; a folder, or a glob such as s3://bucket/trips/*.parquet works too."
         )
     named = list(filesystems.names(url, paths))
-    _no_columns_in(url, path, paths)
     try:
         with ThreadPoolExecutor(_LOOKS_AT_ONCE if system.async_impl else 1) as pool:
             stamps = list(pool.map(lambda one: filesystems.stamp(system, one), paths))
@@ -119,10 +122,12 @@ def _looked_at(url: str) -> tuple[list[Ref], dict[str, Any]]:
                 f"{public(name)} has other columns than {public(named[0])}.",
                 f"%mlp_table NAME {public(url)} brings them together in the lake; then --data lake.NAME",
             )
+    folders = {name: kind for name, kind in _said_by_folders(path, paths).items() if name not in schema.names}
     rows = sum(footer.num_rows for footer in footers)
     size = sum(footer.row_group(i).total_byte_size for footer in footers for i in range(footer.num_row_groups))
     used = [Ref("file", quote(public(name), safe="/:._-"), stamp) for name, stamp in pins.items()]
-    return used, {"pins": pins, "rows": rows, "bytes": size, "preview": _columns(schema, rows)}
+    schema = pa.schema([*schema, *(pa.field(name, kind) for name, kind in folders.items())])
+    return used, {"pins": pins, "folders": folders, "rows": rows, "bytes": size, "preview": _columns(schema, rows)}
 
 
 def _matching(system: Any, path: str) -> list[str]:
@@ -141,16 +146,12 @@ def _matching(system: Any, path: str) -> list[str]:
 _ENDS = (".parquet", ".pq")
 
 
-def _no_columns_in(url: str, path: str, paths: Sequence[str]) -> None:
-    """Refuse folders whose names say columns: a row group does not have them."""
-    above = path.split("*")[0].split("[")[0]
-    for one in paths:
-        found = re.search(r"(?:^|/)([^/=]+)=[^/]*/", one[len(above.rstrip("/")) :])
-        if found:
-            raise InvalidInputError(
-                f"{found[1]} is a column that only the names of folders at {public(url)} say.",
-                f"%mlp_table NAME {public(url)} copies the rows into the lake with it; then --data lake.NAME",
-            )
+def _said_by_folders(path: str, paths: Sequence[str]) -> dict[str, str]:
+    """The columns that names of folders below the named one say, `year=2013/`, and their types: whole numbers, or text."""
+    above = re.split(r"[*\[]", path)[0].rpartition("/")[0] if re.search(r"[*\[]", path) else path.rstrip("/")
+    names = dict.fromkeys(part.split("=")[0] for one in paths for part in one[len(above) :].split("/")[:-1] if "=" in part)
+    values = {name: [said for one in paths if (said := said_by_folder(one, name)) is not None] for name in names}
+    return {name: "int64" if all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", one) for one in said) else "string" for name, said in values.items()}
 
 
 def _known(workspace: Workspace, ref: Ref) -> DatasetVersion:
@@ -162,10 +163,9 @@ def _known(workspace: Workspace, ref: Ref) -> DatasetVersion:
 
 
 def _of_activity(activity: Activity, ref: Ref) -> DatasetVersion:
-    told = activity.facts["files"]
-    return DatasetVersion(
-        ref, activity.used, "", {}, told["rows"], told["bytes"], list(told["pins"]), "", told["preview"], pins=told["pins"], elsewhere=True
-    )
+    told, shown = activity.facts["files"], activity.facts["files"]["preview"]
+    found = DatasetVersion(ref, activity.used, "", {}, told["rows"], told["bytes"], list(told["pins"]), "", shown, elsewhere=True)
+    return replace(found, pins=told["pins"], folders=told["folders"])
 
 
 def _same(one: pa.Schema, other: pa.Schema) -> bool:

@@ -108,7 +108,7 @@ def sentence(error: BaseException, url: str) -> MLPError:
     if _refused(error):
         return StorageError(
             f"{where} may not be read with the keys of this environment.",
-            "Set them where the training runs, too: AWS_ACCESS_KEY_ID and the like, or [cluster.NAME] environment in the settings.",
+            "Set them here and where the training runs: AWS_ACCESS_KEY_ID and the like, ~/.aws/credentials, ~/.config/fsspec.",
         )
     return StorageError(f"{where} cannot be reached: {_reason(error)}.", "Check the URL and the network, and run it again.")
 

@@ -30,7 +30,8 @@ def rows(workspace: Workspace, model: Model, most: int) -> tuple[Ref, pa.Table]:
             f"{model.name} was trained on no dataset of this workspace.", "Write --data DATASET to measure on its rows."
         )
     dataset = elsewhere.load(workspace, model.card_data["data"])
-    plan = batches.split(dataset.files, model.recipe, batches.SHARE_HELD_OUT, int(model.card_data.get("seed", 7)), dataset.pins)
+    seed = int(model.card_data.get("seed", 7))
+    plan = batches.split(dataset.files, model.recipe, batches.SHARE_HELD_OUT, seed, dataset.pins, dataset.folders)
     return dataset.reference, batches.raw(plan, batches.HELD_OUT, _columns(model), most)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import unquote
 
 from jupyter_mlp.core.errors import InvalidInputError, StorageError
 from jupyter_mlp.store import filesystems
@@ -33,6 +34,7 @@ _TRIES, _WAIT_S = 5, 0.5  # twice as long before each next one: 7.5 s in all
 _FOOTER = 2**16  # bytes that are read of a file's end at first; footers are seldom larger
 _PIECE = 2**22  # bytes that are asked for at once
 _GAP = 2**17  # bytes that are rather read for nothing than asked around
+_NULL = "__HIVE_DEFAULT_PARTITION__"  # how Spark and Hive call a folder of rows without a value
 _AT_ONCE, _BUDGET = 8, 2**26  # row groups on their way at once: so many at most, and two or so many bytes
 
 
@@ -49,12 +51,16 @@ class RowGroups:
 
     Args:
         pins: what some files were when they were taken: other ones are not read.
+        folders: the columns that names of folders say (`year=2013/`), and their types; the files do not have them.
         wait_s: before the first further try, where a connection broke.
         system: the filesystem of these files, where it is open already.
     """
 
-    def __init__(self, pins: Mapping[str, str], wait_s: float = _WAIT_S, system: Any = None) -> None:
+    def __init__(
+        self, pins: Mapping[str, str], folders: Mapping[str, str] | None = None, *, wait_s: float = _WAIT_S, system: Any = None
+    ) -> None:
         self._pins = pins
+        self._folders = folders or {}
         self._wait_s = wait_s
         self._systems: dict[str, Any] = {_server(next(iter(pins))): system} if system else {}  # one a server
         self._footers: dict[str, Future[pq.FileMetaData]] = {}
@@ -91,7 +97,7 @@ class RowGroups:
         """Yield the rows of row groups, in this order."""
         import pyarrow.parquet as pq
 
-        names = list(columns) if columns else None
+        names = [name for name in columns if name not in self._folders] if columns else None
         if not any(filesystems.is_remote(path) for path, _ in wanted):
             fetched: Iterable[_Fetched] = map(self._local, (path for path, _ in wanted))
         else:
@@ -99,7 +105,16 @@ class RowGroups:
         for (path, index), (source, footer, _) in zip(wanted, fetched, strict=True):
             with _sentences(path):
                 table = pq.ParquetFile(source, metadata=footer).read_row_group(index, columns=names)
-            yield table
+            yield self._with_folders(table, path, columns)
+
+    def _with_folders(self, table: pa.Table, path: str, columns: Sequence[str] | None) -> pa.Table:
+        import pyarrow as pa
+
+        for name, kind in self._folders.items():
+            if columns is None or name in columns:
+                value = pa.scalar(said_by_folder(path, name)).cast(kind)
+                table = table.append_column(name, pa.repeat(value, table.num_rows))
+        return table
 
     def _local(self, path: str) -> _Fetched:
         self._check(path)
@@ -193,6 +208,12 @@ class RowGroups:
                 yield ready.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def said_by_folder(path: str, name: str) -> str | None:
+    """Return what the folder nearest to a file says of a column: 2013 of `.../year=2013/part-0.parquet`."""
+    found = [unquote(part[len(name) + 1 :]) for part in path.split("/")[:-1] if part.startswith(f"{name}=")]
+    return None if not found or found[-1] == _NULL else found[-1]
 
 
 class _NotTheseBytesError(Exception):

@@ -67,6 +67,22 @@ def test_files_of_a_url_are_pinned_and_recorded(workspace: Workspace, server: Fi
     assert elsewhere.load(workspace, f"{server.url}/trips/part-1.parquet").stem == "part_1"
 
 
+def test_names_of_folders_are_columns(workspace: Workspace, server: FileServer) -> None:
+    for year, carrier in ((2012, "UA"), (2013, "UA"), (2013, "B%206"), (2013, "__HIVE_DEFAULT_PARTITION__")):
+        place = server.folder / "state=NY" / "flights" / f"year={year}" / f"carrier={carrier}"
+        place.mkdir(parents=True)
+        pq.write_table(pa.table({"x": [1.0, 2.0, float(len(carrier))]}), place / "a.parquet")
+    for place in (str(server.folder / "state=NY" / "flights"), str(server.folder / "state=NY" / "flights" / "*" / "*" / "*.parquet")):
+        data = elsewhere.load(workspace, place)
+        assert data.schema == pa.schema([("x", pa.float64()), ("year", pa.int64()), ("carrier", pa.string())])
+        found = data.to_arrow(["carrier", "year"]).to_pydict()
+        told = set(zip(found["year"], found["carrier"], strict=True))
+        assert told == {(2012, "UA"), (2013, "UA"), (2013, "B 6"), (2013, None)} and len(found["year"]) == 12
+        recipe = Recipe.infer(data.schema, "year", "regression").fit(data.batches())
+        plan = Plan.from_dict(batches.split(data.files, recipe, 0.0, 7, data.pins, data.folders).to_dict())
+        assert sorted(np.concatenate([y for _, y in batches.stream(plan, recipe, TRAIN, 5)])) == [2012] * 3 + [2013] * 9
+
+
 def test_a_folder_of_this_machine_has_one_name(workspace: Workspace, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = server.folder / "trips"
     monkeypatch.chdir(folder.parent)
@@ -163,8 +179,6 @@ def test_a_server_without_ranges_is_refused(workspace: Workspace, server: FileSe
 
 def test_what_cannot_be_learned_from_is_said_in_a_sentence(workspace: Workspace, server: FileServer) -> None:
     trips = server.folder / "trips"
-    (server.folder / "years" / "year=2013").mkdir(parents=True)
-    pq.write_table(pa.table({"x": [1.0]}), server.folder / "years" / "year=2013" / "a.parquet")
     (server.folder / "other").mkdir()
     pq.write_table(pa.table({"x": [1.0]}), server.folder / "other" / "a.parquet")
     pq.write_table(pa.table({"x": ["a"]}), server.folder / "other" / "b.parquet")
@@ -178,7 +192,6 @@ def test_what_cannot_be_learned_from_is_said_in_a_sentence(workspace: Workspace,
         (f"{server.url}/nowhere", NotFoundError, "There is no", "Check"),
         (f"{server.url}/trips/*.csv", NotFoundError, "There is no Parquet file", "glob"),
         (f"{server.url}/shut/a.parquet", StorageError, "may not be read with the keys of this environment", "AWS_ACCESS_KEY_ID"),
-        (f"{server.url}/years", InvalidInputError, "year is a column that only the names of folders", "%mlp_table"),
         (f"{server.url}/other", InvalidInputError, "b.parquet has other columns than", "%mlp_table"),
         (f"{server.url}/broken", InvalidInputError, "a.parquet cannot be read as Parquet", "Check the file"),
         (f"{key}/trips", InvalidInputError, "was given with a password or a query", "environment"),
