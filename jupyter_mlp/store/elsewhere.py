@@ -4,7 +4,7 @@
     lake.trips                a table: the files of its newest version, those that it has in place, too
     s3://bucket/trips         Parquet files: a URL, folder or glob that fsspec reaches, or a path with a / in it
 
-Columns that names of folders say (`year=2013/`) are columns. Files of a URL become `file:s3://bucket/trips@<digest>`, made of each file's size
+What names of folders say (`year=2013/`) is a column. Files of a URL become `file:s3://bucket/trips@<digest>`, made of each file's size
 and time or tag. Who reads them later compares.
 """
 
