@@ -14,8 +14,10 @@ from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store.workspace import Workspace
 
-_TIMES = ("mtime", "LastModified", "last_modified", "updated", "etag", "ETag", "created", "date_time", "CRC", "md5Hash")
-_TIMES += ("Last-Modified", "Content-MD5", "content_md5", "modify")  # of HTTP, Azure and FTP
+_TIMES = (
+    *("mtime", "LastModified", "last_modified", "updated", "etag", "ETag", "created", "date_time", "CRC", "md5Hash"),
+    *("Last-Modified", "Content-MD5", "content_md5", "modify"),  # of HTTP, Azure and FTP; new ones stand behind those of known files
+)
 
 
 def public(text: str) -> str:
