@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import file_server
+import ftp_server
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ import jupyter_mlp as mlp
 from jupyter_mlp.core.errors import InvalidInputError, MissingPackageError, MLPError, NotFoundError, StorageError
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.store import batches, elsewhere, filesystems
-from jupyter_mlp.store.batches import TRAIN, Plan
+from jupyter_mlp.store.batches import HELD_OUT, TRAIN, Plan
 from jupyter_mlp.store.jobs import Again
 from jupyter_mlp.store.row_groups import RowGroups
 from jupyter_mlp.store.workspace import Workspace
@@ -168,6 +169,30 @@ def test_a_broken_connection_is_tried_again(workspace: Workspace, server: FileSe
     with pytest.raises(Again, match=r"part-0.parquet cannot be reached: .* It was tried 5 times.") as error:
         list(RowGroups(data.pins, wait_s=0.01).tables(places, ["x"]))
     assert error.value.hint and "\n" not in error.value.message
+
+
+def test_a_server_of_one_connection(workspace: Workspace, server: FileServer) -> None:
+    here = elsewhere.load(workspace, str(server.folder / "trips"))
+    recipe, local = recipe_and_plan(here)
+    with ftp_server.running(server.folder) as (address, stop):
+        there = elsewhere.load(workspace, f"{address}/trips")
+        assert there.files == [f"{address}/trips/part-{i}.parquet" for i in range(3)]
+        plan = batches.split(there.files, recipe, 0.1, 7, there.pins)
+        training = batches.stream(plan, recipe, TRAIN, 512, epoch=1)
+        next(training)  # validation reads while the training's next rows are on their way
+        assert sum(len(x) for x, _ in batches.stream(plan, recipe, HELD_OUT, 512)) == plan.rows(HELD_OUT)
+        training.close()
+        both = zip(rows(plan, recipe, rank=1, world=2), rows(local, recipe, rank=1, world=2), strict=True)
+        assert all(np.array_equal(x, a) and np.array_equal(y, b) for (x, y), (a, b) in both)
+        path = server.folder / "trips" / "part-1.parquet"
+        os.utime(path, (1, 1))
+        with pytest.raises(StorageError, match=r"part-1.parquet changed since"):
+            rows(plan, recipe)
+        stop()
+        with pytest.raises(Again, match=r"cannot be reached: .* It was tried 5 times."):
+            list(RowGroups(there.pins, wait_s=0.01).tables([(there.files[0], 0)], ["x"]))
+        with pytest.raises(StorageError, match="cannot be reached"):
+            elsewhere.load(workspace, f"{address}/trips")
 
 
 def test_a_server_without_ranges_is_refused(workspace: Workspace, server: FileServer) -> None:
