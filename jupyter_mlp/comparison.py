@@ -18,7 +18,7 @@ from jupyter_mlp.store.workspace import Workspace, current
 _MOST = 1000  # of the newest runs are looked through
 _DRAWN = 8  # lines that can be told apart
 _ALWAYS = ("run", "model", "state", "data")
-_HOW = ("gpus", "cluster", "max_epochs", "batch_size", "seed", "strategy", "early_stopping")
+_HOW = ("gpus", "cluster", "max_epochs", "batch_size", "seed", "strategy", "tensor_parallel_size", "early_stopping")
 
 
 @dataclass(frozen=True, repr=False)

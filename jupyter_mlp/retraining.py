@@ -21,8 +21,8 @@ from jupyter_mlp.store.registry import Model
 from jupyter_mlp.store.workspace import Workspace, current
 
 _ROWS = 100_000  # that both models are judged on
-_AS_BEFORE = ("target", "task", "gpus", "cluster", "settings", "max_epochs", "batch_size", "seed", "strategy", "trainer", "callbacks",
-              "early_stopping")  # fmt: skip
+_AS_BEFORE = ("target", "task", "gpus", "cluster", "settings", "max_epochs", "batch_size", "seed", "strategy", "tensor_parallel_size",
+              "trainer", "callbacks", "early_stopping")  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)

@@ -48,6 +48,7 @@ def train(
     retries: int = 5,
     checkpoint_every: int | str = "30s",
     strategy: str = "auto",
+    tensor_parallel_size: int | None = None,
     trainer: Mapping[str, Any] | None = None,
     callbacks: Any = None,
     early_stopping: str | None = None,
@@ -90,7 +91,10 @@ def train(
         priority: jobs of a higher one are first in the queue where the machine has not enough processes for all.
         retries: how often it is started again after a kill, from its last checkpoint, before it gets a step further.
         checkpoint_every: steps (100), or a time ("30s", "5min"); 0 for none.
-        strategy: the Trainer's; auto takes one process, ddp or fsdp from the model's size and the memory, and says why.
+        strategy: the Trainer's, or model_parallel; auto takes one process, ddp or fsdp from the model's size and the memory,
+            model_parallel for a model that spreads itself in configure_model() with self.device_mesh, and says why.
+        tensor_parallel_size: processes that share each layer, for model_parallel; the others are data parallel. Lightning's
+            default when left out: all processes of a machine.
         trainer: further arguments of Lightning's Trainer, by its own names: precision, accumulate_grad_batches,
             gradient_clip_val, max_steps, limit_train_batches ...
         callbacks: a variable of the notebook that holds callbacks; a ModelCheckpoint without a folder writes into the run's.
@@ -143,6 +147,7 @@ def train(
         "batch_size": batch_size,
         "seed": seed,
         "strategy": strategy,
+        **({"tensor_parallel_size": tensor_parallel_size} if tensor_parallel_size is not None else {}),
         "trainer": trainer_arguments.checked(trainer or {}),
         "callbacks": named,
         "early_stopping": early_stopping,

@@ -22,10 +22,12 @@ from jupyter_mlp.backends.lightning_feeds import Feed, own_callbacks, own_feed
 from jupyter_mlp.backends.lightning_finite import Finite, check_loss, without
 from jupyter_mlp.backends.lightning_publishing import publish
 from jupyter_mlp.backends.lightning_resuming import Checkpointer, Pace
+from jupyter_mlp.backends.lightning_sharding import filled, skeleton
 from jupyter_mlp.backends.lightning_trainer import make_trainer
 from jupyter_mlp.backends.lightning_usage import device_name, measured
 from jupyter_mlp.backends.spinning import considerate
 from jupyter_mlp.core.errors import InvalidInputError, nearest
+from jupyter_mlp.core.parallelism import SHARDED
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.store import batches, gpus
 from jupyter_mlp.store.batches import HELD_OUT, TRAIN, Plan
@@ -52,16 +54,19 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any] | None, rank: 
     L.seed_everything(spec["seed"], workers=True, verbose=False)
     recipe = Recipe.from_dict(prepared["recipe"]) if prepared else None
     model, arguments = _model(getattr(captured, spec["class_name"]), spec, recipe)
-    feed = _columns(spec, prepared, recipe, rank, world) if prepared and recipe else own_feed(captured, spec["own"])
-    reporter = Reporter(run, spec["max_epochs"], feed.steps, feed.rows * world)
+    choice = strategies.chosen(spec.get("strategy", "auto"), spec.get("tensor_parallel_size"), model, world)
+    groups = world // choice.tensor_parallel_size  # of processes that see the same rows
+    group = rank // choice.tensor_parallel_size
+    feed = _columns(spec, prepared, recipe, group, groups) if prepared and recipe else own_feed(captured, spec["own"])
+    reporter = Reporter(run, spec["max_epochs"], feed.steps, feed.rows * groups)
     writer = AsyncCheckpoints(lambda told: run.say({"note": told}))
-    strategy, why = strategies.chosen(spec.get("strategy", "auto"), model, world)
-    pace = strategies.pace(strategy, Pace.of(spec["checkpoint_every"]))
+    pace = strategies.pace(choice.strategy, Pace.of(spec["checkpoint_every"]))
     keeper = Checkpointer(run, pace, writer, feed.positioned, feed.steps)
-    if rank == 0 and why:
-        run.say({"note": why})
+    if rank == 0 and choice.why:
+        run.say({"note": choice.why})
     callbacks = [keeper, *([reporter] if rank == 0 else []), Finite(), *own_callbacks(captured, spec)]
-    trainer = make_trainer(spec, run, world, rank, callbacks, writer, strategy)
+    bare = skeleton(model) if rank == 0 and choice.strategy in SHARDED else None
+    trainer = make_trainer(spec, run, world, rank, callbacks, writer, choice)
     validates = feed.held > 0 and is_overridden("validation_step", model)
     sources = {"datamodule": feed.module} if feed.module else {"train_dataloaders": feed.train}
     if not feed.module and feed.validation is not None and validates:
@@ -79,7 +84,7 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any] | None, rank: 
     if rank == 0:
         facts = {"steps": trainer.global_step, "rows": feed.all_rows, "held_out": feed.held if recipe else None}
         facts |= {"metrics": reporter.metrics, "fit_s": time.perf_counter() - begun, "device": device}
-        publish(run, spec, model, weights, recipe, arguments, facts)
+        publish(run, spec, filled(bare, weights) if bare else model, weights, recipe, arguments, facts)
 
 
 def _columns(spec: Spec, prepared: Mapping[str, Any], recipe: Recipe, rank: int, world: int) -> Feed:

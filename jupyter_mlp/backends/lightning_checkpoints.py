@@ -2,6 +2,8 @@
 
 A checkpoint is a tree of dicts, lists and plain values with tensors in it. The tensors go into a safetensors file and the
 rest, with their numbers in place of the tensors, as JSON into its header; nothing that is read from it can run.
+
+Of a tensor that is spread over ranks (a DTensor), each rank's file has the rank's own part, with where it belongs.
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from safetensors import safe_open
+from torch.distributed.tensor import DTensor
 
+from jupyter_mlp.backends.lightning_placements import Meshes, described, joined
 from jupyter_mlp.core.errors import InvalidInputError, MLPError
 from jupyter_mlp.store import checkpoints
+from jupyter_mlp.store.checkpoints import Part
 from jupyter_mlp.store.jobs import Again
 
-PLACE = "mlp.place"  # the part of a checkpoint that its manifest repeats
+PLACE = "mlp.place"  # what a checkpoint's manifest repeats of it
+PART = "mlp.part"  # which part of the checkpoint this rank holds; not there where rank 0 has all of it
 _TREE = "tree"
 
 
@@ -53,13 +59,14 @@ class AsyncCheckpoints(CheckpointIO):
             self._plain.save_checkpoint(checkpoint, path, storage_options)
             return
         self.wait()
-        place = checkpoint.pop(PLACE)
+        place, part = checkpoint.pop(PLACE), checkpoint.pop(PART, None)
         try:
             tree, tensors = packed(checkpoint)
         except InvalidInputError as error:
-            self._failed(error.message)
+            if part is None or part.rank == 0:  # each rank's is the same
+                self._failed(error.message)
             return
-        self._writing = threading.Thread(target=self._write, args=(Path(path), place, tree, tensors), name="mlp-checkpoint")
+        self._writing = threading.Thread(target=self._write, args=(Path(path), place, part, tree, tensors), name="mlp-checkpoint")
         self._writing.start()
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
@@ -83,13 +90,19 @@ class AsyncCheckpoints(CheckpointIO):
         """Let the last one be written to its end."""
         self.wait()
 
-    def _write(self, folder: Path, place: Mapping[str, Any], tree: str, tensors: dict[str, torch.Tensor]) -> None:
+    def _write(self, folder: Path, place: Mapping[str, Any], part: Part | None, tree: str, tensors: dict[str, torch.Tensor]) -> None:
+        def fill(path: Path) -> None:
+            safetensors.torch.save_file(tensors, path, {_TREE: tree})
+
         try:
-            checkpoints.publish(folder, place, lambda path: safetensors.torch.save_file(tensors, path, {_TREE: tree}))
-        except MLPError as error:
-            self._failed(f"The checkpoint of step {place['step']:,} was not written: {error.message}")
+            if part is None:
+                checkpoints.publish(folder, place, fill)
+            else:
+                checkpoints.publish_part(folder, place, part, fill)
         except Exception as error:  # noqa: BLE001 - a checkpoint that cannot be written must not end the training
-            self._failed(f"The checkpoint of step {place['step']:,} was not written: {type(error).__name__}: {error}")
+            which = f"Part {part.rank + 1} of {part.world} of the" if part else "The"
+            why = error.message if isinstance(error, MLPError) else f"{type(error).__name__}: {error}"
+            self._failed(f"{which} checkpoint of step {place['step']:,} was not written: {why}")
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -99,10 +112,33 @@ def load(path: Path) -> dict[str, Any]:
         Again: its bytes were changed on disk; another attempt takes the one before.
     """
     if not checkpoints.is_whole(path):
-        raise Again(f"The checkpoint {path.name} was changed on disk.", "The one before it is used.")
+        raise _changed(path)
+    return _read(path, {})
+
+
+def load_part(path: Path, rank: int, meshes: Meshes) -> dict[str, Any]:
+    """Return the checkpoint in a folder of parts as this rank has it, its tensors being spread over the ranks again.
+
+    Args:
+        meshes: those that the model's tensors are spread over, by the names of their dimensions.
+
+    Raises:
+        Again: the bytes of this rank's part were changed on disk; another attempt takes the one before.
+    """
+    part = checkpoints.part_of(path, rank)
+    if part is None:
+        raise _changed(path)
+    return _read(part, meshes)
+
+
+def _changed(path: Path) -> Again:
+    return Again(f"The checkpoint {path.name} was changed on disk.", "The one before it is used.")
+
+
+def _read(path: Path, meshes: Meshes) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         tree = json.loads(file.metadata()[_TREE])
-        found: dict[str, Any] = _unpacked(tree, file.get_tensor)
+        found: dict[str, Any] = _unpacked(tree, file.get_tensor, meshes)
     return found
 
 
@@ -121,6 +157,8 @@ def _packed(value: Any, at: str, tensors: dict[str, torch.Tensor]) -> Any:
         return value.item()
     if value is None or isinstance(value, bool | str | int | float):
         return value
+    if isinstance(value, DTensor):
+        return {"part": {**described(value, at[1:]), **_packed(value.detach().to_local(), at, tensors)}}
     if isinstance(value, torch.Tensor | np.ndarray):
         kind = "tensor" if isinstance(value, torch.Tensor) else "array"
         name = str(len(tensors))
@@ -143,7 +181,7 @@ def _copied(value: Any) -> torch.Tensor:
     return value.detach().to("cpu", copy=True).contiguous()
 
 
-def _unpacked(value: Any, tensor: Callable[[str], torch.Tensor]) -> Any:
+def _unpacked(value: Any, tensor: Callable[[str], torch.Tensor], meshes: Meshes) -> Any:
     if not isinstance(value, dict):
         return value
     [(kind, held)] = value.items()
@@ -151,8 +189,10 @@ def _unpacked(value: Any, tensor: Callable[[str], torch.Tensor]) -> Any:
         return tensor(held)
     if kind == "array":
         return tensor(held).numpy()
+    if kind == "part":
+        return joined(held, tensor(held["tensor"]), meshes)
     if kind in ("dict", "counter"):
-        pairs = {_unpacked(key, tensor): _unpacked(one, tensor) for key, one in held}
+        pairs = {_unpacked(key, tensor, meshes): _unpacked(one, tensor, meshes) for key, one in held}
         return pairs if kind == "dict" else Counter(pairs)
-    items = [_unpacked(one, tensor) for one in held]
+    items = [_unpacked(one, tensor, meshes) for one in held]
     return items if kind == "list" else tuple(items)

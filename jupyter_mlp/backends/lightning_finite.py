@@ -9,6 +9,7 @@ import lightning as L  # noqa: N812 - how everybody writes it
 import torch
 from torch import nn
 
+from jupyter_mlp.backends.lightning_placements import own_part
 from jupyter_mlp.core.errors import JobError
 
 _HINT = "Try a smaller learning rate, or look for a logarithm or division that can be of zero."
@@ -28,7 +29,8 @@ def check_weights(module: nn.Module, step: int) -> None:
     Raises:
         JobError: names the first.
     """
-    learning = [(name, one.detach()) for name, one in module.named_parameters() if one.requires_grad and one.numel()]
+    parts = ((name, own_part(one.detach())) for name, one in module.named_parameters() if one.requires_grad)
+    learning = [(name, one) for name, one in parts if one.numel()]  # a small parameter may have no part here
     if not learning:
         return
     by_device: dict[torch.device, list[torch.Tensor]] = {}

@@ -23,20 +23,22 @@ from jupyter_mlp.store.row_groups import RowGroups
 
 Spec = Mapping[str, Any]
 _ROWS = 64  # that the exported graph is tried with
+_UNMADE = {"kind": "weights", "why": "its layers are made in configure_model(), for the processes of its training alone"}
 _OWN = {"kind": "weights", "why": "it learned from batches of its own code, and no recipe makes its inputs of columns"}
 
 
 def publish(
-    run: RunFolder, spec: Spec, model: L.LightningModule, weights: Spec, recipe: Recipe | None, arguments: Spec, facts: Spec
+    run: RunFolder, spec: Spec, model: L.LightningModule | None, weights: Spec, recipe: Recipe | None, arguments: Spec, facts: Spec
 ) -> None:
     """Publish the result of a run.
 
     Args:
+        model: None where its layers cannot be made outside of its training.
         weights: the state of the whole model, wherever its parts were.
         recipe: None for a model that learned from batches of its own code: it has no columns, so nothing serves it.
     """
     run.say({"note": "exporting"})
-    model = model.cpu().eval()
+    whole = model.cpu().eval() if model is not None else None
 
     def write(folder: Path) -> None:
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
@@ -46,7 +48,7 @@ def publish(
             table = _some_rows(spec["data"], recipe)
             sample = torch.from_numpy(recipe.features({name: table.column(name) for name in recipe.columns}))
             card |= _of_columns(recipe, table)
-            card["export"] = onnx.export(model, sample, folder / "model.onnx")
+            card["export"] = onnx.export(whole, sample, folder / "model.onnx") if whole is not None else _UNMADE
         _copy(run.path / "code", folder / "code")
         RunFolder(folder).write("card.json", card)
 

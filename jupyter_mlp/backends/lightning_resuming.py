@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import builtins
 import random
+import secrets
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,9 +23,11 @@ import torchmetrics
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric, _Sync
 
-from jupyter_mlp.backends.lightning_checkpoints import PLACE, AsyncCheckpoints
+from jupyter_mlp.backends.lightning_checkpoints import PART, PLACE, AsyncCheckpoints
 from jupyter_mlp.backends.lightning_finite import check_weights
+from jupyter_mlp.backends.lightning_sharding import Sharded
 from jupyter_mlp.store.attempts import log_of, size_of, taken_over
+from jupyter_mlp.store.checkpoints import Part
 from jupyter_mlp.store.jobs import RunFolder
 
 _STATE = "mlp"  # our part of a checkpoint
@@ -93,7 +97,10 @@ class Checkpointer(L.Callback):
             self._between(trainer, pl_module, batch_idx)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Complete what Lightning saves for us, not for a ModelCheckpoint; every rank comes here, and the first one writes."""
+        """Complete what Lightning saves for us, not for a ModelCheckpoint; every rank comes here, and the first one writes.
+
+        Where each rank holds a part of the model, each writes.
+        """
         if not self._taking:
             return
         for name in [name for name in checkpoint if "hyper_parameters" in name or "hparams" in name]:
@@ -104,6 +111,8 @@ class Checkpointer(L.Callback):
             "log": _log_size(self._run, trainer),
             "sums": _sums(trainer),
             "metrics": {name: _metric_state(metric) for name, metric in _metrics(pl_module)},
+            "events": size_of(self._run.path / "events.jsonl"),
+            "of": secrets.token_hex(8),
         }
         ranks = _gathered(trainer, mine)
         checkpoint["loops"] = {"fit_loop": _between_batches(trainer.fit_loop.state_dict(), epoch, batch)}
@@ -115,11 +124,13 @@ class Checkpointer(L.Callback):
             "sums": [rank["sums"] for rank in ranks],
             "metrics": [rank["metrics"] for rank in ranks],
             "gradients": _gradients(trainer, pl_module),
-            "events": size_of(self._run.path / "events.jsonl"),
+            "events": ranks[0]["events"],
             "logs": [rank["log"] for rank in ranks],
         }
         place = {name: checkpoint[_STATE][name] for name in ("epoch", "batch", "events", "logs")}
         checkpoint[PLACE] = {**place, "step": self._step(trainer, epoch, batch)}
+        if isinstance(trainer.strategy, Sharded):
+            checkpoint[PART] = Part(trainer.global_rank, trainer.world_size, ranks[0]["of"])
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep our part until it is put back; a checkpoint of another callback has none."""
@@ -140,7 +151,8 @@ class Checkpointer(L.Callback):
             self._last, self._last_at, self._place = step, time.monotonic(), (trainer.current_epoch, batch)
             check_weights(module, step)  # nobody goes on from a place where all is lost
             self._taking = True
-            trainer.save_checkpoint(self._run.path / "checkpoints", weights_only=False)
+            with trainer.strategy.in_parts() if isinstance(trainer.strategy, Sharded) else nullcontext():
+                trainer.save_checkpoint(self._run.path / "checkpoints", weights_only=False)
             self._taking = False
 
     def _step(self, trainer: L.Trainer, epoch: int, batch: int) -> int:

@@ -1,47 +1,50 @@
-"""Which strategy trains a model: one process, a copy in each (DDP), or a part in each (FSDP), from its size and the memory."""
+"""What the choice of a strategy is made from: the model's size, how it steps and spreads itself, and the memory."""
 
 from __future__ import annotations
 
+import os
+
+import lightning as L  # noqa: N812 - how everybody writes it
 import psutil
 import torch
-from torch import nn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from jupyter_mlp.backends.lightning_resuming import Pace
-from jupyter_mlp.core.cards import size_text
+from jupyter_mlp.core import parallelism
+from jupyter_mlp.core.parallelism import Choice, Machines, Model
 
-_COPIES = 4  # weights, gradients and the two moments of Adam
-_SHARE = 0.7  # of the memory; the rest is for activations and batches
+_OF_THEIR_OWN = ("fsdp_", "deepspeed")  # strategies of Lightning's that write checkpoints of their own kind
 
 
-def chosen(asked: str, model: nn.Module, world: int) -> tuple[str, str]:
-    """Return the strategy by the Trainer's own name, and a sentence that says why ("" where it was asked for)."""
-    if asked != "auto":
-        return asked, ""
+def chosen(asked: str, tensor_parallel_size: int | None, model: L.LightningModule, world: int) -> Choice:
+    """Return the strategy of a run, and a sentence that says why ("" where that goes without saying)."""
+    weights = sum(one.numel() * one.element_size() for one in model.parameters())
+    known = Model(weights, _uses_mesh(model), not model.automatic_optimization)
     memory, where = _memory(world)
-    return by_size(sum(one.numel() * one.element_size() for one in model.parameters()), memory, where, world)
+    machines = Machines(world, int(os.environ.get("LOCAL_WORLD_SIZE", world)), memory, where)
+    found = parallelism.chosen(asked, tensor_parallel_size, known, machines)
+    if not has_checkpoints(found.strategy):
+        return Choice(found.strategy, 1, f"Strategy {found.strategy} writes no checkpoints of this run: it is saved at the end only.")
+    return found
 
 
-def by_size(weights: int, memory: int, where: str, world: int) -> tuple[str, str]:
-    """Return the strategy for weights of so many bytes on processes with so much memory each, and why.
-
-    Args:
-        where: GPU or CPU. FSDP needs GPUs.
-    """
-    needed = weights * _COPIES
-    told = f"weights, gradients and optimiser need about {size_text(needed)} of {size_text(memory)} on each {where}"
-    fits = needed <= memory * _SHARE
-    if world == 1:
-        return "auto", "" if fits else f"Strategy: one process, although {told}; more --gpus let FSDP share them."
-    if fits:
-        return "ddp", f"Strategy ddp: a copy of the model in each of {world} processes, since {told}."
-    if where == "CPU":
-        return "ddp", f"Strategy ddp, although {told}: FSDP, which would share them, needs GPUs."
-    return "fsdp", f"Strategy fsdp: a part of the model on each of {world} GPUs, since {told}. It is saved at the end only."
+def has_checkpoints(strategy: str) -> bool:
+    """Whether a run goes on from its checkpoints under a strategy."""
+    return not strategy.startswith(_OF_THEIR_OWN)
 
 
 def pace(strategy: str, asked: Pace) -> Pace:
-    """Return when checkpoints are due: never where each process holds a part, which our files cannot hold yet."""
-    return Pace() if "fsdp" in strategy else asked
+    """Return when checkpoints are due: never where our files cannot hold what each process has."""
+    return asked if has_checkpoints(strategy) else Pace()
+
+
+def _uses_mesh(model: L.LightningModule) -> bool:
+    """Whether the model has a configure_model() of its own, and its code asks for the mesh of processes."""
+    if not is_overridden("configure_model", model):
+        return False
+    own = (kind for kind in type(model).__mro__ if issubclass(kind, L.LightningModule) and kind is not L.LightningModule)
+    codes = (getattr(one, "__code__", None) for kind in own for one in vars(kind).values())
+    return any("device_mesh" in code.co_names for code in codes if code is not None)
 
 
 def _memory(world: int) -> tuple[int, str]:

@@ -13,10 +13,14 @@ import lightning as L  # noqa: N812 - how everybody writes it
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import Strategy
 
 from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
 from jupyter_mlp.backends.lightning_exchange import SharedMemoryDDP, suits
 from jupyter_mlp.backends.lightning_loggers import Mirror, RunLogger
+from jupyter_mlp.backends.lightning_sharding import Sharded
+from jupyter_mlp.backends.lightning_strategies import has_checkpoints
+from jupyter_mlp.core.parallelism import SHARDED, Choice
 from jupyter_mlp.core.plugins import load
 from jupyter_mlp.store.jobs import RunFolder
 
@@ -33,7 +37,7 @@ class Unprofiled(PassThroughProfiler):
 
 
 def make_trainer(
-    spec: Spec, run: RunFolder, world: int, rank: int, callbacks: list[L.Callback], writer: AsyncCheckpoints, strategy: str
+    spec: Spec, run: RunFolder, world: int, rank: int, callbacks: list[L.Callback], writer: AsyncCheckpoints, choice: Choice
 ) -> L.Trainer:
     """Return the trainer of this rank."""
     # The batches come ready from a thread of their own: worker processes would only copy them once more.
@@ -55,9 +59,9 @@ def make_trainer(
         accelerator="auto",
         devices=local,
         num_nodes=world // local,
-        strategy=SharedMemoryDDP() if suits(strategy, world) else strategy,
+        strategy=_strategy(choice, world),
         callbacks=callbacks,
-        plugins=[*([] if "fsdp" in strategy else [writer]), _ranks(world)],  # FSDP writes its own kind of checkpoint
+        plugins=[*([writer] if has_checkpoints(choice.strategy) else []), _ranks(world)],
         logger=[logger, mirror] if mirror else logger,  # a model's self.logger is the first
         profiler=Unprofiled(),
         default_root_dir=run.path,
@@ -76,6 +80,12 @@ def make_trainer(
 
 def _told_already() -> None:
     pass
+
+
+def _strategy(choice: Choice, world: int) -> Strategy | str:
+    if choice.strategy in SHARDED:
+        return Sharded(world // choice.tensor_parallel_size, choice.tensor_parallel_size)
+    return SharedMemoryDDP() if suits(choice.strategy, world) else choice.strategy
 
 
 def _ranks(world: int) -> ClusterEnvironment:

@@ -115,3 +115,32 @@ def test_a_damaged_one_is_never_loaded(tmp_path: Path) -> None:
         assert found is not None and found.step == 1 and float(load(found.path)["state"]["w"][0]) == 1.0
         assert len(said) == 1 and said[0].startswith("The checkpoint of step 2 is not used")
         assert checkpoints.newest(folder)[1] == []
+
+
+def test_parts_of_another_attempt_make_no_checkpoint(tmp_path: Path) -> None:
+    """A killed attempt left one part of step 2; the next attempt's other part does not go with it."""
+    place = {"step": 2, "epoch": 0, "batch": 2, "events": 0, "logs": [0, 0]}
+
+    def part(rank: int, of: str, step: int = 2) -> None:
+        checkpoints.publish_part(
+            tmp_path, {**place, "step": step}, checkpoints.Part(rank, 2, of), lambda path: path.write_bytes(of.encode())
+        )
+
+    part(0, "killed")
+    part(1, "next")
+    assert checkpoints.newest(tmp_path) == (None, [])
+    part(0, "next")
+    found, said = checkpoints.newest(tmp_path)
+    assert found is not None and said == [] and found.path == tmp_path / "000000002"
+    files = [found.path / "00000.safetensors", found.path / "00001.safetensors", None]
+    assert [checkpoints.part_of(found.path, rank) for rank in range(3)] == files
+    part(0, "later", 1)  # of a step before, and never complete
+    for step in (3, 4):
+        part(0, "more", step)
+        part(1, "more", step)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000003", "000000003.json", "000000004", "000000004.json"]
+    (tmp_path / "000000004" / "00001.safetensors").write_bytes(b"MORE")
+    assert checkpoints.part_of(tmp_path / "000000004", 1) is None
+    found, said = checkpoints.newest(tmp_path)
+    assert found is not None and found.step == 3
+    assert said == ["The checkpoint of step 4 is not used: in part 2 of 2, its bytes were changed on disk."]

@@ -17,6 +17,7 @@ from jupyter_mlp.backends.lightning_finite import Finite
 from jupyter_mlp.backends.lightning_resuming import Checkpointer, Pace
 from jupyter_mlp.backends.lightning_trainer import make_trainer
 from jupyter_mlp.core.errors import JobError
+from jupyter_mlp.core.parallelism import Choice
 from jupyter_mlp.reports import runs
 from jupyter_mlp.store.jobs import RunFolder
 
@@ -50,7 +51,7 @@ def fit(folder: Path, model: Gan, pace: Pace | None = None, **trainer: Any) -> R
     run = RunFolder(folder)
     writer = AsyncCheckpoints(lambda told: run.say({"note": told}))
     callbacks = [Checkpointer(run, pace or Pace(), writer, None, 8), Reporter(run, 2, 8, 4), Finite()]
-    made = make_trainer({"max_epochs": 2, "tracker": "none", "trainer": trainer}, run, 1, 0, callbacks, writer, "auto")
+    made = make_trainer({"max_epochs": 2, "tracker": "none", "trainer": trainer}, run, 1, 0, callbacks, writer, Choice("auto"))
     made.fit(model, DataLoader(torch.ones(32, 3), batch_size=4))
     return run
 

@@ -19,6 +19,7 @@ from jupyter_mlp.backends.lightning import Reporter
 from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
 from jupyter_mlp.backends.lightning_resuming import Checkpointer, Pace
 from jupyter_mlp.backends.lightning_trainer import make_trainer
+from jupyter_mlp.core.parallelism import Choice
 from jupyter_mlp.store import checkpoints, jobs
 from jupyter_mlp.store.jobs import RunFolder
 
@@ -65,7 +66,7 @@ def fit(folder: Path, callbacks: list[Any], resume: Path | None = None, ends_at:
     mine = [Checkpointer(run, Pace(steps=1), writer, None, 2), Reporter(run, 3, 2, 4)]
     spec = {"max_epochs": 3, "tracker": tracker, "trainer": {"log_every_n_steps": 1}}
     spec |= {"class_name": "Net", "settings": {}, "batch_size": 4, "seed": 7, "target": None, "data": {"ref": None}, "run": "1"}
-    trainer = make_trainer(spec, run, 1, 0, [*mine, *callbacks], writer, "auto")
+    trainer = make_trainer(spec, run, 1, 0, [*mine, *callbacks], writer, Choice("auto"))
     try:
         trainer.fit(model, DataLoader(ROWS, batch_size=4), ckpt_path=resume)
     finally:

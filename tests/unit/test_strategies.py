@@ -9,9 +9,13 @@ import lightning as L  # noqa: N812 - how everybody writes it
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from torch import nn
 
-from jupyter_mlp.backends.lightning_strategies import by_size
+from jupyter_mlp.backends import lightning_strategies as strategies
+from jupyter_mlp.backends.lightning_resuming import Pace
 from jupyter_mlp.core import trainer_arguments
+from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.parallelism import Choice, Machines, Model, chosen
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.notebook import own
 from jupyter_mlp.store import batches
@@ -25,13 +29,67 @@ GB = 10**9
         (GB, 80 * GB, "GPU", 1, "auto", ""),
         (30 * GB, 80 * GB, "GPU", 1, "auto", "more --gpus let FSDP share them"),
         (GB, 80 * GB, "GPU", 8, "ddp", "about 4.0 GB of 80.0 GB on each GPU"),
-        (30 * GB, 80 * GB, "GPU", 8, "fsdp", "a part of the model on each of 8 GPUs"),
-        (30 * GB, 16 * GB, "CPU", 2, "ddp", "needs GPUs"),
+        (30 * GB, 80 * GB, "GPU", 8, "fsdp", "a part of the model on each of 8 GPUs, about 15.0 GB"),
+        (30 * GB, 80 * GB, "GPU", 2, "fsdp", "about 60.0 GB, although even that is much of 80.0 GB on each GPU; more --gpus"),
+        (5 * GB, 16 * GB, "CPU", 2, "fsdp", "a part of the model on each of 2 CPUs, about 10.0 GB"),
     ],
 )
 def test_the_strategy_follows_from_size_and_memory(weights: int, memory: int, where: str, world: int, picked: str, said: str) -> None:
-    strategy, why = by_size(weights, memory, where, world)
-    assert strategy == picked and said in why and bool(why) is bool(said)
+    choice = chosen("auto", None, Model(weights), Machines(world, world, memory, where))
+    assert choice.strategy == picked and said in choice.why and bool(choice.why) is bool(said)
+    assert choice.tensor_parallel_size == 1
+
+
+def test_a_model_that_spreads_itself_does_so() -> None:
+    """With Lightning's own sizes, unless others are given; in one process, too, where its code asks for the mesh as well."""
+    model = Model(GB, spreads_itself=True)
+    for asked, size, world, local, wanted in (
+        ("auto", None, 8, 4, 4),
+        ("model_parallel", None, 8, 8, 8),
+        ("auto", 2, 8, 8, 2),
+        ("fsdp", None, 8, 8, 1),
+        ("auto", None, 1, 1, 1),
+    ):
+        choice = chosen(asked, size, model, Machines(world, local, 80 * GB, "GPU"))
+        assert choice.strategy == "model_parallel" and choice.tensor_parallel_size == wanted
+        assert f"data_parallel_size={world // wanted}, tensor_parallel_size={wanted}" in choice.why
+
+
+def test_what_does_not_go_together_is_refused_and_what_is_useless_is_said() -> None:
+    eight = Machines(8, 8, 80 * GB, "GPU")
+    with pytest.raises(InvalidInputError, match="strategy ddp knows no --tensor-parallel-size"):
+        chosen("ddp", 2, Model(GB, spreads_itself=True), eight)
+    with pytest.raises(InvalidInputError, match="8 processes cannot be divided") as refused:
+        chosen("auto", 3, Model(GB, spreads_itself=True), eight)
+    assert refused.value.hint.startswith("Give --gpus 9")
+    with pytest.raises(InvalidInputError, match="How the model's layers are split") as refused:
+        chosen("auto", 2, Model(GB), eight)
+    assert "parallelize_module" in refused.value.hint
+    assert chosen("fsdp", None, Model(GB), eight) == Choice("fsdp")
+    alone = chosen("fsdp", None, Model(GB), Machines(1, 1, 80 * GB, "GPU"))
+    assert alone.strategy == "auto" and "--gpus 2" in alone.why
+    steps = chosen("auto", None, Model(30 * GB, steps_itself=True), eight)
+    assert steps.strategy == "ddp" and "cannot share a model that steps its optimisers itself" in steps.why
+
+
+def test_what_is_known_of_a_model() -> None:
+    """Whether its own code asks for the mesh, in whatever method; a configure_model() that only makes layers does not."""
+
+    class Lazy(L.LightningModule):
+        def configure_model(self) -> None:
+            self.net = nn.Linear(1, 1)
+
+    class Spread(Lazy):
+        def configure_model(self) -> None:
+            self._split()
+
+        def _split(self) -> None:
+            assert self.device_mesh
+
+    assert strategies.chosen("auto", None, Lazy(), 1) == Choice("auto")
+    assert strategies.chosen("auto", None, Spread(), 1).strategy == "model_parallel"
+    assert "saved at the end only" in strategies.chosen("fsdp_cpu_offload", None, Lazy(), 2).why
+    assert strategies.pace("fsdp_cpu_offload", Pace(steps=3)) == Pace() and strategies.pace("fsdp", Pace(steps=3)) == Pace(steps=3)
 
 
 def test_every_argument_of_the_trainer_is_taken_or_said_otherwise() -> None:

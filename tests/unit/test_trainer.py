@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
 from jupyter_mlp.backends.lightning_trainer import make_trainer
+from jupyter_mlp.core.parallelism import Choice
 from jupyter_mlp.store.jobs import RunFolder
-make_trainer({"max_epochs": 1, "tracker": "none"}, RunFolder(Path(sys.argv[1])), 1, 0, [], AsyncCheckpoints(print), "auto")
+make_trainer({"max_epochs": 1, "tracker": "none"}, RunFolder(Path(sys.argv[1])), 1, 0, [], AsyncCheckpoints(print), Choice("auto"))
 print("made")
 """
 
