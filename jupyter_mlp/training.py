@@ -11,7 +11,7 @@ from typing import Any
 
 from jupyter_mlp import models, training_notes
 from jupyter_mlp import training_inputs as inputs
-from jupyter_mlp.core import trainer_arguments
+from jupyter_mlp.core import parallelism, trainer_arguments
 from jupyter_mlp.core.entities import FINISHED, RUNNING
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.references import Ref
@@ -118,6 +118,7 @@ def train(
     cells = history.sources()
     captured = code.capture(inputs.premade(model), cells, values, also)
     count = gpus if gpus is not None else 1
+    parallelism.check_size(strategy, tensor_parallel_size, count)
     where = clusters.named(workspace, cluster)
     shape = clusters.launcher(where).shape(count)
     dataset = held = fitted = None

@@ -52,15 +52,38 @@ class Choice:
     why: str = ""
 
 
+def check_size(asked: str, size: int | None, world: int) -> None:
+    """Refuse a tensor parallel size that no model could be trained with.
+
+    Raises:
+        InvalidInputError: the strategy has none, or the processes cannot be divided by it.
+    """
+    if size is None:
+        return
+    if asked not in (AUTO, MODEL_PARALLEL):
+        raise InvalidInputError(f"The strategy {asked} knows no --tensor-parallel-size.", "Use --strategy model_parallel.")
+    if world % size:
+        raise InvalidInputError(
+            f"{world} processes cannot be divided into groups of --tensor-parallel-size {size}.",
+            f"Give --gpus {size * -(-world // size)}, or another --tensor-parallel-size.",
+        )
+
+
 def chosen(asked: str, tensor_parallel_size: int | None, model: Model, machines: Machines) -> Choice:
     """Return what was asked for, or for auto what suits.
 
+    Args:
+        tensor_parallel_size: one that `check_size` has let pass; None for what suits.
+
     Raises:
-        InvalidInputError: the model, the strategy and the sizes do not go together.
+        InvalidInputError: nobody says how the model is split.
     """
-    if tensor_parallel_size is not None:
-        _check_size(asked, tensor_parallel_size, model, machines)
-    if asked in SHARDED or (asked == AUTO and (model.spreads_itself or (tensor_parallel_size or 1) > 1)):
+    if (tensor_parallel_size or 1) > 1 and not model.spreads_itself:
+        raise InvalidInputError(
+            "How the model's layers are split over a --tensor-parallel-size is not known.",
+            'Say it in configure_model() with parallelize_module(..., self.device_mesh["tensor_parallel"], plan), or use --strategy fsdp.',
+        )
+    if asked in SHARDED or (asked == AUTO and model.spreads_itself):
         return _spread(asked, tensor_parallel_size, model, machines)
     return Choice(asked) if asked != AUTO else _by_size(model, machines)
 
@@ -91,18 +114,3 @@ def _by_size(model: Model, machines: Machines) -> Choice:
     if needed / world <= room:
         return Choice(FSDP, 1, f"Strategy fsdp: {part}, since {told}.")
     return Choice(FSDP, 1, f"Strategy fsdp: {part}, although even that is much {has}; more --gpus make it less.")
-
-
-def _check_size(asked: str, size: int, model: Model, machines: Machines) -> None:
-    if asked not in (AUTO, MODEL_PARALLEL):
-        raise InvalidInputError(f"The strategy {asked} knows no --tensor-parallel-size.", "Use --strategy model_parallel.")
-    if machines.world % size:
-        raise InvalidInputError(
-            f"{machines.world} processes cannot be divided into groups of --tensor-parallel-size {size}.",
-            f"Give --gpus {size * -(-machines.world // size)}, or another --tensor-parallel-size.",
-        )
-    if size > 1 and not model.spreads_itself:
-        raise InvalidInputError(
-            "How the model's layers are split over a --tensor-parallel-size is not known.",
-            'Say it in configure_model() with parallelize_module(..., self.device_mesh["tensor_parallel"], plan), or use --strategy fsdp.',
-        )

@@ -15,7 +15,7 @@ from jupyter_mlp.backends import lightning_strategies as strategies
 from jupyter_mlp.backends.lightning_resuming import Pace
 from jupyter_mlp.core import trainer_arguments
 from jupyter_mlp.core.errors import InvalidInputError
-from jupyter_mlp.core.parallelism import Choice, Machines, Model, chosen
+from jupyter_mlp.core.parallelism import Choice, Machines, Model, check_size, chosen
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.notebook import own
 from jupyter_mlp.store import batches
@@ -58,9 +58,9 @@ def test_a_model_that_spreads_itself_does_so() -> None:
 def test_what_does_not_go_together_is_refused_and_what_is_useless_is_said() -> None:
     eight = Machines(8, 8, 80 * GB, "GPU")
     with pytest.raises(InvalidInputError, match="strategy ddp knows no --tensor-parallel-size"):
-        chosen("ddp", 2, Model(GB, spreads_itself=True), eight)
+        check_size("ddp", 2, 8)
     with pytest.raises(InvalidInputError, match="8 processes cannot be divided") as refused:
-        chosen("auto", 3, Model(GB, spreads_itself=True), eight)
+        check_size("auto", 3, 8)
     assert refused.value.hint.startswith("Give --gpus 9")
     with pytest.raises(InvalidInputError, match="How the model's layers are split") as refused:
         chosen("auto", 2, Model(GB), eight)
