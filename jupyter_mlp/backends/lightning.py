@@ -54,7 +54,8 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any] | None, rank: 
     L.seed_everything(spec["seed"], workers=True, verbose=False)
     recipe = Recipe.from_dict(prepared["recipe"]) if prepared else None
     model, arguments = _model(getattr(captured, spec["class_name"]), spec, recipe)
-    choice = strategies.chosen(spec.get("strategy", "auto"), spec.get("tensor_parallel_size"), model, world)
+    features = (max(1, spec["batch_size"] // world), recipe.width) if recipe else None
+    choice = strategies.chosen(spec.get("strategy", "auto"), spec.get("tensor_parallel_size"), model, world, features)
     groups = world // choice.tensor_parallel_size  # of processes that see the same rows
     group = rank // choice.tensor_parallel_size
     feed = _columns(spec, prepared, recipe, group, groups) if prepared and recipe else own_feed(captured, spec["own"])

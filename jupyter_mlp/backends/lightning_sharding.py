@@ -48,11 +48,13 @@ class Sharded(ModelParallelStrategy):
         assert model is not None
         if not is_spread(model):
             self.precision_plugin.convert_module(model)
+            if self._layer_sync is not None:
+                self._layer_sync.apply(model)
             shard(model, self.device_mesh["data_parallel"])
             self._is_ours = True
         _check_copies(model, self.device_mesh["data_parallel"])
         if not is_overridden("configure_model", model):
-            model.configure_model = _nothing  # type: ignore[method-assign] - Lightning insists on one, and it is done
+            model.configure_model = _nothing  # type: ignore[method-assign]  # Lightning insists on one, and it is done
         super().setup(trainer)
 
     # -- a step: what FSDP gathers before a forward pass it also has where a step uses a layer's weights by itself

@@ -10,7 +10,8 @@ from jupyter_mlp.core.errors import InvalidInputError
 MODEL_PARALLEL, FSDP, DDP, AUTO = "model_parallel", "fsdp", "ddp", "auto"
 SHARDED = (FSDP, MODEL_PARALLEL)  # a part of the model in each process, and checkpoints in parts
 _STATES = 4  # a weight, its gradient and the two moments of Adam
-_SHARE = 0.7  # of the memory; the rest is for activations and batches
+_SHARE, _SHARE_OF_ALL = 0.7, 0.9  # of the memory: where activations are not known, and where they are; the rest is for batches
+_SMALL = 0.2  # of the memory: with less for them, sharing the weights would not help where activations are large
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,13 @@ class Model:
 
     Attributes:
         weights: bytes of all parameters.
+        activations: bytes that one process's rows of a step keep for the backward pass; None where nobody knows.
         spreads_itself: its configure_model() uses the device mesh.
         steps_itself: it calls its optimisers, so nobody else can shard it.
     """
 
     weights: int
+    activations: int | None = None
     spreads_itself: bool = False
     steps_itself: bool = False
 
@@ -88,6 +91,11 @@ def chosen(asked: str, tensor_parallel_size: int | None, model: Model, machines:
     return Choice(asked) if asked != AUTO else _by_size(model, machines)
 
 
+def depends_on_activations(weights: int, machines: Machines) -> bool:
+    """Whether a choice by size can depend on them: they cost a look at the model."""
+    return weights * _STATES > machines.memory * _SMALL
+
+
 def _spread(asked: str, size: int | None, model: Model, machines: Machines) -> Choice:
     if size is None:  # Lightning's own default for a model that uses the mesh
         size = machines.local if asked != FSDP and model.spreads_itself else 1
@@ -100,17 +108,20 @@ def _spread(asked: str, size: int | None, model: Model, machines: Machines) -> C
 
 
 def _by_size(model: Model, machines: Machines) -> Choice:
-    needed, world, where = model.weights * _STATES, machines.world, machines.where
-    room = machines.memory * _SHARE
+    states, kept, world, where = model.weights * _STATES, model.activations or 0, machines.world, machines.where
+    needed, shared = states + kept, states / world + kept
+    room = machines.memory * (_SHARE if model.activations is None else _SHARE_OF_ALL)
     has = f"of {size_text(machines.memory)} on each {where}"
-    told = f"weights, gradients and optimiser need about {size_text(needed)} {has}"
+    what = "weights, gradients and optimiser" if model.activations is None else "weights, gradients, optimiser and activations"
+    told = f"{what} need about {size_text(needed)} {has}"
     if world == 1:
         return Choice(AUTO, 1, "" if needed <= room else f"Strategy: one process, although {told}; more --gpus let FSDP share them.")
     if needed <= room:
         return Choice(DDP, 1, f"Strategy ddp: a copy of the model in each of {world} processes, since {told}.")
     if model.steps_itself:
         return Choice(DDP, 1, f"Strategy ddp, although {told}: FSDP cannot share a model that steps its optimisers itself.")
-    part = f"a part of the model on each of {world} {where}s, about {size_text(needed / world)}"
-    if needed / world <= room:
+    part = f"a part of the model on each of {world} {where}s, about {size_text(shared)}"
+    if shared <= room:
         return Choice(FSDP, 1, f"Strategy fsdp: {part}, since {told}.")
-    return Choice(FSDP, 1, f"Strategy fsdp: {part}, although even that is much {has}; more --gpus make it less.")
+    less = "more --gpus or a smaller --batch-size make" if kept else "more --gpus make"
+    return Choice(FSDP, 1, f"Strategy fsdp: {part}, although even that is much {has}; {less} it less.")

@@ -172,7 +172,9 @@ def as_rank(folder: Path) -> None:
         def spread(groups: int = groups) -> Sharded:
             return Sharded(groups, WORLD // groups)
 
-        saved(fit(straight, kind, groups, spread(), **more), folder / f"{name}.straight.safetensors")
+        done = fit(straight, kind, groups, spread(), **more)
+        saved(done, folder / f"{name}.straight.safetensors")
+        done.save_checkpoint(folder / f"{name}.ckpt")  # as a ModelCheckpoint of the user's does
         with suppress(Killed):
             fit(broken, kind, groups, spread(), killed_at=BROKEN, **more)
         dist.barrier()
@@ -208,6 +210,9 @@ def test_two_processes_with_a_part_each(tmp_path: Path) -> None:
         model = fit(alone, Plain if kind is Halves else kind, 1, "auto", **more).lightning_module
         expected = model.state_dict()
         assert straight.keys() == expected.keys() == again.keys()
+        whole = torch.load(tmp_path / f"{name}.ckpt", weights_only=True)
+        assert all(torch.equal(whole["state_dict"][one], straight[one]) for one in expected)
+        assert len(whole["optimizer_states"][0]["state"]) == len(expected)
         for one, value in expected.items():
             torch.testing.assert_close(straight[one], value, atol=1e-4, rtol=1e-4)
             assert torch.equal(straight[one], again[one]), f"{one} of {name} is another after a restart"
@@ -233,7 +238,7 @@ class Single(Deep):
 @pytest.mark.parametrize(("kind", "said"), [(Manual, "steps its optimisers itself"), (Single, "cannot shard scale of Single")])
 def test_what_cannot_be_sharded_is_refused(kind: type[Deep], said: str) -> None:
     with pytest.raises(InvalidInputError, match=said) as refused:
-        shard(kind(), mesh=None)  # type: ignore[arg-type] - it does not come that far
+        shard(kind(), mesh=None)  # type: ignore[arg-type]  # it does not come that far
     assert "--strategy ddp" in refused.value.hint
 
 

@@ -9,11 +9,12 @@ import lightning as L  # noqa: N812 - how everybody writes it
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from torch import nn
 
 from jupyter_mlp.backends import lightning_strategies as strategies
 from jupyter_mlp.backends.lightning_resuming import Pace
-from jupyter_mlp.core import trainer_arguments
+from jupyter_mlp.core import parallelism, trainer_arguments
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.parallelism import Choice, Machines, Model, check_size, chosen
 from jupyter_mlp.core.recipe import Recipe
@@ -38,6 +39,38 @@ def test_the_strategy_follows_from_size_and_memory(weights: int, memory: int, wh
     choice = chosen("auto", None, Model(weights), Machines(world, world, memory, where))
     assert choice.strategy == picked and said in choice.why and bool(choice.why) is bool(said)
     assert choice.tensor_parallel_size == 1
+
+
+def test_activations_count_where_they_are_known() -> None:
+    """Sharing the weights does not make them less; fewer rows do."""
+    eight = Machines(8, 8, 80 * GB, "GPU")
+    assert chosen("auto", None, Model(10 * GB, 30 * GB), eight).strategy == "ddp"
+    shared = chosen("auto", None, Model(10 * GB, 50 * GB), eight)
+    assert shared.strategy == "fsdp" and "optimiser and activations need about 90.0 GB of 80.0 GB" in shared.why
+    much = chosen("auto", None, Model(10 * GB, 90 * GB), eight)
+    assert "about 95.0 GB, although even that is much" in much.why and "a smaller --batch-size" in much.why
+    assert parallelism.depends_on_activations(5 * GB, eight) and not parallelism.depends_on_activations(3 * GB, eight)
+
+
+def test_activations_are_counted_without_memory() -> None:
+    class Net(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(100, 1000), nn.BatchNorm1d(1000), nn.Tanh(), nn.Linear(1000, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x)
+
+    class Looks(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x) if float(x.sum()) > 0 else -self.net(x)
+
+    rows = 10**7  # input, what comes of the first layer, and of the tanh: real ones would take 80 GB
+    model, before = Net(), torch.get_rng_state()
+    found = strategies.activations(model, (rows, 100))
+    assert torch.equal(before, torch.get_rng_state()) and not any(one.is_meta for one in model.parameters())
+    assert found is not None and 0 <= found - rows * 4 * (100 + 1000 + 1000) < 1e5
+    assert strategies.activations(Looks(), (rows, 100)) is None
 
 
 def test_a_model_that_spreads_itself_does_so() -> None:
@@ -86,7 +119,7 @@ def test_what_is_known_of_a_model() -> None:
         def _split(self) -> None:
             assert self.device_mesh
 
-    assert strategies.chosen("auto", None, Lazy(), 1) == Choice("auto")
+    assert strategies.chosen("auto", None, Lazy(), 1, (4, 1)) == Choice("auto")
     assert strategies.chosen("auto", None, Spread(), 1).strategy == "model_parallel"
     assert "saved at the end only" in strategies.chosen("fsdp_cpu_offload", None, Lazy(), 2).why
     assert strategies.pace("fsdp_cpu_offload", Pace(steps=3)) == Pace() and strategies.pace("fsdp", Pace(steps=3)) == Pace(steps=3)
