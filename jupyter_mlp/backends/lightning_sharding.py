@@ -54,7 +54,7 @@ class Sharded(ModelParallelStrategy):
             self._is_ours = True
         _check_copies(model, self.device_mesh["data_parallel"])
         if not is_overridden("configure_model", model):
-            model.configure_model = _nothing  # type: ignore[method-assign]  # Lightning insists on one, and it is done
+            model.configure_model = _nothing  # Lightning insists on one, and it is done
         super().setup(trainer)
 
     # -- a step: what FSDP gathers before a forward pass it also has where a step uses a layer's weights by itself

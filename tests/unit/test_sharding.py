@@ -113,6 +113,15 @@ class Halves(Deep):
         return 0.0
 
 
+class Both(Halves):
+    """Tensor parallel, and FSDP over the groups of processes that are."""
+
+    def configure_model(self) -> None:
+        super().configure_model()
+        for layer in (self.first, self.last):
+            fully_shard(layer, mesh=self.device_mesh["data_parallel"])
+
+
 class Plain(Halves):
     """What `Halves` is in one process."""
 
@@ -124,6 +133,7 @@ KINDS: dict[str, tuple[type[L.LightningModule], int, dict[str, Any]]] = {
     "fsdp": (Deep, 2, {"gradient_clip_val": 1.0}),
     "accumulated": (Deep, 2, {"accumulate_grad_batches": 3}),
     "tensor": (Halves, 1, {}),
+    "both": (Both, 2, {}),
 }
 
 
@@ -207,7 +217,7 @@ def test_two_processes_with_a_part_each(tmp_path: Path) -> None:
         straight, again = (load_file(tmp_path / f"{name}.{which}.safetensors") for which in ("straight", "again"))
         alone = tmp_path / name
         alone.mkdir()
-        model = fit(alone, Plain if kind is Halves else kind, 1, "auto", **more).lightning_module
+        model = fit(alone, Plain if issubclass(kind, Halves) else kind, 1, "auto", **more).lightning_module
         expected = model.state_dict()
         assert straight.keys() == expected.keys() == again.keys()
         whole = torch.load(tmp_path / f"{name}.ckpt", weights_only=True)
