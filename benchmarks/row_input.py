@@ -83,8 +83,9 @@ def ours(plan: Any, recipe: Any, epoch: int = 0) -> Iterator[int]:
     """Yield the rows of each batch that a rank gets."""
     from jupyter_mlp.backends.lightning import Batches
     from jupyter_mlp.store.batches import TRAIN
+    from jupyter_mlp.store.shares import Share
 
-    data = Batches(plan, recipe, TRAIN, BATCH, 0, 1)
+    data = Batches(plan, recipe, TRAIN, Share(1, BATCH), 0)
     data.epoch = epoch
     for x, y in data:
         yield len(x) if y.numel() else 0

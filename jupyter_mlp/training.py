@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 import uuid
@@ -10,9 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jupyter_mlp import models, training_notes
+from jupyter_mlp import training_claiming as claiming
 from jupyter_mlp import training_inputs as inputs
+from jupyter_mlp import training_resuming as resuming
 from jupyter_mlp.core import parallelism, trainer_arguments
-from jupyter_mlp.core.entities import FINISHED, RUNNING
+from jupyter_mlp.core.clusters import LOCAL
+from jupyter_mlp.core.entities import FINISHED
+from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.notebook import capture as code
@@ -20,40 +23,42 @@ from jupyter_mlp.notebook import history, own
 from jupyter_mlp.store import batches, clusters, elsewhere, jobs, modes, recipes
 from jupyter_mlp.store.activities import new_id
 from jupyter_mlp.store.artifacts import publish_bytes
-from jupyter_mlp.store.attempts import SUPERVISOR
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.recipes import RecipeVersion
 from jupyter_mlp.store.workspace import Workspace, current
 from jupyter_mlp.training_run import Progress, Run
 
-_HOW = ("where", "on", "nodes", "device", "folder", "priority", "retries", "checkpoint_every")  # of a run, and not of what it makes
+# Of a run, and not of what it makes:
+_HOW = ("where", "on", "nodes", "device", "folder", "priority", "retries", "checkpoint_every", "max_stall_s")
 
 
 def train(
-    model: Any,
+    model: Any = None,
     *,
     data: Any = None,
     target: str | None = None,
     task: str | None = None,
     validation: Any = None,
     gpus: int | None = None,
-    cluster: str = "local",
+    cluster: str | None = None,
     settings: Mapping[str, Any] | None = None,
     recipe: str | RecipeVersion | None = None,
-    max_epochs: int = 5,
-    batch_size: int = 1024,
-    seed: int = 7,
-    priority: int = 0,
-    retries: int = 5,
-    checkpoint_every: int | str = "30s",
-    strategy: str = "auto",
+    max_epochs: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    priority: int | None = None,
+    retries: int | None = None,
+    checkpoint_every: int | str | None = None,
+    max_stall: int | str | None = None,
+    strategy: str | None = None,
     tensor_parallel_size: int | None = None,
     trainer: Mapping[str, Any] | None = None,
     callbacks: Any = None,
     early_stopping: str | None = None,
     detach: bool = False,
     fresh: bool = False,
+    resume: Any = None,
     progress: Progress | None = None,
 ) -> Run:
     """Train a LightningModule on a dataset version, or on Parquet files where they lie, and return the run, which made a model.
@@ -71,6 +76,11 @@ def train(
     The job works in this process's folder (each process on a cluster, too, where that folder is there), so relative paths
     of the code mean what they mean in the notebook, for reading and for writing.
 
+    With `resume`, a run that has ended (it failed, was cancelled or has finished) goes on as a new one: with its own code,
+    data, recipe, seed and settings, from its last checkpoint. Only gpus, max_epochs, cluster, retries, checkpoint_every,
+    max_stall, priority, and of the Trainer's arguments how long it trains, can be others. With other gpus, the rows of an
+    epoch that nobody had seen yet are shared out anew.
+
     Args:
         model: the class or its name; FILE.py:CLASS or NOTEBOOK.ipynb:CLASS outside a notebook; mlp:NAME for one of
             `jupyter_mlp.models`. A variable that holds a model stands for the statement that made it: its
@@ -83,16 +93,18 @@ def train(
         validation: a dataset version; a tenth of the rows when left out.
         gpus: processes, one a GPU; processes of the CPU where there is none. On a cluster they are spread evenly over the
             fewest nodes that have them, and start all together or wait.
-        cluster: local, or a cluster of the settings file; mlp.clusters() shows them.
+        cluster: local, the default, or a cluster of the settings file; mlp.clusters() shows them.
         settings: arguments of the model's constructor.
         recipe: how columns become features, fitted on `data` (an exact fitted version is used as it is); the default
             for the data's columns when left out. It learns from all rows of `data`, those set aside for validation too.
-        batch_size: rows a step, over all processes.
-        priority: jobs of a higher one are first in the queue where the machine has not enough processes for all.
-        retries: how often it is started again after a kill, from its last checkpoint, before it gets a step further.
-        checkpoint_every: steps (100), or a time ("30s", "5min"); 0 for none.
-        strategy: the Trainer's, or model_parallel; auto takes one process, ddp or fsdp from the model's size and the memory,
-            model_parallel for a model that spreads itself in configure_model() with self.device_mesh, and says why.
+        max_epochs: passes over the data, 5 when left out. `batch_size`: rows a step, over all processes; 1024. `seed`: 7.
+        priority: jobs of a higher one are first in the queue where the machine has not enough processes for all; 0.
+        retries: how often it is started again after a kill, from its last checkpoint, before it gets a step further; 5.
+        checkpoint_every: steps (100), or a time ("30s", the default, "5min"); 0 for none.
+        max_stall: how long it may stand still, no process getting a batch further ("10min"); then it is ended as by a kill, and
+            the process that the others wait for is named. "1h", the default; 0 for ever.
+        strategy: the Trainer's, or model_parallel; auto, the default, takes one process, ddp or fsdp from the model's size and the
+            memory, model_parallel for a model that spreads itself in configure_model() with self.device_mesh, and says why.
         tensor_parallel_size: processes that share each layer, for model_parallel; the others are data parallel. Lightning's
             default when left out: all processes of a machine.
         trainer: further arguments of Lightning's Trainer, by its own names: precision, accumulate_grad_batches,
@@ -101,6 +113,7 @@ def train(
         early_stopping: a metric; the run ends when it gets no better over three looks.
         detach: return at once; the job goes on.
         fresh: train even when the answer is known.
+        resume: the run to go on with, run:ID.
 
     Raises:
         NotFoundError: the data, the column or the class is unknown; the message names the nearest.
@@ -111,6 +124,18 @@ def train(
         {'train_loss': 9.8, 'val_mae': 9.6}
     """
     workspace = current()
+    if resume is not None:
+        fixed: dict[str, Any] = {"model": model, "data": data, "target": target, "task": task, "validation": validation, "recipe": recipe}
+        fixed |= {"settings": settings, "batch_size": batch_size, "seed": seed, "strategy": strategy, "callbacks": callbacks}
+        fixed |= {"tensor_parallel_size": tensor_parallel_size}
+        asked: dict[str, Any] = {"gpus": gpus, "max_epochs": max_epochs, "cluster": cluster, "priority": priority, "retries": retries}
+        asked |= {"checkpoint_every": checkpoint_every, "max_stall": max_stall, "trainer": trainer}
+        going = resuming.resumed(workspace, resume, {**fixed, "early_stopping": early_stopping}, asked, fresh)
+        return going if detach else going.wait(progress)
+    if model is None:
+        raise InvalidInputError(
+            "Which model?", "%mlp_train MODEL --data DATASET --target COLUMN; or %mlp_train --resume run:ID to go on with a run."
+        )
     values = history.variables()
     brought = inputs.brought_names(model, data, validation, values)
     named = own.name_of(callbacks, values, "callbacks") if callbacks is not None and not isinstance(callbacks, str) else callbacks
@@ -118,8 +143,8 @@ def train(
     cells = history.sources()
     captured = code.capture(inputs.premade(model), cells, values, also)
     count = gpus if gpus is not None else 1
-    parallelism.check_size(strategy, tensor_parallel_size, count)
-    where = clusters.named(workspace, cluster)
+    parallelism.check_size(strategy or parallelism.AUTO, tensor_parallel_size, count)
+    where = clusters.named(workspace, cluster or LOCAL.name)
     shape = clusters.launcher(where).shape(count)
     dataset = held = fitted = None
     if brought is None:
@@ -144,24 +169,26 @@ def train(
         "task": task,
         "settings": inputs.settings_of(captured, settings or {}, values),
         "gpus": count,
-        "max_epochs": max_epochs,
-        "batch_size": batch_size,
-        "seed": seed,
-        "strategy": strategy,
+        "max_epochs": 5 if max_epochs is None else max_epochs,
+        "batch_size": 1024 if batch_size is None else batch_size,
+        "seed": 7 if seed is None else seed,
+        "strategy": strategy or parallelism.AUTO,
         **({"tensor_parallel_size": tensor_parallel_size} if tensor_parallel_size is not None else {}),
         "trainer": trainer_arguments.checked(trainer or {}),
         "callbacks": named,
         "early_stopping": early_stopping,
     }
-    key = digest("train", 1, question, _versions())
+    key = digest("train", 1, question, claiming.versions())
     # Nobody knows what the user's own loaders read, so what they gave once is no answer; a replay asks for what was.
     reuse = not fresh and (modes.replays() or (modes.reuses() and brought is None))
-    placed = {"cluster": cluster, "where": where.to_dict(), "on": shape.on, "nodes": shape.nodes, "device": shape.device}
+    placed = {"cluster": where.name, "where": where.to_dict(), "on": shape.on, "nodes": shape.nodes, "device": shape.device}
     placed["folder"] = str(inputs.folder_of(model))
-    how = {**placed, "priority": priority, "retries": retries, "checkpoint_every": inputs.pace(checkpoint_every)}
-    run = _known(workspace, key) if reuse else None
+    how = {**placed, "priority": priority or 0, "retries": 5 if retries is None else retries}
+    how["checkpoint_every"] = inputs.pace("30s" if checkpoint_every is None else checkpoint_every)
+    how["max_stall_s"] = inputs.stall("1h" if max_stall is None else max_stall)
+    run = claiming.known(workspace, key) if reuse else None
     if run is None:
-        notes = training_notes.before_launch(where, priority, captured, cells)
+        notes = training_notes.before_launch(where, priority or 0, captured, cells)
         if brought is not None and not fresh and (before := workspace.activities.find(key, FINISHED)):
             notes.append(f"Trained anew: what {brought['data'] or 'the model'} reads may have changed since run:{jobs.run_of(before)}.")
         if progress is not None:
@@ -187,30 +214,6 @@ def run(ref: str) -> Run:
     return Run(name, workspace)
 
 
-def _versions() -> dict[str, str]:
-    """The packages whose version can change what a training gives."""
-    from importlib import metadata
-
-    found = {}
-    for name in ("torch", "lightning"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = ""
-    return found
-
-
-def _known(workspace: Workspace, key: str) -> Run | None:
-    """The run that answers this already, or is about to: the same submission twice is one job."""
-    for state in (FINISHED, RUNNING):
-        found = workspace.activities.find(key, state)
-        if found is not None and jobs.fold(workspace, jobs.run_of(found)).state in (FINISHED, RUNNING):
-            if state == FINISHED:
-                workspace.activities.again(found)
-            return Run(jobs.run_of(found), workspace, reused=True)
-    return None
-
-
 def _submit(
     workspace: Workspace,
     captured: code.Captured,
@@ -222,7 +225,7 @@ def _submit(
     reuse: bool,
     notes: Sequence[str] = (),
 ) -> Run:
-    """Write what is to be done, claim its record, start it. Whoever is killed on the way leaves nothing or a job that starts."""
+    """Write what is to be done, claim its record, start it."""
     folder = RunFolder(workspace.runs / new_id())
     for name, text in {"captured.py": captured.source, **captured.modules}.items():
         publish_bytes(folder.path / "code" / name, text.encode())
@@ -246,26 +249,4 @@ def _submit(
     )
     used = [one.reference for one in (dataset, held, fitted) if one is not None]
     told = {name: value for name, value in question.items() if name not in _HOW}
-    while True:
-        activity, ours = workspace.activities.claim(
-            "train", name=captured.class_name, key=key, used=used, parameters=told, activity_id=folder.path.name, reuse=reuse
-        )
-        if ours:
-            break
-        found = jobs.fold(workspace, jobs.run_of(activity))
-        if found.state == RUNNING or (reuse and found.state == FINISHED):
-            shutil.rmtree(folder.path, ignore_errors=True)  # somebody else submitted the same a moment before
-            if found.state == FINISHED:
-                workspace.activities.again(found)
-            return Run(found.id, workspace, reused=True)
-    for note in notes:
-        folder.say({SUPERVISOR: "note", "note": note})  # it stays said when the job is started again from its beginning
-    try:
-        jobs.start(folder)
-    except BaseException as error:
-        # The supervisor may be up already: it ends by this wish. Where even that cannot be written, the record stays as it
-        # is, and whoever looks next starts the job or finds it running.
-        folder.write(jobs.CANCEL, {"at": time.time()})
-        workspace.activities.fail(activity, f"The job could not be started: {error}")
-        raise
-    return Run(folder.path.name, workspace)
+    return claiming.begun(workspace, folder, name=captured.class_name, key=key, used=used, told=told, reuse=reuse, notes=notes)

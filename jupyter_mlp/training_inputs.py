@@ -15,6 +15,8 @@ from jupyter_mlp.notebook import own
 from jupyter_mlp.store.datasets import DatasetVersion
 from jupyter_mlp.store.recipes import RecipeVersion
 
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
+
 
 def is_premade(model: Any) -> bool:
     """Whether a model is named as one of ours: mlp:tabular."""
@@ -102,10 +104,23 @@ def settings_of(captured: code.Captured, given: Mapping[str, Any], values: Mappi
 
 def pace(every: int | str) -> dict[str, float]:
     """Return when checkpoints are due, as the run's spec says it."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(|s|min|h)", str(every).strip())
-    if found is None:
+    number, unit = _time(every) or (0.0, None)
+    if unit is None:
         raise InvalidInputError(
             f"Checkpoints every {every!r} is no number of steps and no time.", "Give 100 (steps), 30s, 5min or 1h; 0 for none."
         )
-    number, unit = float(found[1]), found[2]
-    return {"seconds": number * {"s": 1, "min": 60, "h": 3600}[unit]} if unit else {"steps": int(number)}
+    return {"seconds": number * _UNITS[unit]} if unit else {"steps": int(number)}
+
+
+def stall(limit: int | str) -> float:
+    """Return for how many seconds a training may stand still; 0 for ever."""
+    number, unit = _time(limit) or (1.0, "")
+    if not unit and number:
+        raise InvalidInputError(f"A training that may stand still for {limit!r}: that is no time.", "Give 10min or 1h; 0 for ever.")
+    return number * _UNITS[unit] if unit else 0.0
+
+
+def _time(given: int | str) -> tuple[float, str] | None:
+    """Read a number and its unit of time, which may be none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(|s|m|min|h)", str(given).strip())
+    return (float(found[1]), found[2]) if found else None

@@ -67,7 +67,7 @@ class Run(Shown):
     @property
     def inputs(self) -> tuple[Ref, ...]:
         """The exact dataset versions it learns from."""
-        return tuple(ref for ref in self._activity.used if ref.kind != "recipe")
+        return tuple(ref for ref in self._activity.used if ref.kind not in ("recipe", "run"))
 
     @property
     def recipe(self) -> str | None:
@@ -107,7 +107,8 @@ class Run(Shown):
             ended = self._folder.read("exit.json") or {}
             raise JobError(f"{self.ref} failed: {self.error}", str(ended.get("hint", "")))
         if state == CANCELLED:
-            raise JobError(f"{self.ref} was cancelled.", "Train again, or with --fresh where another run is reused.")
+            goes_on = runs.goes_on(self.ref, self._folder)
+            raise JobError(f"{self.ref} was cancelled.", goes_on or "Train again, or with --fresh where another run is reused.")
         return self
 
     def cancel(self) -> None:

@@ -23,15 +23,17 @@ from jupyter_mlp.backends.lightning_finite import Finite, check_loss, without
 from jupyter_mlp.backends.lightning_publishing import publish
 from jupyter_mlp.backends.lightning_resuming import Checkpointer, Pace
 from jupyter_mlp.backends.lightning_sharding import filled, skeleton
+from jupyter_mlp.backends.lightning_stalling import Pulse
 from jupyter_mlp.backends.lightning_trainer import make_trainer
 from jupyter_mlp.backends.lightning_usage import device_name, measured
 from jupyter_mlp.backends.spinning import considerate
 from jupyter_mlp.core.errors import InvalidInputError, nearest
 from jupyter_mlp.core.parallelism import SHARDED
 from jupyter_mlp.core.recipe import Recipe
-from jupyter_mlp.store import batches, gpus
+from jupyter_mlp.store import batches, gpus, shares
 from jupyter_mlp.store.batches import HELD_OUT, TRAIN, Plan
 from jupyter_mlp.store.jobs import RunFolder
+from jupyter_mlp.store.shares import Share
 
 Spec = Mapping[str, Any]
 _EVERY_S = 0.25
@@ -65,7 +67,8 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any] | None, rank: 
     keeper = Checkpointer(run, pace, writer, feed.positioned, feed.steps)
     if rank == 0 and choice.why:
         run.say({"note": choice.why})
-    callbacks = [keeper, *([reporter] if rank == 0 else []), Finite(), *own_callbacks(captured, spec)]
+    watched = [Pulse(run, rank, limit, lambda: writer.busy)] if (limit := float(spec.get("max_stall_s", 0.0))) else []
+    callbacks = [*watched, keeper, *([reporter] if rank == 0 else []), Finite(), *own_callbacks(captured, spec)]
     bare = skeleton(model) if rank == 0 and choice.strategy in SHARDED else None
     trainer = make_trainer(spec, run, world, rank, callbacks, writer, choice)
     validates = feed.held > 0 and is_overridden("validation_step", model)
@@ -92,11 +95,11 @@ def _columns(spec: Spec, prepared: Mapping[str, Any], recipe: Recipe, rank: int,
     """Return this rank's batches of a dataset version."""
     plan = Plan.from_dict(prepared["plan"])
     held = Plan.from_dict(prepared["validation"]) if prepared["validation"] else plan
-    rows = max(1, spec["batch_size"] // world)
-    training = Batches(plan, recipe, TRAIN, rows, rank, world)
+    share = shares.regular(spec["batch_size"], world)
+    training = Batches(plan, recipe, TRAIN, share, rank)
     count = held.rows(HELD_OUT)
-    validation = Batches(held, recipe, HELD_OUT, rows, rank, world) if count >= world else None
-    return Feed(training, validation, None, training, plan.steps(TRAIN, world, rows), rows, plan.rows(TRAIN), count)
+    validation = Batches(held, recipe, HELD_OUT, share, rank) if count >= world else None
+    return Feed(training, validation, None, training, len(training), share.rows, training.total, count)
 
 
 def _best_checkpoint(trainer: L.Trainer) -> str:
@@ -127,23 +130,25 @@ class Batches:
     The trainer takes them as they come: a DataLoader around them would only look through each once more.
     """
 
-    def __init__(self, plan: Plan, recipe: Recipe, part: str, rows: int, rank: int, world: int) -> None:
-        self._read = (plan, recipe, part, rows)
-        self._rank, self._world = rank, world
+    def __init__(self, plan: Plan, recipe: Recipe, part: str, share: Share, rank: int) -> None:
+        self._read = (plan, recipe, part)
+        self._rank = rank
+        self.total = plan.rows(part)
+        self.regular = self.share = share
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
-        plan, _, part, rows = self._read
-        return plan.steps(part, self._world, rows)
+        return self.regular.steps(self.total)
 
     def __iter__(self) -> Iterator[Any]:
         training = self._read[2] == TRAIN
         found = batches.stream(
             *self._read,
+            self.share.rows,
             rank=self._rank,
-            world=self._world,
             epoch=self.epoch,
             start=self.start,
+            share=self.share,
             shuffle=training,
             take=_pinned_rows if torch.cuda.is_available() else _rows,
             join=torch.cat,

@@ -110,7 +110,13 @@ def load(path: Path) -> dict[str, Any]:
 
     Raises:
         Again: its bytes were changed on disk; another attempt takes the one before.
+        InvalidInputError: it is one of a sharded model.
     """
+    if path.is_dir():
+        raise InvalidInputError(
+            f"The checkpoint {path.name} is in parts, one a process, and this run has the whole model in each.",
+            "Go on on a cluster whose memory is as before, or train anew.",
+        )
     if not checkpoints.is_whole(path):
         raise _changed(path)
     return _read(path, {})

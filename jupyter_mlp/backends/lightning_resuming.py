@@ -25,10 +25,12 @@ from lightning.pytorch.trainer.connectors.logger_connector.result import _Metada
 
 from jupyter_mlp.backends.lightning_checkpoints import PART, PLACE, AsyncCheckpoints
 from jupyter_mlp.backends.lightning_finite import check_weights
+from jupyter_mlp.backends.lightning_regrouping import regrouped
 from jupyter_mlp.backends.lightning_sharding import Sharded
 from jupyter_mlp.store.attempts import log_of, size_of, taken_over
-from jupyter_mlp.store.checkpoints import Part
+from jupyter_mlp.store.checkpoints import LAST, OWN, Part
 from jupyter_mlp.store.jobs import RunFolder
+from jupyter_mlp.store.shares import Share
 
 _STATE = "mlp"  # our part of a checkpoint
 _LOGGED = (  # what self.log was told of a metric
@@ -38,10 +40,18 @@ _LOGGED = (  # what self.log was told of a metric
 
 
 class Positioned(Protocol):
-    """Batches that can begin anywhere in an epoch."""
+    """Batches that can begin anywhere in an epoch.
+
+    Attributes:
+        share: how the ranks share this epoch. `regular`: how they share one that they begin.
+        total: rows of an epoch, over all ranks.
+    """
 
     epoch: int
     start: int
+    share: Share
+    regular: Share
+    total: int
 
 
 @dataclass
@@ -82,13 +92,14 @@ class Checkpointer(L.Callback):
         if self._restored:
             if self._loader is not None:
                 self._loader.epoch, self._loader.start = self._restored["epoch"], self._restored["batch"]
+                self._loader.share = Share.from_dict(self._restored["share"])
             trainer.fit_loop.epoch_loop._batches_that_stepped = self._restored["stepped"]
         self._last_at = time.monotonic()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take or put back a checkpoint between two epochs."""
         if self._loader is not None:
-            self._loader.epoch, self._loader.start = trainer.current_epoch, 0
+            self._loader.epoch, self._loader.start, self._loader.share = trainer.current_epoch, 0, self._loader.regular
         self._between(trainer, pl_module, 0)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
@@ -111,33 +122,45 @@ class Checkpointer(L.Callback):
             "log": _log_size(self._run, trainer),
             "sums": _sums(trainer),
             "metrics": {name: _metric_state(metric) for name, metric in _metrics(pl_module)},
+            "gradients": {} if _in_parts(trainer) else _gradients(trainer, pl_module),
             "events": size_of(self._run.path / "events.jsonl"),
             "of": secrets.token_hex(8),
         }
         ranks = _gathered(trainer, mine)
         checkpoint["loops"] = {"fit_loop": _between_batches(trainer.fit_loop.state_dict(), epoch, batch)}
         checkpoint[_STATE] = {
+            "run": self._run.path.name,
             "epoch": epoch,
             "batch": batch,
             "stepped": trainer.fit_loop.epoch_loop._batches_that_stepped,
-            "random": [rank["random"] for rank in ranks],
-            "sums": [rank["sums"] for rank in ranks],
-            "metrics": [rank["metrics"] for rank in ranks],
-            "gradients": _gradients(trainer, pl_module),
+            "share": self._loader.share.to_dict() if self._loader is not None else None,
+            **{name: [rank[name] for rank in ranks] for name in ("random", "sums", "metrics", "gradients")},
             "events": ranks[0]["events"],
             "logs": [rank["log"] for rank in ranks],
         }
-        place = {name: checkpoint[_STATE][name] for name in ("epoch", "batch", "events", "logs")}
+        place = {name: checkpoint[_STATE][name] for name in ("epoch", "batch", "events", "logs", "share")}
         checkpoint[PLACE] = {**place, "step": self._step(trainer, epoch, batch)}
-        if isinstance(trainer.strategy, Sharded):
+        if _in_parts(trainer):  # the gradients of its part stay with it
+            checkpoint[_STATE]["gradients"][trainer.global_rank] = _gradients(trainer, pl_module)
             checkpoint[PART] = Part(trainer.global_rank, trainer.world_size, ranks[0]["of"])
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep our part until it is put back; a checkpoint of another callback has none."""
-        self._restored = checkpoint.get(_STATE, self._restored)
+        if _STATE not in checkpoint:
+            return
+        self._restored = checkpoint[_STATE]
+        if len(self._restored["random"]) != trainer.world_size:
+            self._restored = regrouped(self._restored, trainer.world_size, self._loader, dict(_metrics(pl_module)))
+            checkpoint["loops"]["fit_loop"] = self._recounted(checkpoint["loops"]["fit_loop"])
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Let the last checkpoint be written to its end."""
+        """Take the place behind the last epoch, for another run that trains on; let it be written to its end.
+
+        This run never goes on from there: what is done at the end of training would not be done. Broken off within an epoch, by
+        its steps or its time, a training goes on from within it: from the checkpoint before.
+        """
+        if (self._pace.steps or self._pace.seconds) and trainer.fit_loop.epoch_loop._num_ready_batches_reached():
+            self._take(trainer, pl_module, trainer.current_epoch, 0, LAST)
         self._writer.wait()
 
     # -- between two batches
@@ -148,12 +171,24 @@ class Checkpointer(L.Callback):
             self._put_back(trainer, module)
             self._last, self._look = step, step + 1
         elif self._is_due(trainer, step):
-            self._last, self._last_at, self._place = step, time.monotonic(), (trainer.current_epoch, batch)
-            check_weights(module, step)  # nobody goes on from a place where all is lost
-            self._taking = True
-            with trainer.strategy.in_parts() if isinstance(trainer.strategy, Sharded) else nullcontext():
-                trainer.save_checkpoint(self._run.path / "checkpoints", weights_only=False)
-            self._taking = False
+            self._last, self._last_at = step, time.monotonic()
+            self._take(trainer, module, trainer.current_epoch, batch)
+
+    def _take(self, trainer: L.Trainer, module: L.LightningModule, epoch: int, batch: int, folder: str = OWN) -> None:
+        check_weights(module, self._step(trainer, epoch, batch))  # nobody goes on from a place where all is lost
+        self._place, self._taking = (epoch, batch), True
+        with trainer.strategy.in_parts() if isinstance(trainer.strategy, Sharded) else nullcontext():
+            trainer.save_checkpoint(self._run.path / folder, weights_only=False)
+        self._taking = False
+
+    def _recounted(self, loops: dict[str, Any]) -> dict[str, Any]:
+        """Return the counters for ranks of another number, whose epochs may have more or fewer batches."""
+        counted, batch = loops["epoch_loop.batch_progress"], self._restored["batch"]
+        if self._loader is not None:
+            done = self._restored["epoch"] * self._steps + batch
+            counted["total"] = dict.fromkeys(counted["total"], done)
+            counted["current"] = dict.fromkeys(counted["current"], batch or self._steps)
+        return loops
 
     def _step(self, trainer: L.Trainer, epoch: int, batch: int) -> int:
         done: int = trainer.fit_loop.epoch_loop.batch_progress.total.completed
@@ -204,15 +239,20 @@ class Checkpointer(L.Callback):
         if found["batch"] > 0:
             trainer._logger_connector._first_loop_iter = False  # at the first batch of an epoch, log() begins its sums again
         parameters = dict(module.named_parameters())
-        for name, gradient in found["gradients"].items():
+        for name, gradient in (found["gradients"][trainer.global_rank] or found["gradients"][0]).items():
             parameters[name].grad = gradient.to(parameters[name].device)
         after = [rank["log"] for rank in _gathered(trainer, {"log": _log_size(self._run, trainer)})]
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and found["run"] == self._run.path.name:  # of another run, nothing is done once more here
             step = self._step(trainer, found["epoch"], found["batch"])
             self._run.say(taken_over(step, found["events"], found["logs"][: len(after)], after))
         _set_random_state(trainer, found["random"][trainer.global_rank])
         if self._loader is None:
             iter(trainer.fit_loop._data_fetcher)  # a loader that begins draws its order, and began before this was put back
+
+
+def _in_parts(trainer: L.Trainer) -> bool:
+    """Whether each rank holds, and writes, a part of the model."""
+    return isinstance(trainer.strategy, Sharded)
 
 
 def _between_batches(loops: dict[str, Any], epoch: int, batch: int) -> dict[str, Any]:
@@ -286,13 +326,25 @@ def _sum(metric: _ResultMetric) -> dict[str, Any]:
 def _logged(trainer: L.Trainer, found: Mapping[str, Any]) -> _ResultMetric:
     """Return what `self.log` had made of the batches before the kill, so that it goes on with it, or the epoch ends with it."""
     (reduce, is_builtin), (should, only_first) = found["reduce"], found["sync"]
-    meta = _Metadata(**found["meta"], reduce_fx=getattr(builtins if is_builtin else torch, reduce))
+    made = _Metadata if should is not None else _AsCalledNext
+    meta = made(**found["meta"], reduce_fx=getattr(builtins if is_builtin else torch, reduce))
+    should = bool(should) and trainer.world_size > 1
     meta.sync = _Sync(fn=trainer.strategy.reduce, _should=should, rank_zero_only=only_first)  # log() refuses one that is not the same
     metric = _ResultMetric(meta, is_tensor=True)
     for name, value in found["states"].items():
         setattr(metric, name, value.to(trainer.strategy.root_device))
     metric._update_count = 1  # or it warns that nothing was logged
     return metric
+
+
+class _AsCalledNext(_Metadata):
+    """Of what one process had summed up: whether several put theirs together, as `sync_dist` says, the next call of log() says."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Metadata):
+            return NotImplemented
+        self.sync = other.sync
+        return vars(self) == vars(other)
 
 
 def _metrics(module: L.LightningModule) -> list[tuple[str, torchmetrics.Metric]]:
@@ -313,7 +365,9 @@ def _set_metric(metric: torchmetrics.Metric, state: Mapping[str, Any] | None) ->
 
 
 def _gradients(trainer: L.Trainer, module: L.LightningModule) -> dict[str, torch.Tensor]:
-    """Gradients that the next step adds to: only where steps accumulate them, or the model steps by itself."""
+    """Gradients that the next step adds to: where steps accumulate them, each rank its own; a model that steps by itself has the same."""
     if module.automatic_optimization and trainer.accumulate_grad_batches == 1:
+        return {}
+    if not module.automatic_optimization and trainer.global_rank > 0 and not _in_parts(trainer):
         return {}
     return {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}

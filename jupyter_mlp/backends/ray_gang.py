@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayError
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -27,6 +28,7 @@ from jupyter_mlp.core.queueing import RUNS, WAITS
 from jupyter_mlp.store.jobs import RunFolder
 
 _SETTLE_S = 1.0
+_MISSED_S = 60.0  # in which Ray finds out that a node does not answer any more: five looks, three seconds between them
 
 
 class Rank:
@@ -55,6 +57,7 @@ class RayGang(gang.Words):
         self._group: PlacementGroup | None = None
         self._actors: list[Any] = []
         self._calls: list[Any] = []
+        self._nodes: dict[int, str] = {}  # on which node each rank lies
 
     # -- room
 
@@ -88,6 +91,7 @@ class RayGang(gang.Words):
         assert self._group is not None, "the supervisor asks for room before it starts"
         self.begin(attempt)
         told = {**environment, "MLP_ATTEMPT": str(attempt), "WORLD_SIZE": str(self._world)}
+        self._nodes = {int(rank): str(node) for rank, node in placement_group_table(self._group)["bundles_to_node_id"].items()}
         for rank in range(self._world):
             place = PlacementGroupSchedulingStrategy(self._group, rank)
             shares = {"num_cpus": self._bundle["CPU"], "num_gpus": self._bundle.get("GPU", 0.0)}
@@ -103,6 +107,7 @@ class RayGang(gang.Words):
         running = self._look(0.0)
         if self._first:
             self._look(_SETTLE_S)  # the others notice before Ray does who was killed
+            self._until_told()
         if self._first or not running:
             self.stop()  # an actor's process goes with it
             return False
@@ -114,6 +119,13 @@ class RayGang(gang.Words):
         for call in ended:
             self._look_at(self._calls.index(call), call)
         return running
+
+    def _until_told(self) -> None:
+        """Wait for Ray to say who was lost, where all that have ended say that they lost another: a node is missed after a while only."""
+        deadline = time.monotonic() + _MISSED_S
+        while time.monotonic() < deadline and all(self._word(rank).get("again") for rank in self._first):
+            if not self._look(_SETTLE_S):
+                return
 
     def stop(self) -> None:
         """End all ranks."""
@@ -128,16 +140,31 @@ class RayGang(gang.Words):
             if ray.get(call) == 0:
                 return
         except RayError as error:
-            self._ends[rank] = _told(error)
+            self._ends[rank] = _told(error, lambda: self._is_lost(rank))
         self._first.append(rank)
 
+    def _is_lost(self, rank: int) -> bool:
+        """Whether the node of a rank is gone, once Ray has found out."""
+        deadline = time.monotonic() + _MISSED_S
+        while time.monotonic() < deadline:
+            if not any(one["Alive"] for one in ray.nodes() if one["NodeID"] == self._nodes.get(rank)):
+                return True
+            time.sleep(_SETTLE_S)
+        return False
 
-def _told(error: RayError) -> str:
-    """How a rank ended, in a sentence, from Ray's words."""
+
+def _told(error: RayError, is_lost: Callable[[], bool]) -> str:
+    """How a rank ended, in a sentence, from Ray's words.
+
+    Args:
+        is_lost: finds out whether its node is gone, where Ray does not know yet.
+    """
     if isinstance(error, OutOfMemoryError):
         return "was killed by Ray because its node had no memory left"
     if "node has died" in str(error):
         return "was lost with its node"
+    if isinstance(error, ActorUnavailableError):
+        return "was lost with its node" if is_lost() else "could not be reached any more"
     return "was killed (by somebody, or for want of memory)"
 
 

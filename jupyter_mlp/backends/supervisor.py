@@ -13,6 +13,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from jupyter_mlp.store.attempts import BEGUN, SUPERVISOR, Attempt, attempts, log
 from jupyter_mlp.store.checkpoints import Checkpoint
 from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.queue import Queue
+from jupyter_mlp.store.stalls import Stalls
 from jupyter_mlp.store.workspace import Workspace
 
 _LOOK_S = 0.05
@@ -69,6 +71,8 @@ class Supervisor:
         self._run, self._workspace = run, workspace
         self._world, self._retries = int(spec["gpus"]), int(spec["retries"])
         self._ranks, self._queue = gang, room
+        self._resumes = bool(spec.get("resume"))
+        self._stalls = Stalls(run, self._world, float(spec.get("max_stall_s", 0.0)))
         self._state, self._place = room.state, 0
 
     def run(self) -> None:
@@ -79,9 +83,10 @@ class Supervisor:
             return
         if done:
             self._ranks.adopt(done[-1].number)
+            self._stalls.begin(done[-1].number)
             ending = self._watched()
         else:
-            ending = self._attempt(None, Ending(False), [])
+            ending = self._begun()
         while not self._is_over(ending):
             ending = self._go_on(ending)
 
@@ -100,9 +105,18 @@ class Supervisor:
             return False
         return True
 
+    def _begun(self) -> Ending:
+        """Start the first attempt; one that goes on with another run, from that run's checkpoint."""
+        found, unused = checkpoints.last(self._run.path)
+        if found is None and self._resumes:
+            return _lost(unused)
+        return self._attempt(found, Ending(False), [])
+
     def _go_on(self, ending: Ending) -> Ending:
         """Start the next attempt from the last good checkpoint, unless it has been tried often enough from there."""
-        found, unused = checkpoints.newest(self._run.path / "checkpoints")
+        found, unused = checkpoints.last(self._run.path)
+        if found is None and self._resumes:
+            return _lost(unused)
         for sentence in unused:
             self._run.say({SUPERVISOR: "note", "note": f"{sentence} {_from(found)}"})
         done = attempts(self._run)
@@ -119,9 +133,9 @@ class Supervisor:
         number = done[-1].number + 1 if done else 1
         room = {"made_room": True} if before.made_room else {}
         self._run.say({BEGUN: number, "resumes": found.step if found else None, "why": before.why, **room})
-        if number > 1 and found is None:
+        if number > 1 and (found is None or found.is_of_another):
             sizes = log_sizes(self._run.path, self._world)
-            self._run.say(taken_over(0, 0, [0] * self._world, sizes))
+            self._run.say(taken_over(found.step if found else 0, 0, [0] * self._world, sizes))
         environment = {"MLP_RESUME": str(found.path)} if found else {}
         visible = gpus.visible() if self._queue.devices else []
         if visible:
@@ -129,6 +143,7 @@ class Supervisor:
             environment[ALL_GPUS] = ",".join(visible)
         if not self._ranks.start(number, environment):
             raise RuntimeError("processes of another attempt still run")
+        self._stalls.begin(number)
         return self._watched()
 
     def _watched(self) -> Ending:
@@ -137,6 +152,11 @@ class Supervisor:
             looks += 1
             if self._is_cancelled:
                 self._ranks.stop()
+            elif self._stalls.come():
+                why, hint = self._stalls.told()
+                self._ranks.stop()
+                ending = self._ranks.ending()
+                return ending if ending.well else Ending(False, why, hint, again=True)
             if self._state == FILLS and looks % _ASK_EVERY == 0 and not self._asked():
                 self._ranks.stop()
                 ending = self._ranks.ending()
@@ -182,6 +202,11 @@ def _restarts(done: list[Attempt], step: int | None) -> int:
             break
         count += not attempt.made_room
     return count
+
+
+def _lost(unused: Sequence[str]) -> Ending:
+    """There is no beginning to go back to: that of the run before is another run's."""
+    return Ending(False, " ".join(["There is nothing to go on from.", *unused]), "Train anew: %mlp_train MODEL --data DATASET.")
 
 
 def _from(found: Checkpoint | None) -> str:

@@ -13,7 +13,7 @@ def _train(given: Namespace, context: Context) -> Any:
     import jupyter_mlp as mlp
 
     return mlp.train(
-        context.names.get(given.model, given.model),
+        context.names.get(given.model, given.model) if given.model else None,
         data=reference_of(given.data, context.names),
         target=given.target,
         task=given.task,
@@ -28,6 +28,7 @@ def _train(given: Namespace, context: Context) -> Any:
         priority=given.priority,
         retries=given.retries,
         checkpoint_every=given.checkpoint_every,
+        max_stall=given.max_stall,
         strategy=given.strategy,
         tensor_parallel_size=given.tensor_parallel_size,
         trainer=assignments(given.trainer, context.names, "--trainer"),
@@ -35,6 +36,7 @@ def _train(given: Namespace, context: Context) -> Any:
         early_stopping=given.early_stopping,
         detach=given.detach,
         fresh=given.fresh,
+        resume=reference_of(given.resume, context.names),
         progress=context.progress("train"),
     )
 
@@ -67,7 +69,11 @@ TRAIN_VERBS: tuple[Verb, ...] = (
         "train",
         "Train a LightningModule of this notebook on a dataset, in a job that outlives the kernel.",
         (
-            option("model", help="the class, by name; mlp:tabular ... of ours; on the command line FILE.py:CLASS or NOTEBOOK.ipynb:CLASS"),
+            option(
+                "model",
+                nargs="?",
+                help="the class, by name; mlp:tabular ... of ours; on the command line FILE.py:CLASS or NOTEBOOK.ipynb:CLASS",
+            ),
             option(
                 "--data",
                 metavar="DATASET",
@@ -79,23 +85,28 @@ TRAIN_VERBS: tuple[Verb, ...] = (
             option("--recipe", metavar="NAME", help="how columns become features; the data's default when left out", completes="recipe"),
             option("--validation", metavar="DATASET", help="default: 10 %% of the rows, set aside", completes="dataset"),
             option("--gpus", type=at_least(1), help="processes, one a GPU; CPU processes where there is none"),
-            option(
-                "--cluster", default="local", metavar="NAME", help="where to run; %%mlp_clusters shows them (local)", completes="cluster"
-            ),
+            option("--cluster", metavar="NAME", help="where to run; %%mlp_clusters shows them (local)", completes="cluster"),
             option("--set", action="append", metavar="NAME=VALUE", help="an argument of the model's constructor"),
-            option("--max-epochs", type=at_least(1), default=5, help="passes over the data (5)"),
-            option("--batch-size", type=at_least(1), default=1024, help="rows a step over all processes (1024)"),
-            option("--seed", type=at_least(0), default=7, help="seed of everything random (7)"),
-            option("--priority", type=int, default=0, help="a higher one goes first where jobs have to wait (0)"),
-            option("--retries", type=at_least(0), default=5, help="starts after a kill, until it gets a step further (5)"),
-            option("--checkpoint-every", default="30s", metavar="STEPS|TIME", help="100, 30s or 5min; 0 for none (30s)"),
-            option("--strategy", default="auto", metavar="NAME", help="auto, ddp, fsdp, model_parallel or another of the Trainer's (auto)"),
+            option("--max-epochs", type=at_least(1), help="passes over the data (5)"),
+            option("--batch-size", type=at_least(1), help="rows a step over all processes (1024)"),
+            option("--seed", type=at_least(0), help="seed of everything random (7)"),
+            option("--priority", type=int, help="a higher one goes first where jobs have to wait (0)"),
+            option("--retries", type=at_least(0), help="starts after a kill, until it gets a step further (5)"),
+            option("--checkpoint-every", metavar="STEPS|TIME", help="100, 30s or 5min; 0 for none (30s)"),
+            option("--max-stall", metavar="TIME", help="ended, and started again, once it stood still for that long; 0 for never (1h)"),
+            option("--strategy", metavar="NAME", help="auto, ddp, fsdp, model_parallel or another of the Trainer's (auto)"),
             option("--tensor-parallel-size", type=at_least(1), metavar="N", help="processes that share each layer, for model_parallel"),
             option("--trainer", action="append", metavar="NAME=VALUE", help="an argument of Lightning's Trainer: precision=bf16-mixed"),
             option("--callbacks", metavar="VARIABLE", help="a variable that holds callbacks of Lightning"),
             option("--early-stopping", metavar="METRIC", help="end when it gets no better: val_loss"),
             option("--detach", action="store_true", help="return at once; the job goes on"),
             option("--fresh", action="store_true", help="train even when the same was trained before"),
+            option(
+                "--resume",
+                metavar="RUN",
+                help="go on with a run that has ended, from its last checkpoint; takes --gpus, --max-epochs, --cluster, --retries ...",
+                completes="run",
+            ),
         ),
         _train,
         example="run = %mlp_train DelayModel --data trips --target arr_delay --max-epochs 3",

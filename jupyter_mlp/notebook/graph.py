@@ -189,6 +189,8 @@ def _platform(call: _Call) -> tuple[list[str], list[str]]:
         used += [_dataset(call.value("--data")), _recipe(name) if call.body is None else None]
         into = call.value("--into")
         made += [*([f"recipe:{name}"] if name and call.body is not None else []), *([f"dataset:{into}", into] if into else [])]
+    elif call.verb == "train" and (before := call.value("--resume")):
+        used.append(before)
     elif call.verb == "train":
         used += [name, *(_dataset(call.value(flag)) for flag in ("--data", "--validation")), _recipe(call.value("--recipe"))]
         made.append(f"model:{name}")

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from jupyter_mlp.core.cards import Card, Figure, Table, size_text
 from jupyter_mlp.core.clusters import Sight
-from jupyter_mlp.core.entities import QUEUED, RUNNING, Activity
+from jupyter_mlp.core.entities import CANCELLED, FAILED, QUEUED, RUNNING, Activity
 from jupyter_mlp.core.metric_names import rises
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import attempts, jobs, usage
+from jupyter_mlp.store import attempts, checkpoints, jobs, usage
 from jupyter_mlp.store.attempts import Attempt
 from jupyter_mlp.store.jobs import RunFolder
 
@@ -61,6 +61,8 @@ def card(run: Seen, activity: Activity, folder: RunFolder, place: int | None, si
         ("data", ", ".join(ref.short for ref in run.inputs) or _own(spec)),
     ]
     facts += [("on", spec.get("on", "")), *_used(folder), ("code", _code(spec))]
+    if before := (spec.get("resume") or {}).get("run"):
+        facts.append(("goes on from", f"{before} at step {spec['resume']['step']:,}"))
     if run.recipe:
         recipe = Ref.parse(run.recipe).short
         facts.append(("recipe", f"{recipe}{_width(folder)}; %mlp_recipe {recipe.removeprefix('recipe:')} shows it"))
@@ -71,9 +73,17 @@ def card(run: Seen, activity: Activity, folder: RunFolder, place: int | None, si
     tables = [Table(["metric", "last", "best"], rows)] if rows else []
     notes = [f"{activity.error}"] if activity.error else []
     notes += [_told(attempt) for attempt in run.attempts if attempt.why]
+    if activity.state in (FAILED, CANCELLED) and (how := goes_on(run.ref, folder)):
+        notes.append(how)
     if activity.state == RUNNING:
         notes.append(f"%mlp_attach {run.ref} shows it again from any kernel; --wait waits, --cancel stops it.")
     return Card(f"{activity.name}  {run.ref}", facts, tables, _curves(series), [*notes, *_notes(folder)])
+
+
+def goes_on(ref: str, folder: RunFolder) -> str:
+    """Say what to type to go on with a run that has ended; "" where it left nothing to go on from."""
+    step = checkpoints.last_step(folder.path)
+    return "" if step is None else f"%mlp_train --resume {ref} goes on from step {step:,}."
 
 
 def news(event: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.store.ahead import ahead
 from jupyter_mlp.store.row_groups import RowGroups
+from jupyter_mlp.store.shares import Pieces, Share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +65,7 @@ class Plan:
 
     def steps(self, part: str, world: int, batch_rows: int) -> int:
         """Return how many batches of `batch_rows` each of `world` ranks takes in an epoch."""
-        return -(-(self.rows(part) // world) // batch_rows)
+        return Share(world, batch_rows).steps(self.rows(part))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON types."""
@@ -127,6 +128,7 @@ def stream(
     epoch: int = 0,
     shuffle: bool = True,
     start: int = 0,
+    share: Share | None = None,
     take: Callable[[np.ndarray, np.ndarray], Any] | None = None,
     join: Callable[[list[Any]], Any] | None = None,
 ) -> Iterator[Any]:
@@ -136,6 +138,7 @@ def stream(
     the data set.
 
     Args:
+        share: how the ranks share this epoch, where they do not share it from its beginning; its batches may be larger.
         take: copies the rows of an array with these numbers; numpy's own when left out.
         join: makes one of several such copies.
     """
@@ -143,8 +146,8 @@ def stream(
 
     take = take or (lambda values, rows: values.take(rows, axis=0))
     join = join or np.concatenate
-    share = plan.rows(part) // world
-    mine = (rank * share + start * batch_rows, (rank + 1) * share)
+    share = share or Share(world, batch_rows)
+    mine, batch_rows = share.pieces(plan.rows(part), rank, start), share.rows
     held: list[tuple[Any, Any]] = []  # the rows of a window that were too few for a batch
     count = 0
     for x, y, rows in ahead(_windows(plan, recipe, part, mine, epoch, shuffle), "mlp-features"):
@@ -161,7 +164,7 @@ def stream(
         yield _joined(held, join)
 
 
-def _windows(plan: Plan, recipe: Recipe, part: str, mine: tuple[int, int], epoch: int, shuffle: bool) -> Iterator[Window]:
+def _windows(plan: Plan, recipe: Recipe, part: str, mine: Pieces, epoch: int, shuffle: bool) -> Iterator[Window]:
     """Yield the rows of the epoch that are `mine`, window by window, with the order in which they are taken.
 
     The arrays are used again for the window after the next two: nobody but `ahead` and its user holds them.
@@ -174,19 +177,24 @@ def _windows(plan: Plan, recipe: Recipe, part: str, mine: tuple[int, int], epoch
     start, wanted = 0, []
     for number, groups in enumerate(_in_windows(plan, part, order.tolist(), _rows_together(recipe))):
         size = sum(getattr(plan.groups[group], part) for group in groups)
-        low, high = max(mine[0] - start, 0), min(mine[1] - start, size)
-        if low < high:
-            wanted.append((number, groups, size, low, high))
+        if here := _within(mine, start, size):
+            wanted.append((number, groups, size, here))
         start += size
     tables = ahead(_tables(plan, [group for _, groups, *_ in wanted for group in groups], _columns(recipe)), "mlp-decode")
     ring = [_Space() for _ in range(3)]
-    for turn, (number, groups, size, low, high) in enumerate(wanted):
+    for turn, (number, groups, size, here) in enumerate(wanted):
         x, y = ring[turn % len(ring)].arrays(size, recipe)
         at = 0
         for group in groups:
             at += _fill(plan, recipe, part, group, next(tables), x[at:], None if y is None else y[at:])
         rows = np.random.default_rng([plan.seed, epoch, 1 + number]).permutation(size) if shuffle else np.arange(size)
-        yield x, y, rows[low:high]
+        yield x, y, rows[slice(*here[0])] if len(here) == 1 else np.concatenate([rows[low:high] for low, high in here])
+
+
+def _within(pieces: Pieces, start: int, size: int) -> Pieces:
+    """Return what of some pieces lies in a window of the epoch, counted from the window's first row."""
+    cut = [(max(low - start, 0), min(high - start, size)) for low, high in pieces]
+    return [(low, high) for low, high in cut if low < high]
 
 
 def _in_windows(plan: Plan, part: str, order: Sequence[int], together: int) -> Iterator[list[int]]:

@@ -3,6 +3,8 @@
     runs/<id>/checkpoints/
       000000400.safetensors   everything that training goes on from: tensors, and one JSON text for the rest; no pickle
       000000400.json          its size and sha256, the step, and where log and events stood; written last
+    runs/<id>/origin/         the one of another run that this one goes on from
+    runs/<id>/last/           the place behind the last epoch, for another run that trains on
 
 of a training whose processes each hold a part of the model:
 
@@ -15,6 +17,7 @@ Nothing here knows torch: the supervisor, which does not import it, chooses the 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from typing import Any
 from jupyter_mlp.core.identity import digest
 from jupyter_mlp.store.artifacts import publish_bytes, publish_file, sha256_of
 
+OWN, ORIGIN, LAST = "checkpoints", "origin", "last"
 KEPT = 2  # the newest, and one before it for the case that the newest is found corrupt
 _SUFFIX = ".safetensors"
 _PARTS = "parts"  # of a manifest: size and sha256 of each rank's file
@@ -50,6 +54,7 @@ class Checkpoint:
         path: its file, or the folder of its parts.
         step: batches done. `epoch`, `batch`: the same as the place in the data.
         events: size of events.jsonl then, in bytes. `logs`: of every rank's log.
+        share: how the ranks share the epoch (shares.py); None where the batches are of the user's own code.
     """
 
     path: Path
@@ -58,6 +63,23 @@ class Checkpoint:
     batch: int
     events: int
     logs: tuple[int, ...]
+    share: Mapping[str, Any] | None = None
+
+    @property
+    def sha256(self) -> str:
+        """The digest of its bytes, or of those of all its parts."""
+        manifest = _read(self.path.with_suffix(".json")) or {}
+        return digest(manifest[_PARTS]) if _PARTS in manifest else str(manifest["sha256"])
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Whether each of the processes that took it had a part of the model."""
+        return self.path.is_dir()
+
+    @property
+    def is_of_another(self) -> bool:
+        """Whether it is of the run that this one goes on from."""
+        return self.path.parent.name == ORIGIN
 
 
 def publish(folder: Path, place: Mapping[str, Any], write: Callable[[Path], object]) -> None:
@@ -91,6 +113,64 @@ def publish_part(folder: Path, place: Mapping[str, Any], part: Part, write: Call
     found = [_word(inside, rank, part.of) for rank in range(part.world)]
     if all(found):
         _publish_manifest(folder, place, {_PARTS: found})
+
+
+def keep(folder: Path, count: int) -> None:
+    """Remove all but the newest few."""
+    for old in _manifests(folder)[count:]:
+        old.unlink(missing_ok=True)
+        old.with_suffix(_SUFFIX).unlink(missing_ok=True)
+        shutil.rmtree(old.with_suffix(""), ignore_errors=True)
+
+
+def adopt(found: Checkpoint, run: Path) -> None:
+    """Let another run's folder have a checkpoint of its own to go on from; the bytes are the same, and on disk once where that can be."""
+    folder = run / ORIGIN
+    folder.mkdir(parents=True, exist_ok=True)
+    if found.is_in_parts:
+        shutil.copytree(found.path, folder / found.path.name, copy_function=_linked)
+    else:
+        _linked(found.path, folder / found.path.name)
+    publish_bytes(folder / f"{found.path.stem}.json", found.path.with_suffix(".json").read_bytes())
+
+
+def _linked(file: str | Path, to: str | Path) -> None:
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copyfile(file, to)
+
+
+def last_step(run: Path) -> int | None:
+    """Return the step of a run's newest checkpoint, unchecked; None where it has none."""
+    found = [path for name in (OWN, ORIGIN) for path in _manifests(run / name)]
+    return int(found[0].stem) if found else None
+
+
+def last(run: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return what a run goes on from: its newest checkpoint or, while it has none of its own, the one that it began with."""
+    found, said = newest(run / OWN)
+    if found is None:
+        found, more = newest(run / ORIGIN)
+        said += more
+    return found, said
+
+
+def settle(run: Path) -> None:
+    """Keep of a run that has finished the one place that others train on from."""
+    ended = bool(_manifests(run / LAST))
+    keep(run / OWN, 0 if ended else 1)
+    for name in (ORIGIN, *([OWN] if ended else [])):
+        shutil.rmtree(run / name, ignore_errors=True)
+
+
+def of_finished(run: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return where others train on from a run that has finished."""
+    found, said = newest(run / LAST)
+    if found is None:
+        found, more = newest(run / OWN)  # its own limit had ended it within an epoch
+        said += more
+    return found, said
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -147,9 +227,7 @@ def _written(file: Path, write: Callable[[Path], object]) -> dict[str, Any]:
 def _publish_manifest(folder: Path, place: Mapping[str, Any], files: Mapping[str, Any]) -> None:
     manifest = {**place, **files}
     publish_bytes(folder / f"{_name(place)}.json", json.dumps({**manifest, "digest": digest(manifest)}).encode())
-    for old in _manifests(folder)[KEPT:]:
-        old.unlink(missing_ok=True)
-        old.with_suffix(_SUFFIX).unlink(missing_ok=True)
+    keep(folder, KEPT)
     for parts in (path for path in folder.iterdir() if path.is_dir() and path.name.isdigit() and path.name < _name(place)):
         if not parts.with_suffix(".json").exists():  # of an older one, or of one that a kill left without its other parts
             shutil.rmtree(parts, ignore_errors=True)
@@ -173,7 +251,7 @@ def _checked(path: Path) -> tuple[Checkpoint | None, str]:
     if fault:
         return None, fault
     place = {name: manifest[name] for name in ("step", "epoch", "batch", "events")}
-    return Checkpoint(file, **place, logs=tuple(manifest["logs"])), ""
+    return Checkpoint(file, **place, logs=tuple(manifest["logs"]), share=manifest.get("share")), ""
 
 
 def _fault(file: Path, known: Mapping[str, Any]) -> str:

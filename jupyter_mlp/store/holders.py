@@ -228,6 +228,8 @@ def _refused(refs: Sequence[Ref], needed: Sequence[Dependant], running: bool) ->
 
 
 def _before_it(kind: str, used: Ref, made: Iterable[Ref]) -> bool:
+    if (kind, used.kind) == ("train", "run"):
+        return True  # a run that goes on with another has copies of all that it takes from there
     return kind in _PARTS and used.kind == "table" and any(ref.kind == "table" and ref.name == used.name for ref in made)
 
 

@@ -14,6 +14,8 @@
       fitted.json       the fitted recipe
       recipe.json       the same with the plan of rows
       checkpoints/      the last few places to go on from
+      last/             the place behind its last epoch, for a run that trains on
+      origin/           the place that it goes on from of a run before (training_resuming.py)
       cancel.json       somebody wants it to stop
       result/           weights, exported graph, code and card: all of it, or not there
       exit.json         how it ended; written last, fsynced
@@ -25,7 +27,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -38,7 +39,7 @@ from jupyter_mlp.core.errors import JobError, NotFoundError, UnreachableError, n
 from jupyter_mlp.core.plugins import load
 from jupyter_mlp.core.protocols import Launcher
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.store import registry
+from jupyter_mlp.store import checkpoints, registry
 from jupyter_mlp.store.activities import PROCESS
 from jupyter_mlp.store.artifacts import publish_bytes
 from jupyter_mlp.store.attempts import history, placed
@@ -183,7 +184,9 @@ def cancel(folder: RunFolder) -> None:
 
 def told(folder: RunFolder, error: str, hint: str) -> tuple[str, str]:
     """Return why a run failed, and what to type next with where to find its log."""
-    whole = f"The whole log: %mlp_attach run:{folder.path.name} --logs"
+    run, step = f"run:{folder.path.name}", checkpoints.last_step(folder.path)
+    on = "" if step is None else f"%mlp_train --resume {run} goes on from step {step:,}.  "
+    whole = f"{on}The whole log: %mlp_attach {run} --logs"
     return error, f"{hint}  {whole}" if hint else whole
 
 
@@ -194,7 +197,7 @@ def complete(workspace: Workspace, folder: RunFolder) -> None:
     model = registry.register(workspace, folder.path / "result", card, spec["model"])
     facts = {name: card[name] for name in ("metrics", "steps", "rows", "fit_s")}
     folder.end(FINISHED, model=model, **facts, device=card.get("device"))
-    shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)  # nothing goes on from there any more
+    checkpoints.settle(folder.path)
 
 
 def fold(workspace: Workspace, run_id: str) -> Activity:

@@ -192,6 +192,19 @@ def test_whatever_is_killed_it_goes_on_and_says_so(place: Place, workspace: Work
 
 
 @pytest.mark.slow
+def test_a_cancelled_job_goes_on_as_another_with_other_gpus(place: Place, workspace: Workspace, tmp_path: Path) -> None:
+    run = train(place, tmp_path, ONE_BY_ONE, max_epochs=500)
+    folder = jobs.folder_of(workspace, run.id)
+    until(lambda: saved(folder), run)
+    run.cancel()
+    at = saved(folder)
+    assert f"--resume {run.ref} goes on from step {at}" in repr(run)
+    again = mlp.train(resume=run, gpus=min(2, REAL or 2), max_epochs=at // 15 + 2).wait()
+    assert again.state == "finished" and again.attempts[0].resumes == at, told(again)
+    assert [step for step, _ in jobs.metric_series(jobs.folder_of(workspace, again.id))["train_loss"]][-1] == 15 * (at // 15 + 2)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind == "ray"], indirect=True, scope="module")
 def test_a_job_that_comes_into_another_cluster_takes_nothing_there(
     place: Ray, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
