@@ -47,6 +47,22 @@ def servers(hidden: Sequence[int] = SMALL, peers: Sequence[str] = ("fastapi",)) 
             at.stop()
 
 
+@contextmanager
+def processes(hidden: Sequence[int], number: int) -> Iterator[dict[str, tuple[int, bytes]]]:
+    """Give port and request of "ours", an endpoint of so many processes, and of "peer", the same model behind one."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MLP_WORKSPACE"] = str(Path(folder, "workspace"))
+        import jupyter_mlp as mlp
+
+        model, body = _model(hidden), json.dumps({"instances": [ROW]}).encode()
+        made = {"ours": mlp.deploy(model, to="several", replicas=number), "peer": mlp.deploy(model, to="one")}
+        try:
+            yield {name: (at.port, _request("/predict", body, at.headers["Authorization"])) for name, at in made.items()}
+        finally:
+            for at in made.values():
+                at.stop()
+
+
 class Best:
     """Ours beside the best of several peers: each is asked in each round, and the note says what each gave."""
 

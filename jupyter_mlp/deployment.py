@@ -229,7 +229,6 @@ def deploy(
         cluster: a Ray cluster of the settings file, where Ray Serve runs the endpoint; where it ran before when left out, and local
             is this machine. In a verification all endpoints are on this machine.
         replicas: processes that share the requests, on this machine at most one a core; as before when left out, and 1 at first.
-            On this machine another number is taken when the endpoint is stopped.
         serve_from: "store" publishes predictions of this model by key into the online store of the settings, so that the endpoint
             answers `{"keys": [...]}` as well; until the model is swapped out.
         data, key: the dataset of predictions for it, and the column that names them.

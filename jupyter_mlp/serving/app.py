@@ -80,6 +80,7 @@ class App:
         self._answering = Answering(name, log, self._metrics)
         self._ids = count(random.getrandbits(16))
         self._start = os.urandom(6).hex()
+        self._leaves = False
         predict, infer, model = self._predict, self._infer, f"/v2/models/{name}"
         self.direct_urls = frozenset({b"/predict", f"/v1/models/{name}:predict".encode()})
         self._routes = {
@@ -105,7 +106,7 @@ class App:
             return
         if scope["path"] in _HEALTH:
             status, body = self._health(scope["path"], scope["method"])
-            await _answer(send, status, body, allow=b"GET, HEAD" if status == 405 else b"")
+            await _answer(send, status, body, allow=b"GET, HEAD" if status == 405 else b"", close=self._leaves)
             return
         begun = time.perf_counter()
         request_id = self._new_id()
@@ -118,7 +119,7 @@ class App:
             allow = route.method.encode() if route else b""
         except Exception:  # noqa: BLE001 - a defect of ours or of a model is logged, never shown
             status, body = self._answering.fail(request_id, begun)
-        await _answer(send, status, body, content_type, allow)
+        await _answer(send, status, body, content_type, allow, self._leaves)
 
     def plain(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, write: Write) -> Callable[[], None] | None:
         """Answer a plain v1 request of a few rows to a quick model without a task of its own.
@@ -145,6 +146,11 @@ class App:
     def serving(self) -> Serving | None:
         """The models that answer now."""
         return self._answering.serving
+
+    def leave(self) -> None:
+        """Tell callers with each answer to ask on another connection: this process ends."""
+        self._leaves = True
+        self.direct_urls = frozenset()  # their way says nothing of connections
 
     def share(self) -> None:
         """Let the other processes of the endpoint see what was counted here."""
@@ -311,10 +317,10 @@ def _too_large() -> Refusal:
     return Refusal(413, f"The body is larger than {BODY_BYTES // 2**20} MiB.", "body", "Send fewer rows per request.")
 
 
-async def _answer(send: Send, status: int, body: bytes, content_type: bytes = _JSON, allow: bytes = b"") -> None:
+async def _answer(send: Send, status: int, body: bytes, content_type: bytes = _JSON, allow: bytes = b"", close: bool = False) -> None:
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
-    if status in (401, 413):
-        headers.append((b"connection", b"close"))  # what is left of the request is not worth reading
+    if close or status in (401, 413):  # where we refuse, what is left of the request is not worth reading
+        headers.append((b"connection", b"close"))
     if status == 401:
         headers.append((b"www-authenticate", b'Bearer, Basic realm="any user, the token as password"'))
     if allow:

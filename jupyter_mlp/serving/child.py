@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from jupyter_mlp.serving.direct import DirectProtocol
 from jupyter_mlp.serving.following import Follower
 from jupyter_mlp.serving.requests_log import RequestLog
 from jupyter_mlp.serving.siblings import Sibling
+from jupyter_mlp.serving.slots import LEAVE
 from jupyter_mlp.serving.sums import Sums
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.leases import Lease
@@ -30,6 +32,7 @@ from jupyter_mlp.store.leases import Lease
 _log = logging.getLogger(__name__)
 _LOOK_S = 0.05
 _FLUSH_S = 0.5
+_LEAVE_S = 5.0  # for which connections that are idle are left open when another process serves in the place of this one
 _SWITCH_S = 0.0005  # a thread that loads another model gives way to requests after this, not after Python's 5 ms
 
 
@@ -37,7 +40,7 @@ class Child:
     """One serving process of an endpoint.
 
     Args:
-        sockets: all of the endpoint's, one a process. `slot`: which of them is served here.
+        sockets: all of the endpoint's. `slot`: the place of this process. `of`: how many there are; they share the sockets.
     """
 
     def __init__(
@@ -46,28 +49,32 @@ class Child:
         models: list[Path],
         sockets: Sequence[socket.socket],
         slot: int,
+        of: int,
         parent: int,
         with_parent: bool = False,
     ) -> None:
         self._folder = folder
         self._models = models
         self._sockets = sockets
-        self._socket = sockets[slot]
+        self._served = list(sockets[slot::of])
         self._parent = parent
         self._with_parent = with_parent
-        self._sibling = Sibling(folder, slot, len(sockets))
+        self._sibling = Sibling(folder, slot, of)
         writer = self._sibling.writer
         self._log = RequestLog(folder.requests, writer=writer)
         outcomes = RequestLog(folder.outcomes, files=1000, writer=writer)
-        sums = Sums(folder, slot) if len(sockets) > 1 else None
+        sums = Sums(folder, slot) if of > 1 else None
         self._app = App(folder.name, folder.token(), self._log, outcomes, sums=sums)
         self._follower = Follower(folder, models, self._app, self._sibling.report)
         self._host: subprocess.Popen[bytes] | None = None
         self._heir = Lease(folder.path / "heir.lock")  # one of the processes starts another parent
         self._inherits = False
+        self._asked_to_leave = False
+        self._leaves_until: float | None = None
 
     async def run(self, last_good: bool) -> None:
-        """Load the wanted models, then serve until told to end."""
+        """Load the wanted models, then serve until told to end or to leave."""
+        asyncio.get_running_loop().add_signal_handler(LEAVE, self._ask_to_leave)
         await self._follower.begin(last_good)
         gc.collect()
         gc.freeze()  # what is loaded stays: no request waits while a collection walks all of it
@@ -75,7 +82,7 @@ class Child:
         following = asyncio.create_task(self._watch(server))
         flushing = asyncio.create_task(self._flush())
         try:
-            await server.serve(sockets=[self._socket])
+            await server.serve(sockets=self._served)
         finally:
             following.cancel()
             flushing.cancel()
@@ -88,11 +95,34 @@ class Child:
             await asyncio.sleep(_LOOK_S)
             try:
                 await self._follower.look()
-                if os.getppid() != self._parent:
-                    server.should_exit = self._with_parent or self._replace_parent()
+                self._look_around(server)
             except Exception as error:  # noqa: BLE001 - a disk that fails must not end the serving
                 _log.warning("following wanted.json: %s", error)
             server.should_exit = server.should_exit or self._follower.stopped
+
+    def _look_around(self, server: uvicorn.Server) -> None:
+        """End where the parent did and nobody else needs this process; leave where another serves in its place."""
+        if self._leaves_until is not None:
+            if not server.server_state.connections or time.monotonic() > self._leaves_until:
+                server.should_exit = True
+        elif self._asked_to_leave and server.started:
+            self._leave(server)
+        elif os.getppid() != self._parent:
+            if self._with_parent:
+                server.should_exit = True
+            elif self._replace_parent():
+                self._leave(server)
+
+    def _ask_to_leave(self) -> None:
+        self._asked_to_leave = True
+
+    def _leave(self, server: uvicorn.Server) -> None:
+        """Take no more connections, and let each that is open end with its next answer."""
+        self._leaves_until = time.monotonic() + _LEAVE_S
+        self._sibling.silent = True
+        for one in server.servers:
+            one.close()
+        self._app.leave()
 
     async def _flush(self) -> None:
         while True:
@@ -144,12 +174,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="jupyter_mlp.serving.child")
     parser.add_argument("folder", type=Path)
     parser.add_argument("models", type=Path, nargs="+")
-    parser.add_argument("--socket", type=int, action="append", required=True, help="one for each serving process")
-    parser.add_argument("--slot", type=int, default=0, help="which of the sockets is served here")
+    parser.add_argument("--socket", type=int, action="append", required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--last-good", action="store_true")
     parser.add_argument(
-        "--standby", action="store_true", help="import everything, then serve when a line comes on stdin: SLOT [--last-good]"
+        "--standby", action="store_true", help="import everything, then serve when a line comes on stdin: SLOT OF [--last-good]"
     )
     parser.add_argument("--with-parent", action="store_true", help="end when the parent does, and start no other")
     given = parser.parse_args(arguments)
@@ -158,17 +187,18 @@ def main(arguments: list[str] | None = None) -> None:
     sys.setswitchinterval(_SWITCH_S)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until uvicorn puts its own handler in place
     _import_the_rest()
+    slot, of = 0, 1
     if given.standby:
         words = sys.stdin.readline().split()
         if not words:
             return  # whoever started us is gone
-        given.slot, given.last_good = int(words[0]), "--last-good" in words
+        slot, of, given.last_good = int(words[0]), int(words[1]), "--last-good" in words
     sockets = [socket.socket(fileno=descriptor) for descriptor in given.socket]
     for descriptor in given.socket:
         os.set_inheritable(descriptor, False)  # worker processes of models must not hold the port
 
     async def serve() -> None:
-        child = Child(EndpointFolder(given.folder), given.models, sockets, given.slot, given.parent, given.with_parent)
+        child = Child(EndpointFolder(given.folder), given.models, sockets, slot, of, given.parent, given.with_parent)
         await child.run(given.last_good)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

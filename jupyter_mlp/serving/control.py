@@ -30,7 +30,7 @@ class ThisMachine:
         endpoint = EndpointFolder(folder)
         fresh = not self.runs(folder)
         address = _address_for(endpoint, listen, fresh)
-        number = _processes_for(endpoint, replicas, fresh)
+        number = _processes_for(endpoint, replicas)
         return {"port": _port_for(endpoint, port, address, fresh), "listen": address, "replicas": number}
 
     def runs(self, folder: Path) -> bool:
@@ -77,16 +77,9 @@ def _address_for(folder: EndpointFolder, asked: str | None, fresh: bool) -> str:
     return asked
 
 
-def _processes_for(folder: EndpointFolder, asked: int | None, fresh: bool) -> int:
+def _processes_for(folder: EndpointFolder, asked: int | None) -> int:
     before = folder.processes if folder.where == LOCAL else 1
-    if asked in (None, before):
-        return before
-    if not fresh:
-        raise InvalidInputError(
-            f"{folder.name} is served by {before} {'process' if before == 1 else 'processes'}.",
-            f"Leave replicas out, or stop it first: mlp.endpoint('{folder.name}').stop()",
-        )
-    return possible(asked)
+    return before if asked is None or asked == before else possible(asked)
 
 
 def possible(replicas: int) -> int:
@@ -146,14 +139,14 @@ def _start(folder: EndpointFolder) -> Process:
 
 def _followed(folder: EndpointFolder, host: Process | None) -> str | None:
     """Wait until the host has followed; return what it says is wrong, or None."""
-    generation = int(folder.wanted()["generation"])
+    generation, number = int(folder.wanted()["generation"]), folder.processes
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
         actual = folder.actual()
         if int(actual.get("generation", -1)) >= generation:
             if actual.get("error"):
                 return str(actual["error"])
-            if answers(folder.address):
+            if int(actual.get("processes", 1)) == number and answers(folder.address):
                 return None
         elif host is not None and not host.alive:
             raise JobError(f"The host of {folder.name} ended before it served: {_last_line(folder.log)}", f"Its log: {folder.log}")

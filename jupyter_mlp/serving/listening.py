@@ -21,14 +21,23 @@ def opened(folder: EndpointFolder, inherited: Sequence[int] = ()) -> list[socket
         OSError: somebody else has the port.
     """
     if inherited:
-        return [socket.socket(fileno=descriptor) for descriptor in inherited]
+        found = [socket.socket(fileno=descriptor) for descriptor in inherited]
+        return [*found, *more(folder, found)]
     found = [_bound(folder, int(folder.wanted().get("port") or 0))]
-    for _ in range(1, folder.processes):
-        _share(found[0])  # only when it has the port for itself, or it would share that with whoever has it
-        found.append(_bound(folder, found[0].getsockname()[1], shared=True))
+    found += more(folder, found)
     for one in found:
         one.listen(_QUEUE)
     return found
+
+
+def more(folder: EndpointFolder, sockets: Sequence[socket.socket]) -> list[socket.socket]:
+    """Return as many sockets as an endpoint has too few for the processes that are wanted; none is dealt connections before it listens."""
+    missing = folder.processes - len(sockets)
+    if missing <= 0:
+        return []
+    for one in sockets:
+        _share(one)  # only now that the port is ours, or we would share it with whoever has it
+    return [_bound(folder, sockets[0].getsockname()[1], shared=True) for _ in range(missing)]
 
 
 def is_free(folder: EndpointFolder) -> bool:

@@ -17,12 +17,16 @@ class Sibling:
 
     Args:
         slot: its place among them. `of`: how many they are.
+
+    Attributes:
+        silent: it has a successor, which speaks for this place.
     """
 
     def __init__(self, folder: EndpointFolder, slot: int, of: int) -> None:
         self._folder = folder
         self._slot = slot
         self._of = of
+        self.silent = False
 
     @property
     def writer(self) -> str:
@@ -35,6 +39,9 @@ class Sibling:
         None says it before its own word is written, so the last one finds the words of all; and none speaks of a later generation
         before it is done with this one, so nothing newer is overwritten.
         """
+        if self.silent:
+            return
+        told = {**told, "processes": self._of}
         if self._of == 1:
             self._folder.report(told)
             return
@@ -44,9 +51,10 @@ class Sibling:
             self._folder.report(next((one for one in words if one.get("error")), told))
 
     def is_succeeded(self, pid: int) -> bool:
-        """Whether another process than `pid`, which is this one's, has followed in its place."""
-        said = self._folder.actual() if self._of == 1 else self._said(self._slot)
-        return said.get("pid") not in (None, pid)
+        """Whether another process than `pid`, this one's, has followed in its place, or another number of them in that of all."""
+        actual = self._folder.actual()
+        said = actual if self._of == 1 else self._said(self._slot)
+        return said.get("pid") not in (None, pid) or actual.get("processes") not in (None, self._of)
 
     def _said(self, slot: int) -> dict[str, Any]:
         return self._folder.replica(str(slot))

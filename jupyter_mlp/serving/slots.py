@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+LEAVE = signal.SIGUSR1  # tells a process that others serve what it does
 _QUICK_DEATH_S = 5.0
 _CRASHES = 3  # in a row, before the last good models are taken instead of the wanted ones
 _LONGEST_S = 2.0  # between two tries
 
 
 class Slot:
-    """One place; `number` says which of the endpoint's sockets is served there."""
+    """One place of several.
 
-    def __init__(self, number: int) -> None:
+    Args:
+        number: of this one, from 0. `of`: how many there are; each serves every so-manieth socket of the endpoint.
+    """
+
+    def __init__(self, number: int, of: int = 1) -> None:
         self.number = number
+        self._of = of
         self.child: subprocess.Popen[bytes] | None = None
         self._begun = self._not_before = 0.0
         self._crashes = 0
@@ -45,10 +52,15 @@ class Slot:
     def begin(self, child: subprocess.Popen[bytes]) -> None:
         """Let a process that stands by serve here."""
         self.child, self._begun = child, time.monotonic()
-        words = f"{self.number} --last-good" if self.wants_last_good else str(self.number)
+        words = f"{self.number} {self._of}{' --last-good' if self.wants_last_good else ''}"
         assert child.stdin is not None
         with suppress(BrokenPipeError), child.stdin:  # it may have been killed just now: its end is noticed like any other
             child.stdin.write(f"{words}\n".encode())
+
+    def leave(self) -> None:
+        """Tell the process that others serve what it does."""
+        if self.child is not None and self.child.poll() is None:
+            self.child.send_signal(LEAVE)
 
     def end(self) -> int | None:
         """Note the end of the process; return its status, or None while it lives."""

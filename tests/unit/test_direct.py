@@ -145,6 +145,21 @@ def test_what_is_not_plain_goes_the_long_way(workspace: Workspace) -> None:
     run(workspace, steps)
 
 
+def test_who_leaves_says_so_with_the_next_answer_of_each_connection(workspace: Workspace) -> None:
+    async def steps(endpoint: Endpoint) -> None:
+        protocol, wire = endpoint.connect()
+        protocol.data_received(request())
+        assert b"connection: close" not in wire.said
+        endpoint.app.leave()
+        protocol.data_received(request())
+        async with asyncio.timeout(30):
+            while wire.said.count(b"HTTP/1.1 200 OK") < 2:
+                await asyncio.sleep(0.001)
+        assert wire.said.count(b"connection: close") == 1 and not endpoint.state.connections - {protocol}
+
+    run(workspace, steps)
+
+
 def test_beside_a_shadow_and_with_a_slow_model_too(workspace: Workspace, tmp_path: Path) -> None:
     async def takes_the_long_way(endpoint: Endpoint) -> None:
         protocol, wire = endpoint.connect()

@@ -34,17 +34,17 @@ def told(slot: Slot) -> str:
 
 
 def test_a_place_waits_longer_after_each_crash_and_then_takes_the_last_good_models() -> None:
-    one, other = Slot(0), Slot(1)
+    one, other = Slot(0, 2), Slot(1, 2)
     assert one.is_due and other.is_due
     waits = []
     for _ in range(3):
-        assert told(one) == "0"
+        assert told(one) == "0 2"
         waits.append(one.wait_s)
         assert not one.is_due and not one.is_calm(0)
         slots.wait([one], 10)
         assert one.is_due, "the wait ends when it is due"
     assert 0 < waits[0] < waits[1] < waits[2] < 2
-    assert told(one) == "0 --last-good"
+    assert told(one) == "0 2 --last-good"
     assert other.is_due and not other.wants_last_good, "each place counts for itself"
 
 
@@ -73,9 +73,13 @@ def test_the_last_to_follow_says_it_for_all(tmp_path: Path) -> None:
     assert folder.actual()["generation"] == 1, "one has followed"
     one.report({"generation": 2, "serving": ["a"], "error": "too slow", "pid": 1})
     assert (folder.actual()["generation"], folder.actual()["error"]) == (2, "too slow"), "what one refuses is refused"
+    one.silent = True
+    one.report({"generation": 2, "serving": ["b"], "error": None, "pid": 1})
+    assert folder.actual()["error"] == "too slow", "who has a successor says nothing"
     assert one.is_succeeded(7) and not one.is_succeeded(1)
     alone = Sibling(folder, 0, 1)
     alone.report({"generation": 3, "serving": ["c"], "error": None, "pid": 9})
+    assert one.is_succeeded(1), "one serves in the place of both"
     assert folder.actual()["generation"] == 3 and alone.writer == "" and (one.writer, two.writer) == ("0", "1")
 
 
@@ -93,13 +97,35 @@ def test_each_process_has_a_socket_of_the_port_that_nobody_else_gets(tmp_path: P
         assert sum(shares) == 64 and min(shares) > 10, "the system deals them out"
         for caller in callers:
             caller.close()
+        folder.want({**folder.wanted(), "replicas": 3})
+        sockets += listening.more(folder, sockets)
+        assert len(sockets) == 3 and not listening.more(folder, sockets)
+        callers = [socket.create_connection(("127.0.0.1", port)) for _ in range(64)]
+        assert sum(_taken(one) for one in sockets[:2]) == 64, "a socket that does not listen yet is dealt none"
+        for caller in callers:
+            caller.close()
     finally:
         for one in sockets:
             one.close()
     assert listening.is_free(folder)
 
 
-def test_a_number_of_processes_stays_until_the_endpoint_is_stopped(tmp_path: Path) -> None:
+def test_a_socket_of_its_own_is_shared_when_more_processes_are_wanted(tmp_path: Path) -> None:
+    folder = EndpointFolder(tmp_path / "delays")
+    folder.want({"generation": 1, **ThisMachine(LOCAL).settle(folder.path, None, None)})
+    (first,) = listening.opened(folder)
+    folder.want({**folder.wanted(), "replicas": 2})
+    (second,) = listening.more(folder, [first])
+    with first, second:
+        second.listen()
+        callers = [socket.create_connection(first.getsockname()) for _ in range(64)]
+        shares = [_taken(one) for one in (first, second)]
+        assert sum(shares) == 64 and min(shares) > 10
+        for caller in callers:
+            caller.close()
+
+
+def test_a_number_of_processes_stays_until_another_is_asked_for(tmp_path: Path) -> None:
     folder, machine = EndpointFolder(tmp_path / "delays"), ThisMachine(LOCAL)
     assert machine.settle(folder.path, None, None)["replicas"] == 1
     with pytest.raises(InvalidInputError, match="this machine can serve with") as refused:
@@ -107,12 +133,9 @@ def test_a_number_of_processes_stays_until_the_endpoint_is_stopped(tmp_path: Pat
     assert "replicas=" in refused.value.hint
     folder.want({"generation": 1, **machine.settle(folder.path, None, 2)})
     folder.started(this_process(), folder.wanted()["port"])
-    assert machine.settle(folder.path, None, None)["replicas"] == machine.settle(folder.path, None, 2)["replicas"] == 2
-    with pytest.raises(InvalidInputError, match="is served by 2 processes") as refused:
-        machine.settle(folder.path, None, 1)
-    assert "stop it first" in refused.value.hint
-    folder.want({**folder.wanted(), "stopped": True})
-    assert machine.settle(folder.path, None, None)["replicas"] == 2 and machine.settle(folder.path, None, 1)["replicas"] == 1
+    for stopped in (False, True):
+        folder.want({**folder.wanted(), "stopped": stopped})
+        assert machine.settle(folder.path, None, None)["replicas"] == 2 and machine.settle(folder.path, None, 1)["replicas"] == 1
     folder.want({**folder.wanted(), "where": {"name": "pool", "kind": "ray"}})
     assert machine.settle(folder.path, None, None)["replicas"] == 1, "what it had on a cluster is not for this machine"
 
