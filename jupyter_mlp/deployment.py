@@ -91,7 +91,7 @@ class Deployment(Shown):
 
     @property
     def state(self) -> str:
-        """`ready`, `starting`, `stopped`, `down` or `unreachable` - as it is now, not as it was when this object was made."""
+        """`ready`, `cold`, `starting`, `stopped`, `down` or `unreachable` - as it is now, not as it was when this object was made."""
         return places.state(self.workspace, self._folder)
 
     def predict(self, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> list[Any]:
@@ -173,7 +173,7 @@ class Deployment(Shown):
     def card(self) -> Card:
         """Return where it is and who answers."""
         rows = [[v.model, "shadow" if v.shadow else f"{v.weight} %"] for v in self.variants]
-        facts: list[tuple[str, Any]] = [("url", self.url), ("state", self.state)]
+        facts: list[tuple[str, Any]] = [("url", self.url), ("state", places.said(self.state))]
         if self.listen not in (None, deployments.LOOPBACK):
             facts.append(("listens on", self.listen))
         if self.where != LOCAL.name:

@@ -68,7 +68,7 @@ class Serving:
     """An endpoint that was not stopped: who answers there, with which share of the requests, and whether it does.
 
     Attributes:
-        state: `ready`, `starting`, `down` or `unreachable`.
+        state: `ready`, `cold`, `starting`, `down` or `unreachable`.
         url: None before it first came up.
     """
 
@@ -109,7 +109,9 @@ class Status(Shown):
     def card(self) -> Card:
         """Return running and recent activities as tables."""
         tables = [Table(["running", "name", "state", "since", "by"], [self._row(a) for a in self.running])] if self.running else []
-        serving = [(e.name, e.state, ", ".join(map(str, e.variants)), e.url) for e in self.endpoints]
+        from jupyter_mlp.serving import places
+
+        serving = [(e.name, places.said(e.state), ", ".join(map(str, e.variants)), e.url) for e in self.endpoints]
         tables += [Table(["endpoint", "state", "models", "url"], serving)] if serving else []
         rows = [(a.kind, a.state, " ".join(r.short for r in a.made) or a.name or "", _took(a), _ago(a.started_at)) for a in self.recent]
         tables += [Table(["activity", "state", "made", "took", "when"], rows)] if rows else []

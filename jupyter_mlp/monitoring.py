@@ -206,7 +206,7 @@ def _report(workspace: Workspace, made: Ref, reference: Ref, folder: deployments
     return Report(
         made,
         reference,
-        "running" if state in ("ready", "starting") else state,
+        "running" if state in ("ready", "cold", "starting") else state,
         metrics,
         tuple(variants),
         dict(errors.most_common()),

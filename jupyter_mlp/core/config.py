@@ -12,6 +12,9 @@ The file is `mlp.toml` in the workspace folder, or the one named by MLP_CONFIG:
     store = "redis://host:6379/0"               # of predictions by key (--serve-from store), or cassandra://host/keyspace;
                                                 # default: a SQLite file in the workspace
     open_pages = "metrics,openapi"              # what an endpoint shows without its token, from its next deploy on; default: nothing
+    serving_memory = "4GB"                      # what all endpoints of this workspace may take on this machine, from the next deploy
+                                                # on; default: half of it. Above that, the one used longest ago gives its memory back,
+    serving_idle_s = 90                         # after so long without a request, and loads again with the next request
 
     [cluster.lab]                               # %mlp_train ... --cluster lab; keys: core/clusters.py, docs/clusters.md
     kind = "slurm"                              # or "ray", address = "http://head:8265"
@@ -29,6 +32,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jupyter_mlp.core import sizes
 from jupyter_mlp.core.errors import InvalidInputError, nearest
 
 if TYPE_CHECKING:
@@ -53,6 +57,8 @@ class Settings:
     smtp_from: str = ""
     store: str = field(default="", repr=False)  # of predictions by key; it may hold a password
     open_pages: str = ""  # of endpoints, that need no token, apart by commas: metrics, openapi
+    serving_memory: str = ""  # of all endpoints on this machine together, like 4GB; half of the machine's where nothing is said
+    serving_idle_s: float = 90.0  # for which nobody asked an endpoint that gives its memory back
     secret_keys: str = ""  # names of more variables whose values no snapshot may show, apart by commas
     processes: int = 0  # of training, at the same time on this machine; 0: one a GPU, or one a core
     cluster: Mapping[str, Cluster] = field(default_factory=dict)
@@ -73,7 +79,10 @@ def load(folder: Path, environment: Mapping[str, str] = os.environ) -> Settings:
         text = environment.get(f"MLP_{one.name.upper()}")
         if text is not None:
             given[one.name] = text
-    return Settings(cluster=_clusters(named, path), **{name: _typed(name, value, path) for name, value in given.items()})
+    found = Settings(cluster=_clusters(named, path), **{name: _typed(name, value, path) for name, value in given.items()})
+    if found.serving_memory:
+        sizes.read(found.serving_memory, "serving_memory")
+    return found
 
 
 def _clusters(named: Any, path: Path) -> dict[str, Cluster]:

@@ -81,6 +81,7 @@ class App:
         self._ids = count(random.getrandbits(16))
         self._start = os.urandom(6).hex()
         self._leaves = False
+        self.probes = 0  # requests for health, which are no use of the models
         predict, infer, model = self._predict, self._infer, f"/v2/models/{name}"
         self.direct_urls = frozenset({b"/predict", f"/v1/models/{name}:predict".encode()})
         self._routes = {
@@ -106,7 +107,9 @@ class App:
             return
         if scope["path"] in _HEALTH:
             status, body = self._health(scope["path"], scope["method"])
-            await _answer(send, status, body, allow=b"GET, HEAD" if status == 405 else b"", close=self._leaves)
+            self.probes += 1
+            # A prober that stayed connected would keep the models in memory (warmth.py).
+            await _answer(send, status, body, allow=b"GET, HEAD" if status == 405 else b"", close=True)
             return
         begun = time.perf_counter()
         request_id = self._new_id()

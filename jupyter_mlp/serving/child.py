@@ -19,12 +19,14 @@ from typing import Any
 
 import uvicorn
 
+from jupyter_mlp.serving import warmth
+from jupyter_mlp.serving.accepting import Server
 from jupyter_mlp.serving.app import App
 from jupyter_mlp.serving.direct import DirectProtocol
 from jupyter_mlp.serving.following import Follower
 from jupyter_mlp.serving.requests_log import RequestLog
 from jupyter_mlp.serving.siblings import Sibling
-from jupyter_mlp.serving.slots import LEAVE
+from jupyter_mlp.serving.slots import LEAVE, REST
 from jupyter_mlp.serving.sums import Sums
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.leases import Lease
@@ -71,36 +73,48 @@ class Child:
         self._inherits = False
         self._asked_to_leave = False
         self._leaves_until: float | None = None
+        self._asked_to_rest = False
+        self._rests = False
 
-    async def run(self, last_good: bool) -> None:
-        """Load the wanted models, then serve until told to end or to leave."""
+    async def run(self, last_good: bool, accepted: Sequence[socket.socket] = ()) -> int:
+        """Load the wanted models, then serve until told to end, to leave or to rest; return the exit status.
+
+        Args:
+            accepted: connections that wait for the models.
+        """
+        asyncio.get_running_loop().add_signal_handler(REST, self._ask_to_rest)
+        warmth.note_use(self._folder)
         asyncio.get_running_loop().add_signal_handler(LEAVE, self._ask_to_leave)
         await self._follower.begin(last_good)
         gc.collect()
         gc.freeze()  # what is loaded stays: no request waits while a collection walks all of it
-        server = uvicorn.Server(_config(self._app))
+        server = Server(_config(self._app), self._served, accepted)
         following = asyncio.create_task(self._watch(server))
-        flushing = asyncio.create_task(self._flush())
+        flushing = asyncio.create_task(self._flush(server))
         try:
-            await server.serve(sockets=self._served)
+            await server.answer()
         finally:
             following.cancel()
             flushing.cancel()
             self._log.flush()
             self._app.share()
             self._follower.close()
+        return warmth.RESTS if self._rests else 0
 
-    async def _watch(self, server: uvicorn.Server) -> None:
+    async def _watch(self, server: Server) -> None:
         while not server.should_exit:
             await asyncio.sleep(_LOOK_S)
             try:
                 await self._follower.look()
                 self._look_around(server)
+                if self._asked_to_rest and server.started and self._leaves_until is None and os.getppid() == self._parent:
+                    self._asked_to_rest = False
+                    self._rests = await server.rest()
             except Exception as error:  # noqa: BLE001 - a disk that fails must not end the serving
                 _log.warning("following wanted.json: %s", error)
             server.should_exit = server.should_exit or self._follower.stopped
 
-    def _look_around(self, server: uvicorn.Server) -> None:
+    def _look_around(self, server: Server) -> None:
         """End where the parent did and nobody else needs this process; leave where another serves in its place."""
         if self._leaves_until is not None:
             if not server.server_state.connections or time.monotonic() > self._leaves_until:
@@ -116,7 +130,10 @@ class Child:
     def _ask_to_leave(self) -> None:
         self._asked_to_leave = True
 
-    def _leave(self, server: uvicorn.Server) -> None:
+    def _ask_to_rest(self) -> None:
+        self._asked_to_rest = True
+
+    def _leave(self, server: Server) -> None:
         """Take no more connections, and let each that is open end with its next answer."""
         self._leaves_until = time.monotonic() + _LEAVE_S
         self._sibling.silent = True
@@ -124,11 +141,17 @@ class Child:
             one.close()
         self._app.leave()
 
-    async def _flush(self) -> None:
+    async def _flush(self, server: Server) -> None:
+        answered, connected = 0, set[object]()
         while True:
             await asyncio.sleep(_FLUSH_S)
             self._log.flush()
             self._app.share()
+            state = server.server_state
+            before, answered = answered, state.total_requests - self._app.probes
+            stayed, connected = connected & state.connections, set(state.connections)
+            if answered != before or stayed:
+                warmth.note_use(self._folder)
 
     def _replace_parent(self) -> bool:
         """The parent was killed: have another on the same sockets; True when its child serves here and this one may go."""
@@ -169,12 +192,13 @@ def _config(app: App) -> uvicorn.Config:
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Serve one endpoint on one of the sockets that the parent owns."""
+def main(arguments: list[str] | None = None) -> int:
+    """Serve one endpoint on one of the sockets that the parent owns; return the exit status."""
     parser = argparse.ArgumentParser(prog="jupyter_mlp.serving.child")
     parser.add_argument("folder", type=Path)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--socket", type=int, action="append", required=True)
+    parser.add_argument("--accepted", type=int, action="append", default=[], help="a connection that waits for an answer")
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--last-good", action="store_true")
     parser.add_argument(
@@ -191,18 +215,19 @@ def main(arguments: list[str] | None = None) -> None:
     if given.standby:
         words = sys.stdin.readline().split()
         if not words:
-            return  # whoever started us is gone
+            return 0  # whoever started us is gone
         slot, of, given.last_good = int(words[0]), int(words[1]), "--last-good" in words
     sockets = [socket.socket(fileno=descriptor) for descriptor in given.socket]
-    for descriptor in given.socket:
+    accepted = [socket.socket(fileno=descriptor) for descriptor in given.accepted]
+    for descriptor in (*given.socket, *given.accepted):
         os.set_inheritable(descriptor, False)  # worker processes of models must not hold the port
 
-    async def serve() -> None:
+    async def serve() -> int:
         child = Child(EndpointFolder(given.folder), given.models, sockets, slot, of, given.parent, given.with_parent)
-        await child.run(given.last_good)
+        return await child.run(given.last_good, accepted)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve())
+        return runner.run(serve())
 
 
 def _import_the_rest() -> None:
@@ -223,4 +248,4 @@ def _loop_factory() -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

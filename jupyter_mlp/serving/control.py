@@ -12,6 +12,7 @@ from typing import Any
 
 from jupyter_mlp.core.clusters import LOCAL, Cluster
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError
+from jupyter_mlp.serving import warmth
 from jupyter_mlp.store import processes
 from jupyter_mlp.store.deployments import LOOPBACK, EndpointFolder, answers
 from jupyter_mlp.store.processes import Process
@@ -40,14 +41,16 @@ class ThisMachine:
     def bring(self, folder: Path, fresh: bool) -> str | None:
         """Start a host where `fresh`; wait until its serving process has followed."""
         endpoint = EndpointFolder(folder)
-        return _followed(endpoint, _start(endpoint) if fresh else None)
+        return _followed(endpoint, start(endpoint) if fresh else None)
 
     def state(self, folder: Path) -> str:
-        """Return what its process and its own health say."""
+        """Return what its process and its own health say, which is asked without waking a model that is not in memory."""
         endpoint = EndpointFolder(folder)
         if not endpoint.running:
             return "down"
-        return "ready" if answers(endpoint.address) else "starting"
+        if not answers(endpoint.address):
+            return "starting"
+        return warmth.COLD if warmth.is_cold(endpoint) else "ready"
 
     def stop(self, folder: Path) -> None:
         """End the host and all its processes."""
@@ -127,7 +130,7 @@ def _is_free(address: str, port: int) -> bool:
     return True
 
 
-def _start(folder: EndpointFolder) -> Process:
+def start(folder: EndpointFolder) -> Process:
     """Start the host of an endpoint whose wanted state is written."""
     process = folder.process()
     if process is not None and process.alive:
@@ -148,7 +151,7 @@ def _followed(folder: EndpointFolder, host: Process | None) -> str | None:
                 return str(actual["error"])
             if int(actual.get("processes", 1)) == number and answers(folder.address):
                 return None
-        elif host is not None and not host.alive:
+        elif host is not None and not host.alive and not folder.running:  # somebody else may have been faster with another
             raise JobError(f"The host of {folder.name} ended before it served: {_last_line(folder.log)}", f"Its log: {folder.log}")
         time.sleep(0.02)
     raise JobError(f"The endpoint {folder.name} is not ready after {_READY_S:.0f} s.", f"Its log: {folder.log}")

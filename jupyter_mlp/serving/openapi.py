@@ -167,9 +167,9 @@ def _health(summary: str) -> Schema:
     schema: Schema = {
         "type": "object",
         "required": ["live", "ready"],
-        "properties": {"live": {"type": "boolean"}, "ready": {"type": "boolean"}},
+        "properties": {"live": {"type": "boolean"}, "ready": {"type": "boolean"}, "cold": {"type": "boolean"}},
     }
-    responses = {"200": _json("A model is loaded.", schema), "503": _json("None is.", schema)}
+    responses = {"200": _json("A model is loaded, or cold: it loads at the next request.", schema), "503": _json("None is.", schema)}
     return {"summary": summary, "security": [], "responses": responses}
 
 

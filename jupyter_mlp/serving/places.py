@@ -11,6 +11,7 @@ from jupyter_mlp.core import plugins
 from jupyter_mlp.core.clusters import LOCAL, Cluster
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, MissingPackageError, UnreachableError
 from jupyter_mlp.core.protocols import EndpointPlace
+from jupyter_mlp.serving.warmth import COLD
 from jupyter_mlp.store import clusters, deployments
 from jupyter_mlp.store.deployments import EndpointFolder
 from jupyter_mlp.store.workspace import Workspace
@@ -43,7 +44,7 @@ def asked(workspace: Workspace, folder: EndpointFolder, cluster: str | None) -> 
 
 
 def state(workspace: Workspace, folder: EndpointFolder) -> str:
-    """Return `ready`, `starting`, `stopped`, `down` or `unreachable`, as it is now."""
+    """Return `ready`, `cold`, `starting`, `stopped`, `down` or `unreachable`, as it is now."""
     if not folder.stamp() or folder.wanted().get("stopped"):
         return "stopped"
     try:
@@ -51,6 +52,11 @@ def state(workspace: Workspace, folder: EndpointFolder) -> str:
     except (InvalidInputError, MissingPackageError):  # what speaks to its cluster is not installed here, and others must be shown
         return "unreachable"
     return place.state(folder.path)
+
+
+def said(state: str) -> str:
+    """Return a state as people read it."""
+    return "ready (cold: loads at the next request)" if state == COLD else state
 
 
 def states(workspace: Workspace, names: Iterable[str]) -> dict[str, str]:

@@ -29,8 +29,7 @@ _log = logging.getLogger(__name__)
 
 def is_needed(folder: EndpointFolder) -> bool:
     """Whether the shares of an endpoint may have to be moved."""
-    wanted = folder.wanted()
-    return not folder.is_over() and (bool(wanted.get("ramp")) or len(wanted.get("variants", [])) > 1)
+    return folder.shares_move
 
 
 def keep(folder: EndpointFolder) -> None:

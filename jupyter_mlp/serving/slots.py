@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 LEAVE = signal.SIGUSR1  # tells a process that others serve what it does
+REST = signal.SIGUSR2  # asks it to end where nobody is connected, because memory is short
 _QUICK_DEATH_S = 5.0
 _CRASHES = 3  # in a row, before the last good models are taken instead of the wanted ones
 _LONGEST_S = 2.0  # between two tries
@@ -25,10 +26,11 @@ class Slot:
 
     def __init__(self, number: int, of: int = 1) -> None:
         self.number = number
-        self._of = of
+        self.of = of
         self.child: subprocess.Popen[bytes] | None = None
         self._begun = self._not_before = 0.0
         self._crashes = 0
+        self.rests = False
 
     @property
     def is_due(self) -> bool:
@@ -51,8 +53,8 @@ class Slot:
 
     def begin(self, child: subprocess.Popen[bytes]) -> None:
         """Let a process that stands by serve here."""
-        self.child, self._begun = child, time.monotonic()
-        words = f"{self.number} {self._of}{' --last-good' if self.wants_last_good else ''}"
+        self.child, self._begun, self.rests = child, time.monotonic(), False
+        words = f"{self.number} {self.of}{' --last-good' if self.wants_last_good else ''}"
         assert child.stdin is not None
         with suppress(BrokenPipeError), child.stdin:  # it may have been killed just now: its end is noticed like any other
             child.stdin.write(f"{words}\n".encode())
@@ -70,6 +72,15 @@ class Slot:
             self._crashes = self._crashes + 1 if time.monotonic() - self._begun < _QUICK_DEATH_S else 0
             self._not_before = time.monotonic() + (min(0.05 * 2**self._crashes, _LONGEST_S) if self._crashes else 0.0)
         return status
+
+    def rest(self, for_s: float) -> None:
+        """Note that the process left because memory is short: none is due for so long."""
+        self.rests, self._crashes = True, 0
+        self._not_before = time.monotonic() + for_s
+
+    def wake(self) -> None:
+        """Have a process due."""
+        self._not_before = 0.0
 
 
 def wait(slots: Sequence[Slot], within_s: float) -> None:

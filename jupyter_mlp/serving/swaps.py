@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from jupyter_mlp.core import sizes
 from jupyter_mlp.core.entities import Activity
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, JobError, NotFoundError
 from jupyter_mlp.core.references import Ref
-from jupyter_mlp.serving import keeper, lookups, names, places, routing
+from jupyter_mlp.serving import keeper, lookups, names, places, routing, warmth
 from jupyter_mlp.serving.routing import Variant
 from jupyter_mlp.store import datasets, deployments, registry
 from jupyter_mlp.store.activities import Draft
@@ -70,6 +71,7 @@ def bring(
         "open_pages": _open_pages(workspace),
         "store": store,
     }
+    warmth.allow(workspace.endpoints, _budget(workspace))
     folder.token()
     folder.want(state)
     try:
@@ -90,6 +92,15 @@ def bring(
     facts = {"variants": state["variants"], "address": address, "generation": generation}
     draft.facts.update(facts, before=before.id if before else None, **({"store": store} if store else {}))
     return Swap(ref, variants, address, time.perf_counter() - begun, draft.facts.get("proof"))
+
+
+def _budget(workspace: Workspace) -> warmth.Budget:
+    """What the settings let all endpoints of this machine take."""
+    import psutil
+
+    said = workspace.settings.serving_memory
+    memory = sizes.read(said, "serving_memory") if said else psutil.virtual_memory().total / 2
+    return warmth.Budget(memory, workspace.settings.serving_idle_s)
 
 
 def _open_pages(workspace: Workspace) -> list[str]:

@@ -11,13 +11,14 @@
   token           0600; whoever can read it may ask for predictions
   requests/       the log of requests; stays when the endpoint is stopped
   outcomes/       what really happened, by the id of the answer
+  warmth.json     written by the host: whether its model is in memory, and how much of that all its processes take
+  used            touched while somebody asks it
   host.log        what the host's processes printed
 """
 
 from __future__ import annotations
 
 import fcntl
-import http.client
 import json
 import os
 import re
@@ -25,15 +26,16 @@ import secrets
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from jupyter_mlp.core.clusters import LOCAL, Cluster
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
-from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store.artifacts import publish_bytes
 from jupyter_mlp.store.processes import Process
-from jupyter_mlp.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from jupyter_mlp.core.references import Ref
+    from jupyter_mlp.store.workspace import Workspace
 
 LOOPBACK = "127.0.0.1"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -81,6 +83,12 @@ class EndpointFolder:
     def is_over(self) -> bool:
         """Whether the host should end: it was told to stop, or the whole workspace was removed under it."""
         return not self.stamp() or bool(self.wanted().get("stopped"))
+
+    @property
+    def shares_move(self) -> bool:
+        """Whether the shares of its models may have to be moved: there is a ramp, or one of them may fail."""
+        wanted = self.wanted()
+        return not self.is_over() and (bool(wanted.get("ramp")) or len(wanted.get("variants", [])) > 1)
 
     def want(self, state: Mapping[str, Any]) -> None:
         """Ask the host for a state; it follows within a tenth of a second."""
@@ -236,6 +244,9 @@ def names(workspace: Workspace) -> list[str]:
 
 def answers(address: str | None) -> bool:
     """Whether the endpoint at this address says that it is ready."""
+    import http.client  # hosts ask nobody, and there are many of them: what they do not import they do not hold
+    from urllib.parse import urlsplit
+
     where = urlsplit(address or "")
     if not where.hostname:
         return False
@@ -257,6 +268,8 @@ def newest(workspace: Workspace, name: str) -> Ref:
     Raises:
         NotFoundError: nothing was deployed under that name here.
     """
+    from jupyter_mlp.core.references import Ref
+
     name = Ref.parse(name, kind="endpoint").name
     found = workspace.activities.versions("endpoint", name, limit=1)
     if not found or not folder(workspace, name).wanted():

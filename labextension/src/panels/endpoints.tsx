@@ -29,12 +29,12 @@ export function EndpointRow({ row }: { row: IRow }): JSX.Element {
       setBusy('');
     }
   };
-  const running = row.state === 'ready';
+  const running = row.state === 'ready' || row.state === 'cold'; // a cold one loads its model at the next request
   const name = row.name;
   return (
     <Row
       row={{ ...row, detail: busy || summary(row.variants ?? []) }}
-      state={row.state}
+      state={row.state === 'cold' ? 'ready (cold)' : row.state}
       actions={
         <React.Fragment>
           {row.before && running ? (
