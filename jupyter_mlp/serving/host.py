@@ -45,6 +45,7 @@ _CALM_S = 3.0  # for which all processes serve before the next one is made ready
 _KEEP_S = 1.0
 _REST_S = 0.5  # between two looks at what is wanted, while no model is in memory
 _HAND_S = 0.05  # between two looks whether connections that were handed over are held by their process
+_SEARCH_S = 2.0  # between two looks whether the host of a cold endpoint was killed
 _TOGETHER_S = 1.0  # in which all processes go to rest; where one has to stay, the others are started again
 
 
@@ -95,6 +96,7 @@ class _Parent:
         self._folding = Folding(folder)
         self._warmth = Warmth(folder)
         self._handed: list[socket.socket] = []  # connections for the first slot; open here, too, until its process has loaded its models
+        self._search_at = 0.0
         self._others: set[int] = set()  # hosts of other endpoints that were started here
         self._ending = False
         self._look_at = time.monotonic() + _KEEP_S
@@ -243,6 +245,9 @@ class _Parent:
     def _start_orphans(self) -> None:
         """Start the hosts of cold endpoints again that were killed: they have nobody else."""
         self._others = {pid for pid in self._others if not _is_reaped(pid)}
+        if time.monotonic() < self._search_at:  # there may be fifty hosts that look at fifty endpoints
+            return
+        self._search_at = time.monotonic() + _SEARCH_S
         for folder in self._warmth.orphans():
             from jupyter_mlp.serving import control
 
