@@ -43,6 +43,7 @@ def running(folder: Path) -> Iterator[FileServer]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -73,12 +74,14 @@ def running(folder: Path) -> Iterator[FileServer]:
                         file.seek(int(first))
                         content = file.read(int(last) + 1 - int(first))
                     self._send(206, content, {**headers, "Content-Range": f"bytes {first}-{last}/{stat.st_size}"}, body)
-                else:
+                elif body:
                     self._send(200, path.read_bytes(), headers, body)
+                else:
+                    self._send(200, b"", {**headers, "Content-Length": str(stat.st_size)}, body)
 
         def _send(self, status: int, content: bytes, headers: dict[str, str], body: bool) -> None:
             self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            for name, value in {"Content-Length": str(len(content)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             if body and content:

@@ -92,10 +92,21 @@ def names(url: str, paths: list[str]) -> Iterator[str]:
             yield f"{scheme}://{path}" if path.split("/")[0] == host else f"{scheme}://{host}/{path.lstrip('/')}"
 
 
-def stamp(system: Any, path: str) -> str:
-    """Return what tells a file from every other that may lie in its place: size and time or tag, where it has none its footer."""
+def info(system: Any, path: str) -> dict[str, Any]:
+    """Return what a filesystem says of a file now."""
     system.invalidate_cache()  # what a list said earlier is not what the file is now
-    return str(fingerprint(system, path, footer=True if _is_local(system) else None).version)
+    found: dict[str, Any] = system.info(path)
+    return found
+
+
+def stamp(system: Any, path: str, told: dict[str, Any] | None = None) -> str:
+    """Return what tells a file from every other that may lie in its place: size and time or tag, where it has none its footer.
+
+    Args:
+        told: what the filesystem said of it just now.
+    """
+    told = info(system, path) if told is None else told
+    return str(fingerprint(system, path, footer=True if _is_local(system) else None, info=told).version)
 
 
 def sentence(error: BaseException, url: str) -> MLPError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -26,15 +26,16 @@ def public(text: str) -> str:
     return re.sub(r"(\w+://[^?\s'\"]*)\?[^\s'\"]*", r"\1", links)
 
 
-def fingerprint(system: Any, path: str, footer: bool | None = False) -> Ref:
+def fingerprint(system: Any, path: str, footer: bool | None = False, info: Mapping[str, Any] | None = None) -> Ref:
     """Return the exact reference of a file on an fsspec filesystem: its size and time, or what the filesystem has instead.
 
     Args:
         footer: look at the file's Parquet footer too. It holds place, size and bounds of every column's pieces, so that
             other rows of the same length, written with the old time, are noticed. None: only where the filesystem has nothing
             but the size.
+        info: what the filesystem says of the file, where it was asked already.
     """
-    info = system.info(path)
+    info = system.info(path) if info is None else info
     times = [str(info[name]) for name in _TIMES if name in info]
     told = [info.get("size"), times, _footer(system, path) if footer or (footer is None and not times) else ""]
     protocol = system.protocol if isinstance(system.protocol, str) else system.protocol[0]

@@ -32,7 +32,7 @@ T = TypeVar("T")
 Place = tuple[str, int]  # a file and the number of one of its row groups
 _TRIES, _WAIT_S = 5, 0.5  # twice as long before each next one: 7.5 s in all
 _FOOTER = 2**16  # bytes that are read of a file's end at first; footers are seldom larger
-_PIECE = 2**22  # bytes that are asked for at once
+_PIECE = 2**22  # bytes that are asked for at once: aiohttp gathers longer answers the slower
 _GAP = 2**17  # bytes that are rather read for nothing than asked around
 _NULL = "__HIVE_DEFAULT_PARTITION__"  # how Spark and Hive call a folder of rows without a value
 _AT_ONCE, _BUDGET = 8, 2**26  # row groups on their way at once: so many at most, and two or so many bytes
@@ -85,7 +85,7 @@ class RowGroups:
                 mine = self._footers[path] = Future()
         if known is None:
             try:
-                tail = self._asked(path, _tail)
+                tail = self._asked(path, lambda system, inside: self._tail(system, inside, path))
                 with _sentences(path):
                     mine.set_result(pq.read_metadata(pa.BufferReader(tail)))
             except BaseException as error:
@@ -127,10 +127,13 @@ class RowGroups:
         footer = self.footer(path)
         spans = _spans(footer, index, columns)
 
-        def read(system: Any, inside: str) -> Any:
+        def read(system: Any, inside: str) -> _Pieces:
             long = _PIECE if system.async_impl else 2**62  # what is asked one after the other is asked for whole
             pieces = [(at, min(at + long, end)) for start, end in spans for at in range(start, end, long)]
-            found = system.cat_ranges([inside] * len(pieces), [a for a, _ in pieces], [b for _, b in pieces], on_error="raise")
+            try:
+                found = system.cat_ranges([inside] * len(pieces), [a for a, _ in pieces], [b for _, b in pieces], on_error="raise")
+            finally:  # also after an error: it may be another file by now
+                self._compare(system, inside, path)
             if [len(one) for one in found] != [b - a for a, b in pieces]:
                 raise _NotTheseBytesError
             return _Pieces(pieces, found)
@@ -139,17 +142,14 @@ class RowGroups:
         return _Fetched(source, footer, sum(end - start for start, end in spans))
 
     def _asked(self, path: str, ask: Callable[[Any, str], T]) -> T:
-        """Ask a file's server, a few times where the connection breaks, and see that the file is the one that was pinned."""
+        """Ask a file's server, a few times where the connection breaks."""
         lost: Exception | None = None
         for turn in range(_TRIES):
             if turn:
                 time.sleep(self._wait_s * 2 ** (turn - 1))
             try:
                 system, inside = self._system(path)
-                try:
-                    return ask(system, inside)
-                finally:  # also after an answer that makes no sense: it may be another file's
-                    self._compare(system, inside, path)
+                return ask(system, inside)
             except Exception as error:
                 if isinstance(error, _NotTheseBytesError):
                     raise StorageError(
@@ -183,9 +183,14 @@ class RowGroups:
                     f"{path} is gone, which was there when the data was taken.", "Put it back, or train again."
                 ) from error
 
-    def _compare(self, system: Any, inside: str, path: str) -> None:
+    def _tail(self, system: Any, inside: str, path: str) -> bytes:
+        told = filesystems.info(system, inside)
+        self._compare(system, inside, path, told)
+        return _tail_of(system, inside, None if told.get("size") is None else int(told["size"]))
+
+    def _compare(self, system: Any, inside: str, path: str, told: dict[str, Any] | None = None) -> None:
         pinned = self._pins.get(path)
-        if pinned is not None and filesystems.stamp(system, inside) != pinned:
+        if pinned is not None and filesystems.stamp(system, inside, told) != pinned:
             raise StorageError(
                 f"{public(path)} changed since it was taken as data: what was learned from would be nobody's version.",
                 "Train again: that takes the files as they are now. %mlp_table NAME URL copies them, and nothing can change those.",
@@ -259,20 +264,19 @@ class _Pieces:
         return
 
 
-def _tail(system: Any, inside: str) -> bytes:
+def _tail_of(system: Any, inside: str, size: int | None) -> bytes:
     """The end of a file with its footer."""
-    size = system.info(inside).get("size")
     if size is None:
         raise StorageError(
             f"{public(inside)} has no size that its server tells.", "Copy it into the lake: %mlp_table NAME URL; then --data lake.NAME"
         )
-    have = min(_FOOTER, int(size))
-    end = system.cat_file(inside, start=int(size) - have, end=int(size))
+    have = min(_FOOTER, size)
+    end = system.cat_file(inside, start=size - have, end=size)
     if len(end) != have:
         raise _NotTheseBytesError
     need = int.from_bytes(end[-8:-4], "little") + 8
-    if have < need <= int(size):
-        end = system.cat_file(inside, start=int(size) - need, end=int(size))
+    if have < need <= size:
+        end = system.cat_file(inside, start=size - need, end=size)
     return bytes(end)
 
 

@@ -77,6 +77,9 @@ def test_a_training_streams_from_a_url_what_it_would_read_here(notebook: Noteboo
     here = notebook.cell(TRAIN.format(data="lake.trips", pause=0, more="--gpus 2"))
     assert [ref.kind for ref in here.inputs] == ["table"]
     assert np.array_equal(weights(workspace, there), weights(workspace, here))
+    assert here.model in {str(one.ref) for one in mlp.impact("lake.trips.x").dependants}
+    files = {edge[0] for edge in mlp.graph(str(there.model)).edges if "0.parquet" in edge[0]}
+    assert len(files) == 1 and files.pop().startswith(f"file:{server.url}/trips/0.parquet@")
     again = notebook.cell(TRAIN.format(data=f"{server.url}/trips/*.parquet", pause=0, more="--gpus 2"))
     assert again.reused and again.ref == there.ref
     judged = notebook.cell(f"%mlp_evaluate run --data {server.url}/trips/0.parquet")
