@@ -12,7 +12,7 @@ from jupyter_mlp.core.cards import Card, Figure, Shown, Table
 from jupyter_mlp.core.errors import InvalidInputError, NotFoundError, nearest
 from jupyter_mlp.core.explaining import Answer, Explained, Usual, explained
 from jupyter_mlp.core.references import Ref, named
-from jupyter_mlp.store import datasets, registry
+from jupyter_mlp.store import elsewhere, registry
 from jupyter_mlp.store.workspace import current
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def explain(
     wanted = _wanted(row, rows)
     workspace, model = current(), named(model)
     found = registry.load(workspace, model)
-    dataset = datasets.load(workspace, data if isinstance(data, str) else data.ref)
+    dataset = elsewhere.load(workspace, data if isinstance(data, str) else data.ref)
     reference = Ref("model", found.uuid)
     _needed(found, dataset, wanted)
     parameters = {"model": model, "data": dataset.ref, "rows": wanted, "unit": unit}

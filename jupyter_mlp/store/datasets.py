@@ -18,6 +18,8 @@ from jupyter_mlp.core.references import Ref
 from jupyter_mlp.store import arrow_files, previews
 from jupyter_mlp.store.activities import Draft
 from jupyter_mlp.store.ahead import ahead
+from jupyter_mlp.store.filesystems import is_place
+from jupyter_mlp.store.fingerprints import public
 from jupyter_mlp.store.lake import DATASETS
 from jupyter_mlp.store.row_groups import RowGroups
 from jupyter_mlp.store.workspace import Workspace
@@ -287,6 +289,11 @@ def load(workspace: Workspace, ref: Ref | str, engine: Callable[[], Any] | None 
         NotFoundError: there is no such dataset or version.
         StorageError: its files were removed behind our back.
     """
+    if isinstance(ref, str) and is_place(ref):
+        raise InvalidInputError(
+            f"{public(ref)} names files, not a dataset; only a training, an evaluation and an explanation read those where they lie.",
+            f"%mlp_table NAME {public(ref)} copies them into the lake; then %%mlp_data DATASET with SELECT * FROM lake.NAME",
+        )
     exact = workspace.activities.resolve(Ref.parse(ref, kind="dataset") if isinstance(ref, str) else ref)
     maker = workspace.activities.maker(exact)
     if maker is None:

@@ -254,6 +254,12 @@ def test_a_table_is_learned_from_where_its_files_lie(workspace: Workspace, serve
     assert kept.ref == copied.ref and kept.pins == {} and kept.rows == 3 * COUNT
 
 
+def test_a_verb_that_reads_datasets_alone_says_so(workspace: Workspace) -> None:
+    with pytest.raises(InvalidInputError, match="s3://bucket/trips names files, not a dataset") as error:
+        mlp.dataset("s3://bucket/trips?key=secret")
+    assert "%mlp_table NAME s3://bucket/trips copies them" in error.value.hint and "secret" not in str(error.value)
+
+
 def test_places_are_told_from_datasets() -> None:
     assert all(map(filesystems.is_place, ("s3://b/t", "./t.parquet", "data/t", "/data/t", "~/t")))
     assert not any(map(filesystems.is_place, ("trips", "trips@1f3c", "dataset:trips@1f3c", "lake.trips", "table:lake.trips@1")))
