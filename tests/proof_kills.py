@@ -4,7 +4,7 @@
     disturbed     the same job; again and again one of its processes, or the kernel that watches it, is killed
     then          state, weights, metric series and log must be what they were, to the bit and to the line
 
-    python tests/proof_kills.py [--kills 100] [--seed 1] [--ranks 1]      prints the figures; 1 when a promise is broken
+    python tests/proof_kills.py [--kills 100] [--seed 1] [--ranks 1] [--strategy fsdp]      prints the figures; 1 when a promise is broken
 
 What is killed when comes from the seed. A job that ends before all kills are done is compared, and another one begun.
 """
@@ -122,10 +122,10 @@ class Found:
 class Kills:
     """One series of kills in a workspace of its own."""
 
-    def __init__(self, folder: Path, kills: int, seed: int, ranks: int, nap_s: float = 0.03) -> None:
+    def __init__(self, folder: Path, kills: int, seed: int, ranks: int, nap_s: float = 0.03, strategy: str = "auto") -> None:
         os.environ["MLP_WORKSPACE"] = str(folder / "workspace")
         self._folder, self._workspace = folder, current()
-        self._count, self._ranks, self._nap_s = kills, ranks, nap_s
+        self._count, self._ranks, self._nap_s, self._strategy = kills, ranks, nap_s, strategy
         self._random = random.Random(seed)
         self._saved: list[tuple[float, int]] = []  # when something was killed, and the step of the newest checkpoint then
         self._kernel: subprocess.Popen[str] | None = None
@@ -170,6 +170,7 @@ class Kills:
             gpus=self._ranks,
             settings={"nap": self._nap_s},
             checkpoint_every=EVERY,
+            strategy=self._strategy,
             retries=self._count + 1,
             detach=True,
             fresh=True,
@@ -316,10 +317,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
     parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--strategy", default="auto")
     given = parser.parse_args()
-    print(f"--kills {given.kills} --seed {given.seed} --ranks {given.ranks}", flush=True)
+    print(f"--kills {given.kills} --seed {given.seed} --ranks {given.ranks} --strategy {given.strategy}", flush=True)
     with tempfile.TemporaryDirectory(prefix="mlp-kills-") as folder:
-        found = Kills(Path(folder), given.kills, given.seed, given.ranks).run()
+        found = Kills(Path(folder), given.kills, given.seed, given.ranks, strategy=given.strategy).run()
     print(found.figures())
     return 1 if found.wrong else 0
 
