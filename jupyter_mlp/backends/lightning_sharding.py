@@ -52,7 +52,7 @@ class Sharded(ModelParallelStrategy):
                 self._layer_sync.apply(model)
             shard(model, self.device_mesh["data_parallel"])
             self._is_ours = True
-        _check_copies(model, self.device_mesh["data_parallel"])
+        check_copies(model, self.device_mesh["data_parallel"])
         if not is_overridden("configure_model", model):
             model.configure_model = _nothing  # Lightning insists on one, and it is done
         super().setup(trainer)
@@ -146,6 +146,19 @@ def shard(model: L.LightningModule, mesh: DeviceMesh) -> None:
     fully_shard(model, mesh=mesh)
 
 
+def check_copies(model: L.LightningModule, mesh: DeviceMesh) -> None:
+    """Refuse a model that would be trained several times over, each copy on its own rows.
+
+    Raises:
+        InvalidInputError: nothing in it hears of the other groups of processes.
+    """
+    if mesh.size() > 1 and not any(isinstance(one, FSDPModule) for one in model.modules()):
+        raise InvalidInputError(
+            f"configure_model() of {_name(model)} leaves {mesh.size()} copies of it, which never hear of one another.",
+            'Add fully_shard(self.MODEL, mesh=self.device_mesh["data_parallel"]) to it, or give --tensor-parallel-size all of --gpus.',
+        )
+
+
 def repeated_layers(model: nn.Module) -> list[nn.Module]:
     """Return layers that stand several of a kind in a Sequential or ModuleList, the outermost, if they are large.
 
@@ -190,15 +203,6 @@ def filled(bare: L.LightningModule, weights: Mapping[str, Any]) -> L.LightningMo
     """Return a skeleton with the trained weights in it; None where the trained model has other layers than it had before."""
     found = bare.load_state_dict(weights, strict=False, assign=True)
     return None if found.missing_keys or found.unexpected_keys else bare
-
-
-def _check_copies(model: L.LightningModule, mesh: DeviceMesh) -> None:
-    """Refuse a model that would be trained several times over, each copy on its own rows."""
-    if mesh.size() > 1 and not any(isinstance(one, FSDPModule) for one in model.modules()):
-        raise InvalidInputError(
-            f"configure_model() of {_name(model)} leaves {mesh.size()} copies of it, which never hear of one another.",
-            'Add fully_shard(self.MODEL, mesh=self.device_mesh["data_parallel"]) to it, or give --tensor-parallel-size all of --gpus.',
-        )
 
 
 def _name(model: nn.Module) -> str:

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
 from jupyter_mlp.backends.lightning_placements import described, joined, meshes_of
 from jupyter_mlp.backends.lightning_resuming import Checkpointer, Pace
-from jupyter_mlp.backends.lightning_sharding import Sharded, filled, repeated_layers, shard, skeleton
+from jupyter_mlp.backends.lightning_sharding import Sharded, check_copies, filled, repeated_layers, shard, skeleton
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.store import checkpoints
 from jupyter_mlp.store.jobs import RunFolder
@@ -284,6 +284,20 @@ def four_ranks() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def test_copies_that_never_hear_of_one_another_are_refused() -> None:
+    """Two groups of two processes, and a model that is split within its group only."""
+    with four_ranks():
+        mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data_parallel", "tensor_parallel"))
+        model = Halves()
+        parallelize_module(model, mesh["tensor_parallel"], {"first": ColwiseParallel(), "last": RowwiseParallel()})
+        with pytest.raises(InvalidInputError, match=r"configure_model\(\) of Halves leaves 2 copies of it") as refused:
+            check_copies(model, mesh["data_parallel"])
+        assert "fully_shard" in refused.value.hint and "--tensor-parallel-size" in refused.value.hint
+        for layer in (model.first, model.last):
+            fully_shard(layer, mesh=mesh["data_parallel"])
+        check_copies(model, mesh["data_parallel"])
 
 
 def test_where_a_part_belongs_is_kept() -> None:
