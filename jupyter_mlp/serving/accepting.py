@@ -43,23 +43,33 @@ class Server(uvicorn.Server):
         """
         if self.server_state.connections:
             return False
-        loop = asyncio.get_running_loop()
-        for server in self.servers:
-            if isinstance(server, asyncio.base_events.Server):  # which, when it is closed, drops whom it has accepted a turn ago
-                for one in server.sockets:
-                    loop.remove_reader(one.fileno())
-            else:
-                server.close()
+        self.stop_accepting()
         for _ in range(_TURNS):
             await asyncio.sleep(0)
         for server in self.servers:
             server.close()
         if self.server_state.connections:
-            backlog = self.config.backlog
-            self.servers = [await loop.create_server(self._protocol(), sock=one.dup(), backlog=backlog) for one in self._listening]
+            await self._accept_again()
             return False
         self.should_exit = True
         return True
+
+    def stop_accepting(self) -> None:
+        """Take no more connections; those that were taken stay."""
+        for server in self.servers:
+            if isinstance(server, asyncio.base_events.Server):  # which, when it is closed, drops whom it has accepted a turn ago
+                for one in server.sockets:
+                    asyncio.get_running_loop().remove_reader(one.fileno())
+            else:
+                server.close()
+
+    async def _accept_again(self) -> None:
+        loop, backlog = asyncio.get_running_loop(), self.config.backlog
+        try:
+            self.servers = [await loop.create_server(self._protocol(), sock=one.dup(), backlog=backlog) for one in self._listening]
+        except OSError:
+            self.should_exit = True  # another process can
+            raise
 
     def _protocol(self) -> partial[asyncio.Protocol]:
         return partial(

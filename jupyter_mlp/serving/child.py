@@ -137,8 +137,7 @@ class Child:
         """Take no more connections, and let each that is open end with its next answer."""
         self._leaves_until = time.monotonic() + _LEAVE_S
         self._sibling.silent = True
-        for one in server.servers:
-            one.close()
+        server.stop_accepting()
         self._app.leave()
 
     async def _flush(self, server: Server) -> None:
