@@ -7,7 +7,9 @@ health     asked all the while, as a balancer does: after each "ready" a predict
            unless it was in hand when a process was killed
 bad        a graph that was changed on disk, NaN, too slow, another schema, code that raises
 
-python tests/proof_swaps.py [--requests 100000] [--rate 500] [--good 50] [--bad 50] [--kills 3] [--processes 1]
+ killed     the serving process, whose successor stands by, and then the parent that owns the port, whom the serving process replaces
+
+python tests/proof_swaps.py [--requests 100000] [--rate 500] [--good 50] [--bad 50] [--kills 3] [--parents 3] [--processes 1]
 """
 
 from __future__ import annotations
@@ -166,6 +168,25 @@ class Watched:
 
 
 @dataclass(frozen=True)
+class Killed:
+    """What became of the requests while one kind of process was killed, and the longest that it took until another served."""
+
+    what: str
+    requests: int
+    failed: list[str]
+    back_s: float
+
+    @property
+    def lost(self) -> bool:
+        """Whether more than one in a thousand got no answer, or another took more than 5 s to come."""
+        return len(self.failed) > 0.001 * self.requests or self.back_s > 5
+
+    def __str__(self) -> str:
+        answered = 1 - len(self.failed) / self.requests
+        return f"kill -9 of {self.what}: {answered:.3%} of {self.requests:,} answered, another serves within {self.back_s:.2f} s"
+
+
+@dataclass(frozen=True)
 class Seen:
     """What happened: counts, what was wrong, and the times (ms, counted from when a request was due)."""
 
@@ -177,16 +198,18 @@ class Seen:
     good: int
     steady_p99: float
     swaps_p99: float
-    answered_share: float
-    back_s: float
+    killed: list[Killed]
     health: Watched
+
+    @property
+    def slow(self) -> bool:
+        """Whether swaps make the slowest of a hundred requests more than twice as slow."""
+        return self.swaps_p99 > 2 * self.steady_p99
 
     def __str__(self) -> str:
         refused = ", ".join(f"{count} x {kind}" for kind, count in self.refused.items())
         ratio = self.swaps_p99 / max(self.steady_p99, 1e-9)
-        kills = (
-            f"\nkill -9 of the serving process: {self.answered_share:.3%} answered, back within {self.back_s:.2f} s" if self.back_s else ""
-        )
+        kills = "".join(f"\n{one}" for one in self.killed)
         return (
             f"{self.requests:,} requests, {self.good} good swaps, {sum(self.refused.values())} bad ones refused ({refused}), "
             f"{self.accepted} bad ones taken: {len(self.failed)} failed, {self.mixed} mixed; "
@@ -212,7 +235,9 @@ def _loaded(at: Any, rate: float, requests: int, folder: Path) -> Iterator[Path]
         process.wait()
 
 
-def run(folder: Path, requests: int, rate: float, good: int, bad: int, kills: int, seed: int = 7, processes: int = 1) -> Seen:
+def run(
+    folder: Path, requests: int, rate: float, good: int, bad: int, kills: int, parents: int = 0, seed: int = 7, processes: int = 1
+) -> Seen:
     """Swap under load, then kill under load, and return what was seen.
 
     Args:
@@ -263,10 +288,12 @@ def run(folder: Path, requests: int, rate: float, good: int, bad: int, kills: in
                 time.sleep(pause)
         seen = json.loads(out.read_text())
         health = Watched.read(out, [])
-        share, back = 1.0, 0.0
-        if kills:
-            share, back, killed = _kills(at, rate, kills, folder)
-            health += killed
+        killed = []
+        for what, times in (("the serving process", kills), ("its parent", parents)):
+            if times:
+                one, watched = _kills(at, rate, what, times, folder)
+                killed.append(one)
+                health += watched
     finally:
         places.stop_all(workspace)
     due = np.array([one[0] for one in seen])
@@ -279,34 +306,35 @@ def run(folder: Path, requests: int, rate: float, good: int, bad: int, kills: in
     mixed = sum(not one[4] and values.get(one[2]) != one[3] for one in seen)
     steady, during = times[~swapping_or_first], times[swapping]
     return Seen(
-        len(seen), failed, mixed, refused, accepted, good, float(np.percentile(steady, 99)), float(np.percentile(during, 99)), share, back,
+        len(seen), failed, mixed, refused, accepted, good, float(np.percentile(steady, 99)), float(np.percentile(during, 99)), killed,
         health,
     )  # fmt: skip
 
 
-def _kills(at: Any, rate: float, kills: int, folder: Path) -> tuple[float, float, Watched]:
-    """Kill one serving process after the other under load; return the share that was answered, the longest pause, and what health said."""
+def _kills(at: Any, rate: float, what: str, times: int, folder: Path) -> tuple[Killed, Watched]:
+    """Kill one kind of process under load, several times; return what became of the requests, and what health said."""
     from jupyter_mlp.store import deployments
     from jupyter_mlp.store.workspace import current
 
     place = deployments.folder(current(), at.name)
     slowest = 0.0
     killed: list[tuple[float, float]] = []
-    with _loaded(at, rate, int(rate * 12 * kills), folder) as out:
+    with _loaded(at, rate, int(rate * 12 * times), folder) as out:
         time.sleep(2)
-        for number in range(kills):
+        for number in range(times):
             slot = number % place.processes
-            old = _pid(place, slot)
+            serving, parent = _pid(place, slot), place.process()
+            assert parent is not None
             begun = time.monotonic()
             before = time.time()
-            os.kill(old, signal.SIGKILL)
+            os.kill(serving if what == "the serving process" else parent.pid, signal.SIGKILL)
             killed.append((before, time.time()))
-            while _pid(place, slot) == old and time.monotonic() < begun + 20:
+            while (_pid(place, slot) == serving or not place.running) and time.monotonic() < begun + 20:
                 time.sleep(0.02)
             slowest = max(slowest, time.monotonic() - begun)
             time.sleep(8)
     seen = json.loads(out.read_text())
-    return sum(not one[4] for one in seen) / len(seen), slowest, Watched.read(out, killed)
+    return Killed(what, len(seen), [one[4] for one in seen if one[4]], slowest), Watched.read(out, killed)
 
 
 def _pid(place: Any, slot: int) -> int:
@@ -323,6 +351,7 @@ def main() -> int:
     parser.add_argument("--good", type=int, default=50)
     parser.add_argument("--bad", type=int, default=50)
     parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--parents", type=int, default=3)
     parser.add_argument("--processes", type=int, default=1)
     given = parser.parse_args()
     if given.be_load:
@@ -331,12 +360,13 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLP_WORKSPACE"] = str(Path(folder, "workspace"))
-        found = run(Path(folder), given.requests, given.rate, given.good, given.bad, given.kills, processes=given.processes)
+        found = run(
+            Path(folder), given.requests, given.rate, given.good, given.bad, given.kills, given.parents, processes=given.processes
+        )
     print(found)
-    slow = found.swaps_p99 > 2 * found.steady_p99
-    lost = given.kills and (found.answered_share < 0.999 or found.back_s > 5)
+    lost = any(one.lost for one in found.killed)
     wrong = found.failed or found.mixed or found.accepted or found.health.lies or not found.health.ready
-    return int(bool(wrong or slow or lost or found.requests < given.requests))
+    return int(bool(wrong or found.slow or lost or found.requests < given.requests))
 
 
 if __name__ == "__main__":
