@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -93,7 +94,8 @@ class Pulse(L.Callback):
     def _end(self) -> None:
         if self._thread and not self._ended.is_set():
             self._ended.set()
-            stalls.say(self._run, f"pulse.{self._rank}.json", {"attempt": self._attempt, "place": None})
+            with suppress(OSError):  # on a full disk the training says so itself
+                stalls.say(self._run, f"pulse.{self._rank}.json", {"attempt": self._attempt, "place": None})
 
     def _watch(self) -> None:
         between = stalls.between(self._limit_s)
@@ -106,12 +108,14 @@ class Pulse(L.Callback):
         while not self._ended.wait(between):
             faulthandler.dump_traceback_later(self._limit_s + 4 * between, exit=True, file=log)
             self._moved += self._busy()
-            if self._moved != written:
-                written = self._moved
-                stalls.say(self._run, f"pulse.{self._rank}.json", {**self._said(), "moved": written})
-            elif (self._run.read(stalls.STILL) or {}).get("attempt") == self._attempt:
-                self._tell(log)
-                return
+            with suppress(OSError, ValueError):  # a full disk, or a file between two writes: it is tried again
+                if self._moved != written:
+                    moved = self._moved
+                    stalls.say(self._run, f"pulse.{self._rank}.json", {**self._said(), "moved": moved})
+                    written = moved
+                elif (self._run.read(stalls.STILL) or {}).get("attempt") == self._attempt:
+                    self._tell(log)
+                    return
 
     def _said(self) -> dict[str, Any]:
         step, doing, _ = self._place

@@ -7,6 +7,7 @@
       ranks.json        the processes of the newest attempt
       ticket.json       what the job needs of the machine, and whether it may run (queue.py)
       rank.<n>.json     the process of a rank, and how it ended, in its own words
+      pulse.<n>.json    how far a rank is; still.json and stall.<n>.json once none gets any further (stalls.py)
       meeting.json      where the ranks of a cluster find each other (backends/joining.py)
       log.txt           everything rank 0 printed; log.<n>.txt of the others
       events.jsonl      attempts, progress and metrics, one object a line, append only (attempts.py reads them)
