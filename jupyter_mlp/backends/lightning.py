@@ -67,8 +67,9 @@ def train(run: RunFolder, spec: Spec, prepared: Mapping[str, Any] | None, rank: 
     keeper = Checkpointer(run, pace, writer, feed.positioned, feed.steps)
     if rank == 0 and choice.why:
         run.say({"note": choice.why})
-    watched = [Pulse(run, rank, limit, lambda: writer.busy)] if (limit := float(spec.get("max_stall_s", 0.0))) else []
-    callbacks = [*watched, keeper, *([reporter] if rank == 0 else []), Finite(), *own_callbacks(captured, spec)]
+    limit_s = float(spec.get("max_stall_s", 0.0))
+    watching = Pulse(run, rank, limit_s, lambda: writer.busy) if limit_s else Finite()
+    callbacks = [keeper, *([reporter] if rank == 0 else []), watching, *own_callbacks(captured, spec)]
     bare = skeleton(model) if rank == 0 and choice.strategy in SHARDED else None
     trainer = make_trainer(spec, run, world, rank, callbacks, writer, choice)
     validates = feed.held > 0 and is_overridden("validation_step", model)
