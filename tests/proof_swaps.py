@@ -360,9 +360,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLP_WORKSPACE"] = str(Path(folder, "workspace"))
-        found = run(
-            Path(folder), given.requests, given.rate, given.good, given.bad, given.kills, given.parents, processes=given.processes
-        )
+        found = run(Path(folder), given.requests, given.rate, given.good, given.bad, given.kills, given.parents, processes=given.processes)
     print(found)
     lost = any(one.lost for one in found.killed)
     wrong = found.failed or found.mixed or found.accepted or found.health.lies or not found.health.ready

@@ -29,7 +29,7 @@ from jupyter_mlp.backends.lightning_placements import described, joined, meshes_
 from jupyter_mlp.backends.lightning_resuming import Checkpointer, Pace
 from jupyter_mlp.backends.lightning_sharding import Sharded, check_copies, filled, repeated_layers, shard, skeleton
 from jupyter_mlp.core.errors import InvalidInputError
-from jupyter_mlp.store import checkpoints
+from jupyter_mlp.store import checkpoints, shares
 from jupyter_mlp.store.jobs import RunFolder
 
 STEPS, EPOCHS = 4, 2
@@ -48,6 +48,8 @@ class Rows(IterableDataset):
 
     def __init__(self, groups: int) -> None:
         self.group, self.groups = RANK * groups // WORLD, groups
+        self.total = 8 * STEPS
+        self.share = self.regular = shares.regular(8, groups)
 
     def __len__(self) -> int:
         return STEPS

@@ -52,7 +52,7 @@ def test_a_start_that_is_broken_off_takes_back_what_may_be_running(workspace: Wo
 
     monkeypatch.setattr(jobs, "start", broken_off)
     captured: Any = SimpleNamespace(source="", modules={}, class_name="Net", names=[])
-    data: Any = SimpleNamespace(ref="dataset:rows", files=[], reference=Ref("dataset", "rows"))
+    data: Any = SimpleNamespace(to_spec=dict, reference=Ref("dataset", "rows"))
     fitted: Any = SimpleNamespace(fitted=SimpleNamespace(to_dict=dict), reference=Ref("recipe", "rows"))
     with pytest.raises(KeyboardInterrupt):
         training._submit(workspace, captured, data, None, fitted, {"cluster": "local"}, "key", False)
