@@ -234,7 +234,7 @@ def test_what_makes_no_sense_is_refused_in_two_lines(lab: Lab, at: Deployment, o
         ({"to": "other", "cluster": "lab", "port": 9000}, "the port is that of Ray Serve's proxies", "Leave --port out"),
         ({"to": "other", "cluster": "lab", "listen": "0.0.0.0"}, "the address is that of Ray Serve's proxies", "Leave --listen out"),
         ({"to": "other", "cluster": "queue"}, "Endpoints do not run on slurm", "name a Ray cluster"),
-        ({"to": "other", "replicas": 3}, "one serving process", "name a --cluster"),
+        ({"to": "other", "replicas": 1000}, "this machine can serve with", "name a cluster"),
         ({"to": "delays", "cluster": "local"}, "runs on the cluster lab already", "stop it first"),
         ({"to": "another", "cluster": "lab"}, "somebody else is at /another", "--to another_2"),
     ):
