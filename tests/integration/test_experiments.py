@@ -23,6 +23,7 @@ from jupyter_mlp.serving.routing import Router, Variant
 from jupyter_mlp.store.workspace import Workspace
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+import proof_sticky
 import proof_swaps
 import proof_verdicts
 
@@ -291,3 +292,10 @@ def test_keys_keep_their_model_over_restarts() -> None:
     assert 50 < sum(a == b == "b" for a, b in zip(chosen, elsewhere, strict=True)) < 160, "another endpoint, another split"
     wider = [Router([Variant("a", 50), Variant("b", 50)], "delays").choose(key) for key in range(10_000)]
     assert all(now == "b" for now, before in zip(wider, chosen, strict=True) if before == "b"), "a ramp takes nobody back"
+
+
+@pytest.mark.slow
+def test_callers_stay_with_their_model_while_a_real_endpoint_is_restarted_in_every_way(workspace: Workspace) -> None:
+    """The short form of `make proof ARGS=sticky`."""
+    found = proof_sticky.run(keys=2000, restarts=6)
+    assert found.ok and len(found.changed) == found.restarts == 6, str(found)
