@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 from proof_verdicts import Seen
 
-from jupyter_mlp.core import alarms, drift, guards, shares
+from jupyter_mlp.core import alarms, bad_shares, drift, guards
 from jupyter_mlp.serving import ramp_keeper, tallying
 from jupyter_mlp.serving.requests_log import Brief
 from jupyter_mlp.serving.tallying import Counted
@@ -36,7 +36,7 @@ Counts = NDArray[np.int64]
 
 @cache
 def fewest(asked: int, share: float, alpha: float) -> int:
-    return shares.fewest(asked, share, alpha)
+    return bad_shares.fewest(asked, share, alpha)
 
 
 def limits(asked: Counts, share: float, alpha: float) -> Counts:
@@ -45,7 +45,7 @@ def limits(asked: Counts, share: float, alpha: float) -> Counts:
     return np.array([fewest(int(one), share, alpha) for one in known])[place].reshape(asked.shape)
 
 
-def sent_back(rates: NDArray[np.float64], share: float, streams: int, seed: int, alpha: float = shares.ALPHA) -> Counts:
+def sent_back(rates: NDArray[np.float64], share: float, streams: int, seed: int, alpha: float = bad_shares.ALPHA) -> Counts:
     """Return per stream after how many requests a guard on a model that gets half of the traffic is broken; -1 where it never is.
 
     Args:
@@ -60,14 +60,14 @@ def sent_back(rates: NDArray[np.float64], share: float, streams: int, seed: int,
         start = (blocks - 1) * block // STEP
         before = bad[:, start - 1] if start else 0
         lately = bad[:, here] - np.reshape(before, (-1, 1))
-        broken[:, here] |= lately >= limits(asked[here] - start * STEP, share, shares.spent(blocks, alpha / 2))
+        broken[:, here] |= lately >= limits(asked[here] - start * STEP, share, bad_shares.spent(blocks, alpha / 2))
     first = broken.argmax(axis=1)
     return np.where(broken.any(axis=1), asked[first], -1)
 
 
 def evidence(bad: Counts, asked: Counts, share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`shares.evidence` of many at once."""
-    terms = np.stack([bad * math.log(r) - asked * np.log1p(share * (r - 1)) for r in shares._ODDS])
+    """`bad_shares.evidence` of many at once."""
+    terms = np.stack([bad * math.log(r) - asked * np.log1p(share * (r - 1)) for r in bad_shares._ODDS])
     largest = terms.max(axis=0)
     return np.asarray(largest + np.log(np.exp(terms - largest).mean(axis=0)))
 
@@ -79,7 +79,7 @@ def alike(champion: float, challenger: float, share: float, streams: int, looks:
     asked = random.binomial(steps, share, (streams, len(looks)))
     bad = [random.binomial(n, rate).cumsum(axis=1) for n, rate in ((steps - asked, champion), (asked, challenger))]
     of = [(steps - asked).cumsum(axis=1), asked.cumsum(axis=1)]
-    sure = -math.log(shares.ALPHA / 2 / 4)
+    sure = -math.log(bad_shares.ALPHA / 2 / 4)
     low, high = bad[0] / np.maximum(1, of[0]), np.ones(bad[0].shape)
     for _ in range(20):  # the largest share of the champion that is not refuted
         middle = (low + high) / 2
@@ -97,7 +97,7 @@ def slow_alike(slow: float, share: float, streams: int, looks: Counts, seed: int
     asked = random.binomial(steps, share, (streams, len(looks)))
     late = [random.binomial(n, slow).cumsum(axis=1) for n in (steps - asked, asked)]
     of = [(steps - asked).cumsum(axis=1), asked.cumsum(axis=1)]
-    sure = shares.ALPHA / 2 / 4
+    sure = bad_shares.ALPHA / 2 / 4
     quick = of[0] - late[0] >= limits(of[0], 0.5, sure)
     return float((quick & (late[1] >= limits(of[1], 0.5, sure)) & (np.minimum(*of) >= 50)).any(axis=1).mean())
 
@@ -112,7 +112,7 @@ def agrees(seed: int) -> bool:
     for number, failed in enumerate(bad, 1):
         counted.add(Brief(float(number), 500 if failed else 200, 5.0, "b"))
         counted.add(Brief(float(number), 500 if failed else 200, 5.0, "a"))  # as often, so that only the guard speaks
-        if number % STEP == 0 and ramp_keeper._why(counted, "a", "b", [guard], 2 * shares.ALPHA):  # its half goes to the comparison
+        if number % STEP == 0 and ramp_keeper._why(counted, "a", "b", [guard], 2 * bad_shares.ALPHA):  # its half goes to the comparison
             return bool(number == expected)
     return expected == -1
 
@@ -124,9 +124,9 @@ def _first(bad: Counts, share: float) -> int:
         asked, blocks = (at + 1) * STEP, (at + 1) * STEP // block
         lately = total[at] - (total[(blocks - 1) * block // STEP - 1] if blocks > 1 else 0)
         window = asked - (blocks - 1) * block
-        if total[at] >= fewest(asked, share, shares.ALPHA / 2):
+        if total[at] >= fewest(asked, share, bad_shares.ALPHA / 2):
             return asked
-        if blocks and lately >= fewest(window, share, shares.spent(blocks, shares.ALPHA / 2)):
+        if blocks and lately >= fewest(window, share, bad_shares.spent(blocks, bad_shares.ALPHA / 2)):
             return asked
     return -1
 

@@ -1,7 +1,7 @@
 """What of an endpoint somebody should be told: drift, errors, slow answers, stale data, settled verdicts, lost requests, no answer.
 
 Of an endpoint that is well and looked at every hour for years something odd is seen at some look. Each look may therefore use its part
-of the chance of a false alarm only (`shares.spent`): errors, slow answers and drift together raise one with 5 % chance at most, however
+of the chance of a false alarm only (`bad_shares.spent`): errors, slow answers and drift together raise one with 5 % chance at most, however
 often one looks; drift beside drift that is real, one in twenty alarms at most.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from jupyter_mlp.core import guards, ramps, shares
+from jupyter_mlp.core import bad_shares, guards, ramps
 from jupyter_mlp.core.guards import Guard
 from jupyter_mlp.core.tallies import Tally
 
@@ -73,7 +73,7 @@ def raised(
 
 def at_look(look: int) -> float:
     """Return the chance of a false alarm that each of three may use at a look: the limits, the times beside those before, and drift."""
-    return shares.spent(look, shares.ALPHA) / 3
+    return bad_shares.spent(look, bad_shares.ALPHA) / 3
 
 
 def traffic(failed: Sequence[bool], times_ms: Sequence[float], asked: Sequence[Guard], alpha: float) -> list[Alarm]:

@@ -1,7 +1,7 @@
 """What an endpoint's answers must keep to, in the user's words: `error_rate<=1%`, `p99<=50ms`.
 
 All of them are shares: at most one percent of the answers may fail, at most one percent may take longer than 50 ms. A guard is broken
-when more of them did than chance explains over all looks together (core/shares.py), so that neither the first slow answer of ten nor
+when more of them did than chance explains over all looks together (core/bad_shares.py), so that neither the first slow answer of ten nor
 the thousandth look breaks what is kept.
 """
 
@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jupyter_mlp.core import shares
+from jupyter_mlp.core import bad_shares
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.tallies import Tally
 
@@ -50,7 +50,7 @@ def limits_ms(guards: Sequence[Guard]) -> list[float]:
     return [guard.limit_ms for guard in guards if guard.limit_ms is not None]
 
 
-def broken(guards: Sequence[Guard], tally: Tally, alpha: float = shares.ALPHA) -> str | None:
+def broken(guards: Sequence[Guard], tally: Tally, alpha: float = bad_shares.ALPHA) -> str | None:
     """Return which guard is broken and by what, or None.
 
     Args:
@@ -62,6 +62,6 @@ def broken(guards: Sequence[Guard], tally: Tally, alpha: float = shares.ALPHA) -
             bad, asked, did = tally.failures, tally.asked, "failed"
         else:
             bad, asked, did = tally.slower[guard.limit_ms], tally.answers, f"took more than {guard.limit_ms:g} ms"
-        if shares.is_more(bad, asked, guard.share, alpha / len(guards)):
+        if bad_shares.is_more(bad, asked, guard.share, alpha / len(guards)):
             return f"{bad:,} of {asked:,} requests {did} ({guard.said})"
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from jupyter_mlp.core import shares
+from jupyter_mlp.core import bad_shares
 from jupyter_mlp.core.errors import InvalidInputError
 from jupyter_mlp.core.tallies import Tally
 
@@ -43,7 +43,7 @@ def seconds(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def trouble(champion: Tally, challenger: Tally, alpha: float = shares.ALPHA) -> str | None:
+def trouble(champion: Tally, challenger: Tally, alpha: float = bad_shares.ALPHA) -> str | None:
     """Return why the challenger must give its traffic back, or None.
 
     It must where it does much worse, and where that it does worse at all is more than chance explains over all looks together.
@@ -54,15 +54,15 @@ def trouble(champion: Tally, challenger: Tally, alpha: float = shares.ALPHA) -> 
     sure = alpha / 4  # two questions, and of each two bounds that may be wrong
     if challenger.failures >= _FAILURES:
         share, other = challenger.failures / challenger.asked, champion.failures / max(1, champion.asked)
-        usual = shares.highest(champion.failures, champion.asked, sure)
-        if share > 3 * other and shares.lowest(challenger.failures, challenger.asked, sure) > max(_FAILING, usual):
+        usual = bad_shares.highest(champion.failures, champion.asked, sure)
+        if share > 3 * other and bad_shares.lowest(challenger.failures, challenger.asked, sure) > max(_FAILING, usual):
             return f"it failed on {challenger.failures:,} of {challenger.asked:,} requests, where the champion fails on {other:.1%}"
     if is_slower(champion, challenger, alpha / 2):
         return f"it takes {challenger.median_ms:.0f} ms in the middle, the champion {champion.median_ms:.1f} ms"
     return None
 
 
-def is_slower(usual: Tally, now: Tally, alpha: float = shares.ALPHA) -> bool:
+def is_slower(usual: Tally, now: Tally, alpha: float = bad_shares.ALPHA) -> bool:
     """Whether answers take much longer in the middle than others: four times as long and 50 ms, and surely longer at all."""
     if min(usual.answers, now.answers) < _TIMED:
         return False

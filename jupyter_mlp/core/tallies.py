@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jupyter_mlp.core import shares
+from jupyter_mlp.core import bad_shares
 
 _STEPS = 64  # kinds of times between one and twice as much: they are one percent apart
 
@@ -59,9 +59,9 @@ class Tally:
         """The time of the answer in the middle, to a percent; 0 where there is none."""
         return _ms(self._at((self.answers + 1) // 2) + 0.5) if self.answers else 0.0
 
-    def median_between(self, alpha: float = shares.ALPHA) -> tuple[float, float]:
+    def median_between(self, alpha: float = bad_shares.ALPHA) -> tuple[float, float]:
         """Return what the time that half of its answers exceed is at least, and at most, as sure as that at any look; each for itself."""
-        least = shares.fewest(self.answers, 0.5, alpha)
+        least = bad_shares.fewest(self.answers, 0.5, alpha)
         if least > self.answers:
             return 0.0, math.inf
         return _ms(self._at(self.answers - least + 1)), _ms(self._at(least) + 1)

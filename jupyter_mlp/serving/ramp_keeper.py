@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jupyter_mlp.core import guards, ramps, shares
+from jupyter_mlp.core import bad_shares, guards, ramps
 from jupyter_mlp.core.guards import Guard
 from jupyter_mlp.core.references import Ref
 from jupyter_mlp.core.tallies import Tally
@@ -46,7 +46,7 @@ def keep(folder: EndpointFolder) -> None:
         if champion is None or variant.model == champion.model or variant.shadow:
             continue
         mine = guarded if ramp and variant.model == ramp["model"] else []
-        alpha = shares.ALPHA / max(1, len(ramp.get("steps", ())))  # each step of a ramp has its part
+        alpha = bad_shares.ALPHA / max(1, len(ramp.get("steps", ())))  # each step of a ramp has its part
         why = _why(counted, champion.model, variant.model, mine, alpha)
         if why:
             _move(folder, wanted, _without(variants, variant, champion), None, f"rolled back {variant.model[:8]}: {why}")
@@ -82,7 +82,7 @@ def _why(counted: Counted, champion: str, challenger: str, guarded: Sequence[Gua
         return None
     why = _of_a_period(counted.whole.get(champion, counted.none()), counted.whole[challenger], guarded, alpha / 2)
     if why is None and counted.blocks:
-        why = _of_a_period(counted.lately(champion), counted.lately(challenger), guarded, shares.spent(counted.blocks, alpha / 2))
+        why = _of_a_period(counted.lately(champion), counted.lately(challenger), guarded, bad_shares.spent(counted.blocks, alpha / 2))
     return why
 
 

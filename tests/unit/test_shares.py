@@ -1,54 +1,79 @@
-"""What is said of shares stays true at every look: bounds hold what they must, and tallies say what lists would."""
+"""Ranks of another number go on in the middle of an epoch: every row is taken once, and their steps are those of any epoch."""
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as some
 
-from jupyter_mlp.core import shares
-from jupyter_mlp.core.tallies import Tally
-
-
-@pytest.mark.parametrize(("share", "kept"), [(0.01, 0.01), (0.01, 0.003), (0.2, 0.2), (0.9, 0.9)])
-def test_evidence_does_not_grow_on_average_while_the_share_is_kept(share: float, kept: float) -> None:
-    """What makes it true of all looks together: each request leaves the expected evidence as it is, or less."""
-    for bad, asked in ((0, 0), (3, 10), (40, 200)):
-        one_more, none_more = (math.exp(shares.evidence(bad + more, asked + 1, share)) for more in (1, 0))
-        assert kept * one_more + (1 - kept) * none_more <= math.exp(shares.evidence(bad, asked, share)) * (1 + 1e-12)
+from jupyter_mlp.core.errors import InvalidInputError
+from jupyter_mlp.core.recipe import Recipe
+from jupyter_mlp.store import batches, shares
+from jupyter_mlp.store.batches import TRAIN
+from jupyter_mlp.store.shares import Share
 
 
-def test_bounds_are_where_the_evidence_is_enough() -> None:
-    for bad, asked in ((1, 10), (30, 100), (990, 1000), (7, 100_000)):
-        low, high = shares.lowest(bad, asked), shares.highest(bad, asked)
-        assert 0 <= low < bad / asked < high <= 1
-        assert shares.evidence(bad, asked, low) == pytest.approx(math.log(20), abs=1e-3)
-    assert shares.lowest(0, 10) == 0 and shares.highest(10, 10) == 1 and shares.highest(0, 0) == 1
-    for asked in (1, 10, 500):
-        least = shares.fewest(asked, 0.5)
-        assert least == asked + 1 or (shares.is_more(least, asked, 0.5) and not shares.is_more(least - 1, asked, 0.5))
+def rows(share: Share, total: int, rank: int, batch: int) -> list[int]:
+    return [row for low, high in share.pieces(total, rank, batch) for row in range(low, high)]
 
 
-def test_bounds_hold_the_truth_at_all_looks_of_nearly_all_streams() -> None:
-    random = np.random.default_rng(4)
-    missed = 0
-    for _ in range(100):
-        bad = (random.random(1000) < 0.1).cumsum()
-        missed += any(not shares.lowest(int(bad[at]), at + 1) <= 0.1 <= shares.highest(int(bad[at]), at + 1) for at in range(19, 1000, 20))
-    assert missed <= 10, "5 % each"
+@given(
+    total=some.integers(8, 200),
+    batch_size=some.integers(1, 40),
+    worlds=some.lists(some.integers(1, 6), min_size=2, max_size=4),
+    places=some.lists(some.floats(0, 1), min_size=3, max_size=3),
+)
+def test_every_row_once_however_often_the_ranks_change(total: int, batch_size: int, worlds: list[int], places: list[float]) -> None:
+    share, seen = shares.regular(batch_size, worlds[0]), []
+    for world, place in zip(worlds[1:], places, strict=False):
+        steps = share.steps(total)
+        low = max(share.first, 1)
+        assume(steps - 1 >= low)
+        batch = low + int(place * (steps - 1 - low))
+        taken = (batch - share.first) * share.rows
+        seen += [row for rank in range(share.world) for row in rows(share, total, rank, share.first)[:taken]]
+        regular = shares.regular(batch_size, world)
+        assume(regular.steps(total) > 1)
+        share = Share.from_dict(share.continued(total, batch, regular).to_dict())
+        assert share.steps(total) == regular.steps(total) and share.first >= 1
+    parts = [rows(share, total, rank, share.first) for rank in range(share.world)]
+    assert len({len(part) for part in parts}) == 1, "every rank takes the same number of steps"
+    assert all(rows(share, total, rank, share.steps(total) - 1) for rank in range(share.world)), "and has rows for each"
+    left = [row for part in parts for row in part]
+    assert not set(seen) & set(left) and len(set(seen)) == len(seen)
+    assert len(set(left)) == len(left) or (len(set(left)) < share.world == len(left)), "doubled only where ranks outnumber rows"
+    assert len({*seen, *left}) > total - share.world, "no more are left out than cannot be divided"
 
 
-def test_a_tally_says_what_a_list_would_and_travels_as_json() -> None:
-    random = np.random.default_rng(5)
-    times = random.lognormal(2, 1, 2001).tolist()
-    tally = Tally.of(7, times[:900], [50.0]) + Tally.of(0, times[900:], [50.0])
-    assert (tally.answers, tally.failures, tally.asked) == (2001, 7, 2008)
-    assert tally.slower == {50.0: sum(ms > 50 for ms in times)}
-    assert tally.median_ms == pytest.approx(statistics.median(times), rel=0.011)
-    low, high = tally.median_between()
-    assert low < statistics.median(times) < high and high / low < 1.5
-    assert Tally.from_dict(json.loads(json.dumps(tally.to_dict()))) == tally
-    assert Tally().median_ms == 0 and Tally.of(0, [1.0] * 3).median_between() == (0.0, math.inf)
+def test_an_epoch_of_one_step_has_no_middle() -> None:
+    with pytest.raises(InvalidInputError, match="in one step") as error:
+        shares.regular(1, 1).continued(6, 2, shares.regular(1, 4))
+    assert "--gpus 1" in error.value.hint
+
+
+def test_the_rows_themselves_come_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ranks, then three, over files whose windows are smaller than a rank's part."""
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"x": np.arange(1000.0), "y": np.arange(1000.0)}), path, row_group_size=90)
+    monkeypatch.setattr(batches, "_WINDOW", 100)
+    table = pq.read_table(path)
+    recipe = Recipe.infer(table.schema, "y", None).fit(table.to_batches())
+    plan = batches.split([str(path)], recipe, 0.1, 7)
+    total, two = plan.rows(TRAIN), shares.regular(60, 2)
+
+    def taken(share: Share, rank: int, start: int) -> list[list[int]]:
+        found = batches.stream(plan, recipe, TRAIN, share.rows, rank=rank, epoch=1, start=start, share=share)
+        return [y.astype(int).tolist() for _, y in found]
+
+    before = [batch for rank in range(2) for batch in taken(two, rank, 0)[:5]]
+    three = two.continued(total, 5, shares.regular(60, 3))
+    after = [taken(three, rank, three.first) for rank in range(3)]
+    assert [len(one) for one in after] == [three.steps(total) - three.first] * 3
+    seen = [row for batch in [*before, *(batch for one in after for batch in one)] for row in batch]
+    assert len(seen) == len(set(seen)) and total - 3 < len(seen) <= total
+    assert taken(three, 1, three.first + 2) == after[1][2:], "and goes on at any batch of them"

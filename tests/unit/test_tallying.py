@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from jupyter_mlp.core import guards, shares
+from jupyter_mlp.core import bad_shares, guards
 from jupyter_mlp.serving import ramp_keeper, segments, tallying
 from jupyter_mlp.serving.requests_log import Entry, RequestLog
 from jupyter_mlp.store.deployments import EndpointFolder
@@ -65,8 +65,8 @@ def test_a_model_that_goes_bad_after_a_long_good_time_goes_back(tmp_path: Path) 
         lines(log, tallying.BLOCK // 2, "a")
         lines(log, tallying.BLOCK // 2)
         tallying.look(folder, 2)
-    assert ramp_keeper._why(tallying.look(folder, 2), "a", "b", [guard], shares.ALPHA) is None
+    assert ramp_keeper._why(tallying.look(folder, 2), "a", "b", [guard], bad_shares.ALPHA) is None
     lines(log, 150, status=500)
     found = tallying.look(folder, 2)
     assert found.whole["b"].failures / found.whole["b"].asked < 0.05, "all in all the guard is kept"
-    assert ramp_keeper._why(found, "a", "b", [guard], shares.ALPHA) == "150 of 1,150 requests failed (error_rate<=5%)"
+    assert ramp_keeper._why(found, "a", "b", [guard], bad_shares.ALPHA) == "150 of 1,150 requests failed (error_rate<=5%)"
