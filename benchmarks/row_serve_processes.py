@@ -14,7 +14,7 @@ from functools import partial
 from endpoint_load import HEAVY, clients, processes
 
 WHAT = "100 answers of a 10 ms model, 8 connections | one process"
-LIMIT, TARGET, LIMIT_S = 1.0, None, None
+LIMIT, TARGET, LIMIT_S = None, None, None  # on two cores, of which the callers take one, several processes are slower
 _NUMBER = len(os.sched_getaffinity(0))
 
 
