@@ -6,6 +6,8 @@ import http.client
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -15,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from models import ODD, make_model
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -25,6 +28,7 @@ from jupyter_mlp.monitoring import monitor
 from jupyter_mlp.serving import places, requests_log
 from jupyter_mlp.store import deployments
 from jupyter_mlp.store.deployments import EndpointFolder
+from jupyter_mlp.store.processes import import_path
 from jupyter_mlp.store.workspace import Workspace
 
 ROW = {"dep_delay": 4.0, "carrier": "UA"}
@@ -137,6 +141,21 @@ def test_their_number_is_kept_and_one_a_core_is_the_most(serving: Workspace) -> 
     assert _are_others(before, _pids(folder)) and at.replicas == 2 and at.predict(ROW) == [1.0]
     at.stop()
     assert deploy(model, to="delays", replicas=1).replicas == 1 and at.predict(ROW) == [1.0]
+
+
+def test_a_container_has_as_many(serving: Workspace, tmp_path: Path) -> None:
+    at = deploy(make_model(serving, constant=1.0), to="delays", replicas=2)
+    container = yaml.safe_load(at.manifest("kserve").text)["spec"]["predictor"]["containers"][0]
+    at.stop()
+    words = [sys.executable, *container["command"][1:], *(str(at.port) if word == "8080" else word for word in container["args"])]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": import_path(), "TMPDIR": str(tmp_path)}
+    started = subprocess.Popen(words, env={**environment, "MLP_ENDPOINT_TOKEN": at.headers["Authorization"].split()[1]}, cwd=tmp_path)
+    try:
+        _until(lambda: deployments.answers(at.address), 30)
+        assert len(_answering(at)) == 2
+    finally:
+        started.terminate()
+        assert started.wait(20) == 0
 
 
 def test_another_number_of_processes_takes_over_under_load(serving: Workspace) -> None:
