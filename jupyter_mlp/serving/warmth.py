@@ -34,6 +34,7 @@ _MEASURE_S = 5.0
 _MISSED_S, _LONG_AGO_S = 2.0, 60.0  # a cold host that was killed is silent for the first; after the second the machine was off, rather
 _AGAIN_S = 30.0  # before a host that was started is given up and started once more
 _STANDBY_BYTES = 64 * 2**20  # of a process that stands by, before one was measured
+_IMPORTING_BYTES = 32 * 2**20  # it takes at least so much once it has imported all, whatever was measured before
 
 
 class Budget(NamedTuple):
@@ -103,7 +104,8 @@ def turn(reports: Sequence[Report], budget: Budget, now: float) -> str | None:
 
 def standing_by(reports: Sequence[Report], budget: Budget) -> set[str]:
     """Return the endpoints that may have a process that stands by: those used last, as far as memory is left beside all models."""
-    size = max((one.standby for one in reports), default=0) or _STANDBY_BYTES
+    size = max((one.standby for one in reports), default=0)
+    size = max(size, _IMPORTING_BYTES) if size else _STANDBY_BYTES
     left = budget.memory - sum(one.memory for one in reports)
     newest_first = sorted((one for one in reports if one.state != COLD), key=lambda one: (one.used, one.name), reverse=True)
     return {one.name for one in newest_first[: max(0, int(left // size))]}
