@@ -113,7 +113,8 @@ def by_share(at: Deployment, count: int) -> None:
 
 def written(at: Deployment) -> int:
     """How many requests the log has by now."""
-    return (places.deployments.folder(at.workspace, "delays").requests / "current.jsonl").read_bytes().count(b"status")
+    log = places.deployments.folder(at.workspace, "delays").requests / "current.jsonl"
+    return log.read_bytes().count(b"status") if log.exists() else 0
 
 
 def callers_name_a_model(at: Deployment, champion: str) -> None:
@@ -125,6 +126,7 @@ def callers_name_a_model(at: Deployment, champion: str) -> None:
     by_share(at, 500)
     for _ in range(400):
         assert ask(at, {"inputs": inputs}, f"/v2/models/delays/versions/{champion}/infer")[0] == 200
+    until(lambda: written(at) == 900)
 
 
 def the_shares_are_edited(at: Deployment, champion: str) -> None:
@@ -140,6 +142,7 @@ def the_shares_are_edited(at: Deployment, champion: str) -> None:
     until(lambda: folder.actual().get("pid") not in (None, old))
     assert {variant["weight"] for variant in folder.actual()["serving"]} == {80, 20}
     by_share(at, 400)
+    until(lambda: written(at) == 1000)
 
 
 def a_filter_drops_what_one_model_answered(at: Deployment, champion: str) -> None:
