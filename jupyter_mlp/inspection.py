@@ -77,6 +77,13 @@ class Serving:
     url: str | None
     variants: tuple[Variant, ...]
 
+    @property
+    def said(self) -> str:
+        """Its state in words."""
+        from jupyter_mlp.serving import places  # not where there are no endpoints: it would keep the first magic waiting
+
+        return places.said(self.state)
+
 
 @dataclass(frozen=True, repr=False)
 class Status(Shown):
@@ -109,9 +116,7 @@ class Status(Shown):
     def card(self) -> Card:
         """Return running and recent activities as tables."""
         tables = [Table(["running", "name", "state", "since", "by"], [self._row(a) for a in self.running])] if self.running else []
-        from jupyter_mlp.serving import places
-
-        serving = [(e.name, places.said(e.state), ", ".join(map(str, e.variants)), e.url) for e in self.endpoints]
+        serving = [(e.name, e.said, ", ".join(map(str, e.variants)), e.url) for e in self.endpoints]
         tables += [Table(["endpoint", "state", "models", "url"], serving)] if serving else []
         rows = [(a.kind, a.state, " ".join(r.short for r in a.made) or a.name or "", _took(a), _ago(a.started_at)) for a in self.recent]
         tables += [Table(["activity", "state", "made", "took", "when"], rows)] if rows else []
