@@ -146,6 +146,10 @@ def train(
     parallelism.check_size(strategy or parallelism.AUTO, tensor_parallel_size, count)
     where = clusters.named(workspace, cluster or LOCAL.name)
     shape = clusters.launcher(where).shape(count)
+    # Before the recipe is fitted, which may take minutes.
+    arguments, options = inputs.settings_of(captured, settings or {}, values), trainer_arguments.checked(trainer or {})
+    pace = inputs.pace("30s" if checkpoint_every is None else checkpoint_every)
+    stall_s = inputs.stall("1h" if max_stall is None else max_stall)
     dataset = held = fitted = None
     if brought is None:
         dataset = elsewhere.load(workspace, data)
@@ -167,14 +171,14 @@ def train(
         "recipe": fitted.ref if fitted else None,
         "target": fitted.fitted.target if fitted and fitted.fitted else None,
         "task": task,
-        "settings": inputs.settings_of(captured, settings or {}, values),
+        "settings": arguments,
         "gpus": count,
         "max_epochs": 5 if max_epochs is None else max_epochs,
         "batch_size": 1024 if batch_size is None else batch_size,
         "seed": 7 if seed is None else seed,
         "strategy": strategy or parallelism.AUTO,
         **({"tensor_parallel_size": tensor_parallel_size} if tensor_parallel_size is not None else {}),
-        "trainer": trainer_arguments.checked(trainer or {}),
+        "trainer": options,
         "callbacks": named,
         "early_stopping": early_stopping,
     }
@@ -184,8 +188,7 @@ def train(
     placed = {"cluster": where.name, "where": where.to_dict(), "on": shape.on, "nodes": shape.nodes, "device": shape.device}
     placed["folder"] = str(inputs.folder_of(model))
     how = {**placed, "priority": priority or 0, "retries": 5 if retries is None else retries}
-    how["checkpoint_every"] = inputs.pace("30s" if checkpoint_every is None else checkpoint_every)
-    how["max_stall_s"] = inputs.stall("1h" if max_stall is None else max_stall)
+    how |= {"checkpoint_every": pace, "max_stall_s": stall_s}
     run = claiming.known(workspace, key) if reuse else None
     if run is None:
         notes = training_notes.before_launch(where, priority or 0, captured, cells)

@@ -12,7 +12,7 @@ from test_going_on import doing, until
 from test_training import dataset
 
 import jupyter_mlp as mlp
-from jupyter_mlp.core.errors import JobError
+from jupyter_mlp.core.errors import InvalidInputError, JobError
 from jupyter_mlp.store import jobs
 from jupyter_mlp.store.workspace import Workspace
 
@@ -57,6 +57,19 @@ def test_a_process_that_is_stopped_does_not_answer_and_the_last_attempt_says_whe
     assert "in the training step: in training_step" in error.value.message and "--retries 1 allows no more" in error.value.message
     assert "--max-stall 8s gives it longer" in error.value.hint and "--logs" in error.value.hint
     assert "most recent call first" in run.logs() and "in training_step" in run.logs()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_stall": "soon"}, {"checkpoint_every": "soon"}, {"trainer": {"precison": 16}}, {"settings": {"depth": object()}}]
+)
+def test_what_is_written_wrong_is_refused_before_the_recipe_is_fitted(
+    notebook: Notebook, workspace: Workspace, wrong: dict[str, object]
+) -> None:
+    dataset(workspace)
+    notebook.cell(doing("pass"))
+    with pytest.raises(InvalidInputError):
+        mlp.train("Net", data="rows", target="y", **wrong)  # type: ignore[arg-type]
+    assert workspace.activities.recent(["fit", "train"]) == []
 
 
 @pytest.mark.slow
