@@ -192,7 +192,7 @@ def _config(app: App) -> uvicorn.Config:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve one endpoint on one of the sockets that the parent owns; return the exit status."""
+    """Serve one endpoint in one of its places, on the parent's sockets that belong to it; return the exit status."""
     parser = argparse.ArgumentParser(prog="jupyter_mlp.serving.child")
     parser.add_argument("folder", type=Path)
     parser.add_argument("models", type=Path, nargs="+")

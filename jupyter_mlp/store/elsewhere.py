@@ -58,7 +58,8 @@ def _table(workspace: Workspace, ref: Ref) -> DatasetVersion:
     full = ".".join(lake.split(ref.name))
     wanted = ref.version or workspace.activities.pins.get(f"table:{full}") or workspace.lake.current(full)
     if wanted is None:
-        raise NotFoundError(f"No table {full} in the lake.", nearest(full, workspace.lake.names()))
+        hint = nearest(full, workspace.lake.names()) or "%mlp_table NAME FILE_OR_FRAME writes one."
+        raise NotFoundError(f"No table {full} in the lake.", hint)
     version = workspace.lake.version(full, wanted, None)
     exact = Ref("table", full, version)
     fingerprints.check(workspace, full, version)
