@@ -52,7 +52,7 @@ _WHERE = {
     "graph": "inspection",
     "status": "inspection",
     "clusters": "machines",
-    "doctor": "inspection",
+    "doctor": "diagnosis",
     "gc": "housekeeping",
     "forget": "housekeeping",
     "pin": "housekeeping",
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from jupyter_mlp.data import write_table as write_table
     from jupyter_mlp.deployment import deploy as deploy
     from jupyter_mlp.deployment import endpoint as endpoint
+    from jupyter_mlp.diagnosis import doctor as doctor
     from jupyter_mlp.differences import diff as diff
     from jupyter_mlp.downstream import impact as impact
     from jupyter_mlp.evaluation import evaluate as evaluate
@@ -80,7 +81,6 @@ if TYPE_CHECKING:
     from jupyter_mlp.housekeeping import forget as forget
     from jupyter_mlp.housekeeping import gc as gc
     from jupyter_mlp.housekeeping import pin as pin
-    from jupyter_mlp.inspection import doctor as doctor
     from jupyter_mlp.inspection import graph as graph
     from jupyter_mlp.inspection import status as status
     from jupyter_mlp.machines import clusters as clusters
