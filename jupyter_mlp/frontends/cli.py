@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -20,18 +21,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in words
     words = [word for word in words if word != "--json"]
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview())
+        _say(_overview())
         return 0
     if words[0] == "--version":
         from jupyter_mlp import __version__
 
-        print(__version__)
+        _say(__version__)
         return 0
     try:
         verb = _verb(words[0])
         given = parse(verb, words[1:], f"mlp {verb.name}")
     except HelpAsked as asked:
-        print(asked.message)
+        _say(asked.message)
         return 0
     except MLPError as error:
         return _refuse(error, 2)
@@ -62,9 +63,17 @@ def _call(verb: Verb, given: Any, as_json: bool) -> int:
 
 def _show(result: Any, as_json: bool) -> None:
     if as_json and hasattr(result, "to_dict"):
-        print(json.dumps(result.to_dict(), indent=2, ensure_ascii=False, default=str))
+        _say(json.dumps(result.to_dict(), indent=2, ensure_ascii=False, default=str))
     else:
-        print(result if isinstance(result, str) else repr(result))
+        _say(result if isinstance(result, str) else repr(result))
+
+
+def _say(text: str) -> None:
+    """Print; whoever reads may have read enough, as in `mlp doctor | head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left at its end
 
 
 def _verb(name: str) -> Verb:

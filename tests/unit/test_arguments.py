@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from jupyter_mlp.core.errors import InvalidInputError, MLPError
@@ -69,3 +73,15 @@ def test_errors_travel_between_processes() -> None:
 
     error = pickle.loads(pickle.dumps(InvalidInputError("what", "type this")))
     assert isinstance(error, MLPError) and (error.message, error.hint) == ("what", "type this")
+
+
+def test_who_reads_may_have_read_enough() -> None:
+    """`mlp --help | head`: no error is shown where the reader has closed the pipe."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    code = "from jupyter_mlp.frontends import cli; raise SystemExit(cli.main(['--help']))"
+    try:
+        done = subprocess.run([sys.executable, "-c", code], stdout=writes, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writes)
+    assert (done.returncode, done.stderr) == (0, "")
