@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +19,7 @@ class FileServer:
     Attributes:
         told: what was asked: method, path, range. `sent`: bytes of files that were sent.
         hangs_up: connections that are still broken in the middle of an answer. `ranges`: whether it knows ranges.
-        closed: folders that nobody may read.
+        closed: folders that nobody may read. `then`: what happens right after a file was asked about.
     """
 
     folder: Path
@@ -28,6 +28,7 @@ class FileServer:
     hangs_up: int = 0
     ranges: bool = True
     closed: tuple[str, ...] = ()
+    then: Callable[[str], None] = lambda path: None
     port: int = 0
 
     @property
@@ -50,6 +51,7 @@ def running(folder: Path) -> Iterator[FileServer]:
 
         def do_HEAD(self) -> None:
             self._answer(False)
+            server.then(self.path)
 
         def do_GET(self) -> None:
             self._answer(True)

@@ -11,6 +11,7 @@ import linecache
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -125,11 +126,20 @@ class Pulse(Finite):
 
     def _tell(self, log: TextIO) -> None:
         """Write down where each thread stands; the supervisor ends this process then."""
-        faulthandler.dump_traceback(log, all_threads=True)
-        with (self._run.path / f"stall.{self._rank}.txt").open("w") as file:
-            faulthandler.dump_traceback(file, all_threads=True)
-        frame = sys._current_frames().get(self._thread)
+        frames = sys._current_frames()
+        frame = frames.pop(self._thread, None)
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        # Not by faulthandler, which writes 100 threads at most, the youngest first.
+        stacks = [_stack("The training", frame)] + [_stack(f"Thread {names.get(ident, ident)}", one) for ident, one in frames.items()]
+        text = "\n".join(stacks)
+        log.write(text)
+        log.flush()
+        (self._run.path / f"stall.{self._rank}.txt").write_text(text)
         stalls.say(self._run, f"stall.{self._rank}.json", {**self._said(), "stack": line_of(frame, self._run.path / "code")})
+
+
+def _stack(whose: str, frame: FrameType | None) -> str:
+    return f"{whose}, most recent call last:\n{''.join(traceback.format_stack(frame) if frame else [])}"
 
 
 def line_of(frame: FrameType | None, code: Path) -> str:

@@ -77,7 +77,7 @@ class RowGroups:
 
         if not filesystems.is_remote(path):
             self._check(path)
-            with _sentences(path):
+            with self._decoding(path):
                 return pq.read_metadata(path)
         with self._lock:  # several row groups of a file may be wanted at once: one of them asks
             known = self._footers.get(path)
@@ -86,7 +86,7 @@ class RowGroups:
         if known is None:
             try:
                 tail = self._asked(path, lambda system, inside: self._tail(system, inside, path))
-                with _sentences(path):
+                with self._decoding(path):
                     mine.set_result(pq.read_metadata(pa.BufferReader(tail)))
             except BaseException as error:
                 mine.set_exception(error)
@@ -103,7 +103,7 @@ class RowGroups:
         else:
             fetched = self._several(wanted, lambda place: self._fetched(place, names), _at_once([path for path, _ in wanted]))
         for (path, index), (source, footer, _) in zip(wanted, fetched, strict=True):
-            with _sentences(path):
+            with self._decoding(path):
                 table = pq.ParquetFile(source, metadata=footer).read_row_group(index, columns=names)
             yield self._with_folders(table, path, columns)
 
@@ -183,10 +183,29 @@ class RowGroups:
                     f"{path} is gone, which was there when the data was taken.", "Put it back, or train again."
                 ) from error
 
+    @contextmanager
+    def _decoding(self, path: str) -> Iterator[None]:
+        import pyarrow as pa
+
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise InvalidInputError(f"{path} is gone.", "Run the query of the dataset again with --fresh.") from error
+        except (pa.ArrowInvalid, OSError) as error:
+            if filesystems.is_remote(path):  # what makes no sense may be half of another file by now
+                self._asked(path, lambda system, inside: self._compare(system, inside, path))
+            else:
+                self._check(path)
+            raise InvalidInputError(f"{public(path)} cannot be read as Parquet: {str(error).splitlines()[0]}", "Check the file.") from error
+
     def _tail(self, system: Any, inside: str, path: str) -> bytes:
         told = filesystems.info(system, inside)
         self._compare(system, inside, path, told)
-        return _tail_of(system, inside, None if told.get("size") is None else int(told["size"]))
+        try:
+            return _tail_of(system, inside, None if told.get("size") is None else int(told["size"]))
+        except Exception:
+            self._compare(system, inside, path)  # as everywhere: it may be another file by now
+            raise
 
     def _compare(self, system: Any, inside: str, path: str, told: dict[str, Any] | None = None) -> None:
         pinned = self._pins.get(path)
@@ -307,15 +326,3 @@ def _at_once(paths: Sequence[str]) -> int:
 
 def _server(path: str) -> str:
     return "/".join(path.split("/")[:3])
-
-
-@contextmanager
-def _sentences(path: str) -> Iterator[None]:
-    import pyarrow as pa
-
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise InvalidInputError(f"{path} is gone.", "Run the query of the dataset again with --fresh.") from error
-    except pa.ArrowInvalid as error:
-        raise InvalidInputError(f"{public(path)} cannot be read as Parquet: {str(error).splitlines()[0]}", "Check the file.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,6 +144,14 @@ def test_a_changed_file_is_named_and_not_learned_from(workspace: Workspace, serv
     assert elsewhere.load(workspace, f"{server.url}/trips").ref != data.ref
     with pytest.raises(StorageError, match="changed since"):
         elsewhere.load(workspace, data.ref).to_arrow()
+    for half in (b"no parquet" * 900, b"half"):  # somebody is writing it while it is read
+        shutil.copy(server.folder / "trips" / "part-0.parquet", path)
+        data = elsewhere.load(workspace, f"{server.url}/trips")
+        recipe, plan = recipe_and_plan(data)
+        server.then = lambda asked, half=half: path.write_bytes(half) if asked.endswith("part-1.parquet") else None  # type: ignore[misc]
+        with pytest.raises(StorageError, match=r"part-1.parquet changed since it was taken as data"):
+            rows(plan, recipe)
+        server.then = lambda asked: None
     path.unlink()
     with pytest.raises(NotFoundError, match=r"There is no .*part-1.parquet"):
         rows(plan, recipe)

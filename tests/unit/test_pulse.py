@@ -73,12 +73,18 @@ def test_it_says_at_which_line_it_stands(tmp_path: Path) -> None:
     net = Net()
     net.held.clear()
     seen = Seen(tmp_path, net)
+    enough = threading.Event()
+    for _ in range(120):  # more than faulthandler writes of
+        threading.Thread(target=enough.wait, daemon=True).start()
     seen.fit(tmp_path)
+    enough.set()
     why, hint = seen.told
     assert why.startswith("The training process got no further for 2 s. It stands at step 3 (epoch 1), in the training step: in "), why
     assert "--max-stall 4s" in hint
     for file in ("log.txt", "stall.0.txt"):
-        assert "training_step" in (tmp_path / file).read_text(), "the stacks of all threads are in the log"
+        stacks = (tmp_path / file).read_text()
+        assert stacks.startswith("The training, most recent call last:\n") and "in training_step" in stacks, "and first of all"
+        assert stacks.count(", most recent call last:\n") > 120
 
 
 def test_a_long_validation_gets_on(tmp_path: Path) -> None:
