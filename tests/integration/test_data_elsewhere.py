@@ -17,8 +17,9 @@ from file_server import FileServer
 from safetensors.numpy import load_file
 
 import jupyter_mlp as mlp
-from jupyter_mlp.core.errors import JobError
-from jupyter_mlp.store import held_out, jobs, registry
+from jupyter_mlp.core.errors import ConflictError, JobError
+from jupyter_mlp.serving import places
+from jupyter_mlp.store import elsewhere, held_out, jobs, registry
 from jupyter_mlp.store.workspace import Workspace
 
 NET = """
@@ -118,3 +119,22 @@ def until(true: Callable[[], Any], within_s: float = 60) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_retraining_takes_the_files_as_they_are_now(notebook: Notebook, workspace: Workspace, server: FileServer) -> None:
+    notebook.cell(NET)
+    run = notebook.cell(TRAIN.format(data=f"{server.url}/trips", pause=0, more=""))
+    try:
+        notebook.cell("%mlp_deploy run --to trips")
+        with pytest.raises(ConflictError, match="there is no newer data"):
+            notebook.cell("%mlp_retrain trips")
+        path = server.folder / "trips" / "0.parquet"
+        pq.write_table(pq.read_table(path), path.with_name("3.parquet"), row_group_size=500)
+        found = notebook.cell("%mlp_retrain trips")
+    finally:
+        places.stop_all(workspace)
+    assert found.model != run.model and 700 < found.now.rows < 900, "a tenth of 8,000 rows is held out"
+    first, second = (next(ref for ref in jobs.fold(workspace, mlp.run(one).id).used if ref.kind == "file") for one in (run.ref, found.run))
+    assert first.name == second.name and first.version != second.version and found.data == str(second)
+    again = elsewhere.load(workspace, found.data)
+    assert again.rows == 8000 and len(again.files) == 4
