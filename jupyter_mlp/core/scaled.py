@@ -15,7 +15,7 @@ from jupyter_mlp.core.steps import Step
 if TYPE_CHECKING:
     import numpy as np
 
-_NUMBERS = 65_536  # of a block: half a megabyte
+_NUMBERS = 262_144  # of a block: two megabytes, so that calls of numpy are few
 _WORDS = [["number"], ["impute", "number"], ["scale", "number"], ["impute", "scale", "number"]]
 
 

@@ -109,6 +109,6 @@ def test_a_reader_that_stops_early_leaves_no_thread(files: list[str], monkeypatc
     next(reading)
     reading.close()  # type: ignore[attr-defined]
     deadline = time.monotonic() + 5
-    while any(thread.name == "mlp-input" for thread in threading.enumerate()):
+    while any(thread.name.startswith("mlp-") for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
