@@ -31,8 +31,9 @@ from jupyter_mlp.store.queue import Queue
 from jupyter_mlp.store.stalls import Stalls
 from jupyter_mlp.store.workspace import Workspace
 
-_LOOK_S = 0.05
-_ASK_EVERY = 6  # looks
+_LOOK_S = (0.05, 0.25)  # at least and at most between two looks, each of which takes half a millisecond from the training
+_LATER = 0.05  # of what it has run: so much later its end may be seen
+_ASK_S = 0.3
 _FARTHEST = 20  # times that: who is far back in the queue asks less often, so that those in front get to ask
 
 
@@ -147,9 +148,9 @@ class Supervisor:
         return self._watched()
 
     def _watched(self) -> Ending:
-        looks = 0
+        begun = asked = time.monotonic()
         while self._ranks.watch():
-            looks += 1
+            now = time.monotonic()
             if self._is_cancelled:
                 self._ranks.stop()
             elif self._stalls.come():
@@ -157,11 +158,13 @@ class Supervisor:
                 self._ranks.stop()
                 ending = self._ranks.ending()
                 return ending if ending.well else Ending(False, why, hint, again=True)
-            if self._state == FILLS and looks % _ASK_EVERY == 0 and not self._asked():
-                self._ranks.stop()
-                ending = self._ranks.ending()
-                return ending if ending.well else Ending(False, "It made room for a larger job before it.", again=True, made_room=True)
-            time.sleep(_LOOK_S)
+            if self._state == FILLS and now - asked >= _ASK_S:
+                asked = now
+                if not self._asked():
+                    self._ranks.stop()
+                    ending = self._ranks.ending()
+                    return ending if ending.well else Ending(False, "It made room for a larger job before it.", again=True, made_room=True)
+            time.sleep(min(max(_LATER * (now - begun), _LOOK_S[0]), _LOOK_S[1]))
         return self._ranks.ending()
 
     def _has_room(self) -> bool:
@@ -180,7 +183,7 @@ class Supervisor:
     def _pause(self) -> None:
         """Wait until it is time to ask again, or the job is cancelled."""
         for _ in range(max(1, min(self._place, _FARTHEST))):
-            time.sleep(_LOOK_S * _ASK_EVERY)
+            time.sleep(_ASK_S)
             if self._is_cancelled:
                 return
 
