@@ -68,12 +68,23 @@ def _may_go_well(error: BaseException) -> bool:
     """Whether another attempt can end otherwise: another rank or a file was lost; a mistake in the code stays one."""
     if isinstance(error, MLPError):
         return isinstance(error, Again)
-    if type(error).__name__ == "SIGTERMException":
+    if _is_told_to_end(error):
         return True
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.distributed.DistError):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _LOST)
+
+
+def _is_told_to_end(error: BaseException | None) -> bool:
+    """Whether a signal ended it, or began to: Lightning's exception of SIGTERM, or the exit that Ray's processes make of it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if type(error).__name__ == "SIGTERMException" or hasattr(error, "ray_terminate_msg"):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _train(run: RunFolder, rank: int, world: int) -> None:
@@ -135,6 +146,8 @@ def _said(error: BaseException, code: Path) -> dict[str, str]:
     """What went wrong, and the line of the user's own code where it did."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and not isinstance(error, MLPError):
         error = storage_error(error, "writing")
+    if _is_told_to_end(error):
+        return {"error": "The training process was told to end (SIGTERM).", "hint": ""}
     if isinstance(error, MLPError):
         return {"error": error.message, "hint": error.hint}
     text = str(error).strip().splitlines()
