@@ -129,7 +129,7 @@ class Pulse(Finite):
         frames = sys._current_frames()
         frame = frames.pop(self._thread, None)
         names = {thread.ident: thread.name for thread in threading.enumerate()}
-        # Not by faulthandler, which writes 100 threads at most, the youngest first.
+        # Not by faulthandler, which writes 100 threads at most, the youngest first; and no file of source is read before this is written.
         stacks = [_stack("The training", frame)] + [_stack(f"Thread {names.get(ident, ident)}", one) for ident, one in frames.items()]
         text = "\n".join(stacks)
         log.write(text)
@@ -139,7 +139,8 @@ class Pulse(Finite):
 
 
 def _stack(whose: str, frame: FrameType | None) -> str:
-    return f"{whose}, most recent call last:\n{''.join(traceback.format_stack(frame) if frame else [])}"
+    calls = (f'  File "{one.f_code.co_filename}", line {line} in {one.f_code.co_name}\n' for one, line in traceback.walk_stack(frame))
+    return f"{whose}, most recent call first:\n{''.join(calls if frame else [])}"
 
 
 def line_of(frame: FrameType | None, code: Path) -> str:

@@ -56,7 +56,7 @@ def test_a_process_that_is_stopped_does_not_answer_and_the_last_attempt_says_whe
     assert "does not answer: it is stopped" in run.attempts[1].why
     assert "in the training step: in training_step" in error.value.message and "--retries 1 allows no more" in error.value.message
     assert "--max-stall 8s gives it longer" in error.value.hint and "--logs" in error.value.hint
-    assert "The training, most recent call last" in run.logs() and "in training_step" in run.logs()
+    assert "The training, most recent call first" in run.logs() and "in training_step" in run.logs()
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,8 @@ def test_it_says_at_which_line_it_stands(tmp_path: Path) -> None:
     assert "--max-stall 4s" in hint
     for file in ("log.txt", "stall.0.txt"):
         stacks = (tmp_path / file).read_text()
-        assert stacks.startswith("The training, most recent call last:\n") and "in training_step" in stacks, "and first of all"
-        assert stacks.count(", most recent call last:\n") > 120
+        assert stacks.startswith("The training, most recent call first:\n") and "in training_step" in stacks, "and first of all"
+        assert stacks.count(", most recent call first:\n") > 120
 
 
 def test_a_long_validation_gets_on(tmp_path: Path) -> None:
