@@ -66,10 +66,10 @@ def _mind_supervisor(folder: Path) -> None:
 
 def _may_go_well(error: BaseException) -> bool:
     """Whether another attempt can end otherwise: another rank or a file was lost; a mistake in the code stays one."""
-    if isinstance(error, MLPError):
-        return isinstance(error, Again)
     if _is_told_to_end(error):
         return True
+    if isinstance(error, MLPError):
+        return isinstance(error, Again)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.distributed.DistError):
         return True
@@ -144,10 +144,10 @@ def _prepared(run: RunFolder, preparing: Future[None] | None) -> dict[str, Any]:
 
 def _said(error: BaseException, code: Path) -> dict[str, str]:
     """What went wrong, and the line of the user's own code where it did."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not isinstance(error, MLPError):
-        error = storage_error(error, "writing")
     if _is_told_to_end(error):
         return {"error": "The training process was told to end (SIGTERM).", "hint": ""}
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not isinstance(error, MLPError):
+        error = storage_error(error, "writing")
     if isinstance(error, MLPError):
         return {"error": error.message, "hint": error.hint}
     text = str(error).strip().splitlines()

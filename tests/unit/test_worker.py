@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jupyter_mlp.backends import worker
+from jupyter_mlp.core.errors import StorageError
 from jupyter_mlp.store.jobs import RunFolder
 
 
@@ -43,6 +44,13 @@ def _and_then_in_trouble(*_: object) -> None:
         {}["taking things apart"]
 
 
+def _and_says_so(*_: object) -> None:
+    try:
+        _told_to_end_by_ray()
+    finally:
+        raise StorageError("The checkpoint could not be written.", "Look at the disk.")
+
+
 def _exits(*_: object) -> None:
     raise SystemExit(1)
 
@@ -52,6 +60,7 @@ def _exits(*_: object) -> None:
     [
         (_told_to_end_by_ray, True, "was told to end (SIGTERM)"),
         (_and_then_in_trouble, True, "was told to end (SIGTERM)"),
+        (_and_says_so, True, "was told to end (SIGTERM)"),
         (_exits, False, "SystemExit: 1"),
     ],
 )
