@@ -1,7 +1,7 @@
 """Numbers that are only imputed and scaled, which most are: all such columns of some rows at once.
 
-One column after the other, as `steps` does it, takes ten calls for each column of a block; together it is one, in memory
-that stays in the processor's cache. A test compares the two.
+One column after the other, as `steps` does it, takes ten calls for each column of a block; together it is one, in
+blocks that the processor's cache holds. A test compares the two.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Scaled:
             return
         found = [values.plain_numbers(columns[name]) for name in self._columns]
         rows = max(256, _NUMBERS // len(found))
-        space = np.empty((len(found), rows))
+        space = np.empty((len(found), min(rows, len(out))))  # a few rows that are asked for take no more than they need
         for start in range(0, len(out), rows):
             block = out[start : start + rows]
             numbers = space[:, : len(block)]
