@@ -196,7 +196,8 @@ class RowGroups:
                 self._asked(path, lambda system, inside: self._compare(system, inside, path))
             else:
                 self._check(path)
-            raise InvalidInputError(f"{public(path)} cannot be read as Parquet: {str(error).splitlines()[0]}", "Check the file.") from error
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InvalidInputError(f"{public(path)} cannot be read as Parquet: {why}", "Check the file.") from error
 
     def _tail(self, system: Any, inside: str, path: str) -> bytes:
         told = filesystems.info(system, inside)
