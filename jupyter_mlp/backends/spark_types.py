@@ -32,7 +32,7 @@ def storable(frame: Any) -> tuple[Any, list[str]]:
 
 
 def _held(kind: Any) -> Any:
-    """The nearest type that a table holds: text for nothing, intervals and variants, also inside of others."""
+    """The nearest type that a table holds: plain text for nothing, intervals, variants and text with a collation, also inside of others."""
     from pyspark.sql import types as t
 
     if isinstance(kind, t.ArrayType):
@@ -44,5 +44,5 @@ def _held(kind: Any) -> Any:
     if isinstance(kind, t.StructType):
         fields = [t.StructField(f.name, _held(f.dataType), f.nullable or _held(f.dataType) != f.dataType) for f in kind.fields]
         return t.StructType(fields)
-    unheld = (t.NullType, t.DayTimeIntervalType, t.YearMonthIntervalType, t.CalendarIntervalType, t.VariantType)
+    unheld = (t.StringType, t.NullType, t.DayTimeIntervalType, t.YearMonthIntervalType, t.CalendarIntervalType, t.VariantType)
     return t.StringType() if isinstance(kind, unheld) else kind

@@ -203,6 +203,20 @@ def test_results_that_a_table_cannot_hold(workspace: Workspace) -> None:
     assert sum("is stored as" in note for note in found.notes) == 4
 
 
+def test_a_collation_that_a_table_does_not_keep_is_said(workspace: Workspace) -> None:
+    two = "FROM VALUES ('B' COLLATE UTF8_BINARY, 'b' COLLATE UTF8_LCASE) AS t(binary, lower)"
+    found = mlp.query(f"SELECT lower, concat_ws(' ', binary, lower) AS of_neither, binary {two}", name="collated", fresh=True)
+    assert found.to_arrow().to_pylist() == [{"lower": "b", "of_neither": "B b", "binary": "B"}]
+    assert list(found.notes) == [
+        "lower (string collate UTF8_LCASE) is stored as string",
+        "of_neither (string collate null) is stored as string",
+    ]
+    # As in plain Spark, this has no collation to compare by, and says so.
+    with pytest.raises(InvalidInputError) as error:
+        mlp.query(f"SELECT split_part(binary, lower, 1) {two}", name="collated")
+    assert error.value.condition == "INDETERMINATE_COLLATION"
+
+
 def test_a_view_dropped_is_unknown_again(numbers: Workspace) -> None:
     mlp.statement("CREATE TEMP VIEW gone AS SELECT 1 AS a")
     mlp.statement("DROP VIEW gone")
