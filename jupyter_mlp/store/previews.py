@@ -96,15 +96,17 @@ def _profile(files: Sequence[str], name: str) -> dict[str, Any]:
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
     """The values as Python has them, or as text where it has none for them, like the year 99999."""
+    import numpy as np
     import pyarrow as pa
 
     try:
         return list(column.to_pylist())
     except (OverflowError, ValueError):
-        try:
-            return list(column.cast(pa.string()).to_pylist())
-        except pa.ArrowNotImplementedError:
+        if not (pa.types.is_date(column.type) or pa.types.is_timestamp(column.type)):
             return ["..."] * len(column)
+        # By numpy: what Arrow writes for years of more than four digits is another year.
+        zone = "+00:00" if getattr(column.type, "tz", None) else ""
+        return [None if np.isnat(value) else str(value).replace("T", " ") + zone for value in column.to_numpy()]
 
 
 def _about(column: Mapping[str, Any], rows: int) -> str:

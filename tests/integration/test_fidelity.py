@@ -203,6 +203,13 @@ def test_results_that_a_table_cannot_hold(workspace: Workspace) -> None:
     assert sum("is stored as" in note for note in found.notes) == 4
 
 
+def test_dates_that_python_does_not_have_are_shown_as_they_are(workspace: Workspace) -> None:
+    found = mlp.query(
+        "SELECT make_date(99999, 3, 18) AS d, TIMESTAMP_NTZ'99999-03-18 12:03:17' AS t, make_date(-1, 1, 28) AS b", name="far"
+    )
+    assert str(found).splitlines()[-1].split("  ")[1:] == ["99999-03-18", "", "99999-03-18 12:03:17.000000", "-001-01-28"]
+
+
 def test_a_collation_that_a_table_does_not_keep_is_said(workspace: Workspace) -> None:
     two = "FROM VALUES ('B' COLLATE UTF8_BINARY, 'b' COLLATE UTF8_LCASE) AS t(binary, lower)"
     found = mlp.query(f"SELECT lower, concat_ws(' ', binary, lower) AS of_neither, binary {two}", name="collated", fresh=True)
