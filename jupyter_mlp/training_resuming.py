@@ -18,7 +18,7 @@ from typing import Any
 from jupyter_mlp import training_claiming as claiming
 from jupyter_mlp import training_inputs as inputs
 from jupyter_mlp import training_notes
-from jupyter_mlp.core import trainer_arguments
+from jupyter_mlp.core import parallelism, trainer_arguments
 from jupyter_mlp.core.entities import FINISHED, RUNNING, Activity
 from jupyter_mlp.core.errors import ConflictError, InvalidInputError, NotFoundError
 from jupyter_mlp.core.identity import digest
@@ -117,12 +117,8 @@ def _changed(before: Run, spec: Mapping[str, Any], activity: Activity, found: Ch
 
 
 def _check_place(folder: RunFolder, found: Checkpoint, spec: Mapping[str, Any], gpus: int) -> None:
-    """Refuse processes that cannot share what is left, or the parts of the model."""
-    if found.is_in_parts and gpus != spec["gpus"]:
-        raise InvalidInputError(
-            f"The checkpoint is in {spec['gpus']} parts, one a process, which {gpus} cannot take.",
-            f"Leave --gpus out: it goes on with {spec['gpus']}.",
-        )
+    """Refuse processes that cannot share what is left, or a model that is split among them."""
+    parallelism.check_size(spec.get("strategy", parallelism.AUTO), spec.get("tensor_parallel_size"), gpus)
     prepared = folder.read("recipe.json")
     if prepared is None:
         return

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from safetensors import safe_open
 from torch.distributed.tensor import DTensor
 
-from jupyter_mlp.backends.lightning_placements import Meshes, described, joined
+from jupyter_mlp.backends.lightning_placements import Meshes, described, joined, spread, whole
 from jupyter_mlp.core.errors import InvalidInputError, MLPError
 from jupyter_mlp.store import checkpoints
 from jupyter_mlp.store.checkpoints import Part
@@ -106,31 +107,31 @@ class AsyncCheckpoints(CheckpointIO):
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return the checkpoint in a file.
+    """Return a checkpoint with all its tensors whole, also one in parts.
 
     Raises:
         Again: its bytes were changed on disk; another attempt takes the one before.
-        InvalidInputError: it is one of a sharded model.
     """
     if path.is_dir():
-        raise InvalidInputError(
-            f"The checkpoint {path.name} is in parts, one a process, and this run has the whole model in each.",
-            "Go on on a cluster whose memory is as before, or train anew.",
-        )
+        return _read_all(path, None)
     if not checkpoints.is_whole(path):
         raise _changed(path)
     return _read(path, {})
 
 
-def load_part(path: Path, rank: int, meshes: Meshes) -> dict[str, Any]:
+def load_part(path: Path, rank: int, world: int, meshes: Meshes) -> dict[str, Any]:
     """Return the checkpoint in a folder of parts as this rank has it, its tensors being spread over the ranks again.
+
+    Taken by as many ranks, it is this rank's own part. Taken by others, every rank reads all parts, one tensor at a time.
 
     Args:
         meshes: those that the model's tensors are spread over, by the names of their dimensions.
 
     Raises:
-        Again: the bytes of this rank's part were changed on disk; another attempt takes the one before.
+        Again: the bytes of a part that is read were changed on disk; another attempt takes the one before.
     """
+    if checkpoints.part_count(path) != world:
+        return _read_all(path, meshes)
     part = checkpoints.part_of(path, rank)
     if part is None:
         raise _changed(path)
@@ -144,8 +145,42 @@ def _changed(path: Path) -> Again:
 def _read(path: Path, meshes: Meshes) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         tree = json.loads(file.metadata()[_TREE])
-        found: dict[str, Any] = _unpacked(tree, file.get_tensor, meshes)
+        found: dict[str, Any] = _unpacked(tree, file.get_tensor, lambda told, _: joined(told, file.get_tensor(told["tensor"]), meshes))
     return found
+
+
+def _read_all(path: Path, meshes: Meshes | None) -> dict[str, Any]:
+    """Put the tensors together of all parts; what is no part of a tensor is the first rank's."""
+    files = [checkpoints.part_of(path, rank) for rank in range(checkpoints.part_count(path))]
+    if not files or None in files:
+        raise _changed(path)
+    with ExitStack() as opened:
+        handles = [opened.enter_context(safe_open(file, framework="pt")) for file in files]
+        trees = [json.loads(handle.metadata()[_TREE]) for handle in handles]
+        told = [dict(_parts_in(tree)) for tree in trees]
+
+        def joined_parts(mine: Mapping[str, Any], at: str) -> torch.Tensor:
+            each = [one[at] for one in told]
+            found = whole(each, [handle.get_tensor(one["tensor"]) for handle, one in zip(handles, each, strict=True)])
+            return found if meshes is None else spread(found, mine, meshes)
+
+        found: dict[str, Any] = _unpacked(trees[0], handles[0].get_tensor, joined_parts)
+    return found
+
+
+def _parts_in(value: Any, at: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield where a packed tree has a part of a tensor, and what is told of it."""
+    if not isinstance(value, dict):
+        return
+    [(kind, held)] = value.items()
+    if kind == "part":
+        yield at, held
+    elif kind in ("dict", "counter"):
+        for key, one in held:
+            yield from _parts_in(one, f"{at}.{key}")
+    elif kind in ("list", "tuple"):
+        for number, one in enumerate(held):
+            yield from _parts_in(one, f"{at}[{number}]")
 
 
 def packed(checkpoint: Mapping[str, Any]) -> tuple[str, dict[str, torch.Tensor]]:
@@ -187,7 +222,7 @@ def _copied(value: Any) -> torch.Tensor:
     return value.detach().to("cpu", copy=True).contiguous()
 
 
-def _unpacked(value: Any, tensor: Callable[[str], torch.Tensor], meshes: Meshes) -> Any:
+def _unpacked(value: Any, tensor: Callable[[str], torch.Tensor], part: Callable[[Mapping[str, Any], str], Any], at: str = "") -> Any:
     if not isinstance(value, dict):
         return value
     [(kind, held)] = value.items()
@@ -196,9 +231,9 @@ def _unpacked(value: Any, tensor: Callable[[str], torch.Tensor], meshes: Meshes)
     if kind == "array":
         return tensor(held).numpy()
     if kind == "part":
-        return joined(held, tensor(held["tensor"]), meshes)
+        return part(held, at)
     if kind in ("dict", "counter"):
-        pairs = {_unpacked(key, tensor, meshes): _unpacked(one, tensor, meshes) for key, one in held}
+        pairs = {_unpacked(key, tensor, part): _unpacked(one, tensor, part, f"{at}.{key}") for key, one in held}
         return pairs if kind == "dict" else Counter(pairs)
-    items = [_unpacked(one, tensor, meshes) for one in held]
+    items = [_unpacked(one, tensor, part, f"{at}[{number}]") for number, one in enumerate(held)]
     return items if kind == "list" else tuple(items)

@@ -1,8 +1,12 @@
-"""How a tensor is spread over ranks (a DTensor), in words that a checkpoint keeps, and back."""
+"""How a tensor is spread over ranks (a DTensor), in words that a checkpoint keeps, and back: over as many ranks, or others.
+
+A part is a block of the whole, one run of numbers along every dimension, also where tensor parallelism and FSDP split the same
+one: tensor parallelism splits it first, and FSDP what is left of it to each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,8 +29,39 @@ def described(tensor: DTensor, at: str) -> dict[str, Any]:
     Raises:
         InvalidInputError: its parts are to be added up, or lie in a way that is not known here.
     """
-    placements = [_told(one, at) for one in tensor.placements]
-    return {"shape": list(tensor.shape), "stride": list(tensor.stride()), "mesh": _names(tensor.device_mesh), "placements": placements}
+    mesh = tensor.device_mesh
+    return {
+        "shape": list(tensor.shape),
+        "stride": list(tensor.stride()),
+        "mesh": _names(mesh),
+        "placements": [_told(one, at) for one in tensor.placements],
+        "sizes": list(mesh.shape),
+        "coordinate": list(mesh.get_coordinate() or ()),
+    }
+
+
+def whole(told: Sequence[Mapping[str, Any]], parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the tensor of whose `parts`, those of all ranks, `described` has said where they belong."""
+    found = torch.empty(told[0]["shape"], dtype=parts[0].dtype)
+    for one, part in zip(told, parts, strict=True):
+        found[_block(one["shape"], one["placements"], one["sizes"], one["coordinate"])] = part
+    return found
+
+
+def spread(tensor: torch.Tensor, told: Mapping[str, Any], meshes: Meshes) -> DTensor:
+    """Return a whole tensor as it lies over the ranks that there are now, spread in the way that `described` has seen."""
+    mesh = meshes[tuple(told["mesh"])]
+    placements = [_resized(told["placements"], number, mesh.shape) for number in range(mesh.ndim)]
+    here = _block(told["shape"], placements, mesh.shape, mesh.get_coordinate() or ())
+    return joined({**told, "placements": placements}, tensor[here].clone(), meshes)
+
+
+def spread_like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return a whole tensor spread as another one of its shape; as it is where that one is not spread, or has another shape."""
+    if not isinstance(other, DTensor) or isinstance(tensor, DTensor) or tensor.shape != other.shape:
+        return tensor
+    told = described(other, "")
+    return spread(tensor, told, {tuple(told["mesh"]): other.device_mesh})
 
 
 def joined(told: Mapping[str, Any], part: torch.Tensor, meshes: Meshes) -> DTensor:
@@ -73,3 +108,26 @@ def _placement(kind: str, *numbers: int) -> Placement:
     if kind == "strided":
         return _StridedShard(numbers[0], split_factor=numbers[1])
     return Shard(*numbers) if kind == "shard" else Replicate()
+
+
+def _resized(placements: Sequence[Sequence[Any]], number: int, sizes: Sequence[int]) -> Sequence[Any]:
+    """Return a placement as it is where the mesh has these sizes: one that is strided names the size of what splits before it."""
+    kind, *numbers = placements[number]
+    if kind != "strided":
+        return placements[number]
+    factor = 1
+    for (other, *dim), size in zip(placements, sizes, strict=True):
+        if other == "shard" and dim[0] == numbers[0]:
+            factor *= size
+    return [kind, numbers[0], factor]
+
+
+def _block(shape: Sequence[int], placements: Sequence[Sequence[Any]], sizes: Sequence[int], coordinate: Sequence[int]) -> tuple[slice, ...]:
+    """Return where the part of the rank at `coordinate` of a mesh lies in the whole."""
+    ends = [(0, length) for length in shape]
+    split = [one for one in zip(placements, sizes, coordinate, strict=True) if one[0][0] != "replicate"]
+    for (_, dim, *_), size, at in sorted(split, key=lambda one: bool(one[0][0] == "strided")):
+        low, high = ends[dim]
+        step = -(-(high - low) // size)
+        ends[dim] = min(low + step * at, high), min(low + step * (at + 1), high)
+    return tuple(slice(*one) for one in ends)

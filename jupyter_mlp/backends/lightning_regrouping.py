@@ -99,4 +99,6 @@ def _together(reduce: Any, values: Sequence[Any], updates: Sequence[int]) -> Any
 
 def _gradients(ranks: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     known = [one for one in ranks if one]
+    if len(known) == 1:  # also of a model in parts: that of the part
+        return dict(known[0])
     return {name: torch.stack([one[name] for one in known]).mean(0) for name in known[0]} if known else {}

@@ -25,6 +25,7 @@ from lightning.pytorch.trainer.connectors.logger_connector.result import _Metada
 
 from jupyter_mlp.backends.lightning_checkpoints import PART, PLACE, AsyncCheckpoints
 from jupyter_mlp.backends.lightning_finite import check_weights
+from jupyter_mlp.backends.lightning_placements import spread_like
 from jupyter_mlp.backends.lightning_regrouping import regrouped
 from jupyter_mlp.backends.lightning_sharding import Sharded
 from jupyter_mlp.store.attempts import log_of, size_of, taken_over
@@ -141,7 +142,7 @@ class Checkpointer(L.Callback):
         place = {name: checkpoint[_STATE][name] for name in ("epoch", "batch", "events", "logs", "share")}
         checkpoint[PLACE] = {**place, "step": self._step(trainer, epoch, batch)}
         if _in_parts(trainer):  # the gradients of its part stay with it
-            checkpoint[_STATE]["gradients"][trainer.global_rank] = _gradients(trainer, pl_module)
+            checkpoint[_STATE]["gradients"] = [_gradients(trainer, pl_module)]
             checkpoint[PART] = Part(trainer.global_rank, trainer.world_size, ranks[0]["of"])
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -239,8 +240,9 @@ class Checkpointer(L.Callback):
         if found["batch"] > 0:
             trainer._logger_connector._first_loop_iter = False  # at the first batch of an epoch, log() begins its sums again
         parameters = dict(module.named_parameters())
-        for name, gradient in (found["gradients"][trainer.global_rank] or found["gradients"][0]).items():
-            parameters[name].grad = gradient.to(parameters[name].device)
+        own = found["gradients"][trainer.global_rank :][:1]  # of a model in parts there is one, that of its part
+        for name, gradient in ((own and own[0]) or found["gradients"][0]).items():
+            parameters[name].grad = spread_like(gradient, parameters[name]).to(parameters[name].device)
         after = [rank["log"] for rank in _gathered(trainer, {"log": _log_size(self._run, trainer)})]
         if trainer.is_global_zero and found["run"] == self._run.path.name:  # of another run, nothing is done once more here
             step = self._step(trainer, found["epoch"], found["batch"])

@@ -23,8 +23,8 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from jupyter_mlp.backends.lightning_checkpoints import PART, load_part
-from jupyter_mlp.backends.lightning_placements import is_spread, meshes_of
+from jupyter_mlp.backends.lightning_checkpoints import PART, load, load_part
+from jupyter_mlp.backends.lightning_placements import is_spread, meshes_of, spread_like
 from jupyter_mlp.core.errors import InvalidInputError
 
 _SHARE = 0.01  # of the parameters: what is smaller is not worth a message of its own
@@ -103,10 +103,26 @@ class Sharded(ModelParallelStrategy):
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Read this rank's part of a checkpoint of ours; the file of a LearningRateFinder is read by rank 0."""
         assert self.lightning_module is not None
-        self._found_parts = Path(checkpoint_path).suffix != ".ckpt"
-        if self._found_parts:
-            return load_part(Path(checkpoint_path), self.global_rank, meshes_of(self.lightning_module))
-        return super().load_checkpoint(checkpoint_path, weights_only)
+        path = Path(checkpoint_path)
+        self._found_parts = path.suffix != ".ckpt"
+        if not self._found_parts:
+            return super().load_checkpoint(checkpoint_path, weights_only)
+        if path.is_dir():
+            return load_part(path, self.global_rank, self.world_size, meshes_of(self.lightning_module))
+        return self._spread(load(path))
+
+    def _spread(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """Return a checkpoint that has the whole model, with this rank's part of it."""
+        assert self.lightning_module is not None
+        weights = checkpoint["state_dict"]
+        weights |= {name: spread_like(weights[name], one) for name, one in self.lightning_module.named_parameters() if name in weights}
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [one for group in optimizer.param_groups for one in group["params"]]
+            numbers = [number for group in state["param_groups"] for number in group["params"]]
+            for number, parameter in zip(numbers, parameters, strict=True):
+                held = state["state"].get(number, {})
+                held |= {name: spread_like(one, parameter) for name, one in held.items() if isinstance(one, torch.Tensor)}
+        return checkpoint
 
     @property
     def lightning_restore_optimizer(self) -> bool:

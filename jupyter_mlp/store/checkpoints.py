@@ -193,6 +193,11 @@ def is_whole(path: Path) -> bool:
     return _checked(path.with_suffix(".json"))[0] is not None
 
 
+def part_count(path: Path) -> int:
+    """Return how many processes have each written a part of a checkpoint; 0 for one that is whole, or whose manifest was damaged."""
+    return len((_read(path.with_suffix(".json")) or {}).get(_PARTS, ()))
+
+
 def part_of(path: Path, rank: int) -> Path | None:
     """Return the file of a rank's part of a checkpoint; None where it is not what was written."""
     manifest = _read(path.with_suffix(".json")) or {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,21 @@ def test_a_model_that_spreads_itself_trains_unchanged(notebook: Notebook, worksp
     assert all(np.allclose(found[name], same[name], atol=1e-3) for name in found)
     with pytest.raises(InvalidInputError, match="2 processes cannot be divided into groups"):
         notebook.cell(TRAIN.format(model="Wide", more="--tensor-parallel-size 3"))
+
+
+def test_other_gpus_go_on_with_its_parts(notebook: Notebook, workspace: Workspace, rows: str) -> None:
+    """In one process it is whole, and in two each has a part again; each goes on where the one before was."""
+    notebook.cell(DEEP)
+    two = notebook.cell(TRAIN.format(model="Deep", more="--strategy fsdp --max-epochs 2 --checkpoint-every 5"))
+    one = notebook.cell(f"%mlp_train --resume {two.ref} --gpus 1 --max-epochs 3")
+    again = notebook.cell(f"%mlp_train --resume {one.ref} --gpus 2 --max-epochs 4")
+    assert f"Goes on from {two.ref} at step 58, after epoch 2." in repr(one) and "1 process instead of 2 share" in repr(one)
+    assert f"Goes on from {one.ref} at step 87" in repr(again) and "2 processes instead of 1 share" in repr(again)
+    found = [weights(workspace, run) for run in (two, one, again)]
+    assert found[0].keys() == found[1].keys() == found[2].keys()
+    steps = [max(np.abs(a[name] - b[name]).max() for name in a) for a, b in pairwise(found)]
+    assert all(0 < step < 0.7 for step in steps), steps  # an epoch of Adam's from where the run before was, not from anywhere
+    assert mlp.evaluate(again.model, data="rows").metrics["mae"] < mlp.evaluate(two.model, data="rows").metrics["mae"]
 
 
 def test_what_cannot_be_sharded_says_what_to_type(notebook: Notebook, rows: str, tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.utils.data import DataLoader, IterableDataset
 
-from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints
-from jupyter_mlp.backends.lightning_placements import described, joined, meshes_of
+from jupyter_mlp.backends.lightning_checkpoints import AsyncCheckpoints, load
+from jupyter_mlp.backends.lightning_placements import described, joined, meshes_of, spread_like
 from jupyter_mlp.backends.lightning_resuming import Checkpointer, Pace
 from jupyter_mlp.backends.lightning_sharding import Sharded, check_copies, filled, repeated_layers, shard, skeleton
 from jupyter_mlp.core.errors import InvalidInputError
@@ -137,6 +137,7 @@ KINDS: dict[str, tuple[type[L.LightningModule], int, dict[str, Any]]] = {
     "tensor": (Halves, 1, {}),
     "both": (Both, 2, {}),
 }
+GROUPS_OF_FOUR = {"fsdp": 4, "accumulated": 4, "tensor": 1, "both": 2}
 
 
 def fit(
@@ -178,7 +179,8 @@ def as_rank(folder: Path) -> None:
     AsyncCheckpoints.busy = False  # type: ignore[assignment, method-assign]
     for name, (kind, groups, more) in KINDS.items():
         straight, broken = folder / f"{name}.straight", folder / f"{name}.broken"
-        for run in (straight, broken):
+        left = folder / f"{name}.cut"
+        for run in (straight, broken, left):
             run.mkdir(exist_ok=True)
 
         def spread(groups: int = groups) -> Sharded:
@@ -196,6 +198,25 @@ def as_rank(folder: Path) -> None:
         dist.broadcast_object_list(told)
         assert told[0] is not None and told[0].step == BROKEN, told
         saved(fit(broken, kind, groups, spread(), resume=told[0].path, **more), folder / f"{name}.again.safetensors")
+        with suppress(Killed):
+            fit(left, kind, groups, spread(), killed_at=STEPS, **more)
+        dist.barrier()
+        saved(fit(broken, kind, groups, spread(), resume=cut(folder / f"{name}.one"), **more), folder / f"{name}.one_two.safetensors")
+
+
+def as_one_of_four(folder: Path) -> None:
+    """What each of four ranks does: go on from what two have left."""
+    for name, (kind, _, more) in KINDS.items():
+        groups = GROUPS_OF_FOUR[name]
+        run = folder / f"{name}.four"
+        run.mkdir(exist_ok=True)
+        done = fit(run, kind, groups, Sharded(groups, WORLD // groups), resume=cut(folder / f"{name}.cut"), **more)
+        saved(done, folder / f"{name}.two_four.safetensors")
+
+
+def cut(run: Path) -> Path:
+    """The checkpoint at the end of the first epoch."""
+    return next(one for one in (run / "checkpoints").glob(f"{STEPS:09}*") if one.suffix != ".json")
 
 
 def saved(trainer: L.Trainer, path: Path) -> None:
@@ -204,23 +225,40 @@ def saved(trainer: L.Trainer, path: Path) -> None:
         save_file({name: one.contiguous() for name, one in weights.items()}, path)
 
 
-@pytest.mark.slow
-def test_two_processes_with_a_part_each(tmp_path: Path) -> None:
-    """The weights are those of one process, up to rounding; after a break in the middle of an epoch they are the same bits."""
+def started(folder: Path, world: int) -> None:
+    """Run this file in so many processes, to the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    told |= {"TORCHELASTIC_RUN_ID": "two", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, __file__, str(tmp_path)]
-    ranks = [subprocess.Popen(command, env={**os.environ, **told, "RANK": str(one), "LOCAL_RANK": str(one)}) for one in range(2)]
-    assert [rank.wait(240) for rank in ranks] == [0, 0]
+    told = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    told |= {"TORCHELASTIC_RUN_ID": str(world), "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, __file__, str(folder)]
+    ranks = [subprocess.Popen(command, env={**os.environ, **told, "RANK": str(one), "LOCAL_RANK": str(one)}) for one in range(world)]
+    assert [rank.wait(240) for rank in ranks] == [0] * world
+
+
+def in_one(kind: type[L.LightningModule]) -> type[L.LightningModule]:
+    return Plain if issubclass(kind, Halves) else kind
+
+
+@pytest.mark.slow
+def test_processes_with_a_part_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are those of one process, up to rounding; after a break in the middle of an epoch they are the same bits.
+
+    Other processes go on from the checkpoint, too: four from that of two, one from that of two, two from that of one.
+    """
+    monkeypatch.setattr(AsyncCheckpoints, "busy", False)  # none is left out because the one before is being written
+    for name, (kind, _, more) in KINDS.items():
+        (tmp_path / f"{name}.one").mkdir()
+        with suppress(Killed):
+            fit(tmp_path / f"{name}.one", in_one(kind), 1, "auto", killed_at=STEPS, **more)
+    started(tmp_path, 2)
+    started(tmp_path, 4)
     for name, (kind, _, more) in KINDS.items():
         straight, again = (load_file(tmp_path / f"{name}.{which}.safetensors") for which in ("straight", "again"))
         alone = tmp_path / name
         alone.mkdir()
-        model = fit(alone, Plain if issubclass(kind, Halves) else kind, 1, "auto", **more).lightning_module
-        expected = model.state_dict()
+        expected = fit(alone, in_one(kind), 1, "auto", **more).lightning_module.state_dict()
         assert straight.keys() == expected.keys() == again.keys()
         whole = torch.load(tmp_path / f"{name}.ckpt", weights_only=True)
         assert all(torch.equal(whole["state_dict"][one], straight[one]) for one in expected)
@@ -233,6 +271,16 @@ def test_two_processes_with_a_part_each(tmp_path: Path) -> None:
         parts = [load_file(path) for path in sorted(kept[-2].glob("*.safetensors"))]
         sizes = [sum(one.numel() for one in part.values()) for part in parts]
         assert len(parts) == 2 and max(sizes) < 0.8 * sum(sizes), "one process wrote what both hold"
+        state = next(one for one in load(kept[0]).values() if isinstance(one, dict) and "gradients" in one)
+        shapes = {one: value.shape for one, value in state["gradients"][0].items()}
+        assert shapes == ({one: value.shape for one, value in expected.items()} if name == "accumulated" else {})
+        others = {which: load_file(tmp_path / f"{name}.{which}.safetensors") for which in ("two_four", "one_two")}
+        (tmp_path / f"{name}.two_one").mkdir()
+        model = fit(tmp_path / f"{name}.two_one", in_one(kind), 1, "auto", resume=cut(tmp_path / f"{name}.cut"), **more).lightning_module
+        for which, found in {**others, "two_one": model.state_dict()}.items():
+            assert found.keys() == expected.keys()
+            for one, value in expected.items():
+                torch.testing.assert_close(found[one], value, atol=1e-4, rtol=1e-4, msg=lambda said, at=(name, which, one): f"{at}: {said}")
 
 
 class Manual(Deep):
@@ -312,10 +360,13 @@ def test_where_a_part_belongs_is_kept() -> None:
         meshes = meshes_of(model)
         for name, one in model.named_parameters():
             assert isinstance(one, DTensor)
+            values = torch.arange(float(one.numel())).reshape(one.shape)
+            part = spread_like(values, one)
+            assert isinstance(part, DTensor) and part.to_local().shape == one.to_local().shape and part.placements == one.placements
             back = joined(described(one, name), one.to_local().clone(), meshes)
             assert back.placements == one.placements and back.shape == one.shape and back.stride() == one.stride()
             assert back.device_mesh == one.device_mesh and torch.equal(back.to_local(), one.to_local())
 
 
 if __name__ == "__main__":
-    as_rank(Path(sys.argv[1]))
+    (as_rank if WORLD == 2 else as_one_of_four)(Path(sys.argv[1]))
