@@ -32,7 +32,10 @@ def storable(frame: Any) -> tuple[Any, list[str]]:
 
 
 def _held(kind: Any) -> Any:
-    """The nearest type that a table holds: plain text for nothing, intervals, variants and text with a collation, also inside of others."""
+    """The nearest type that a table holds: plain text for nothing, intervals, variants, structs without fields and text with a collation.
+
+    Also inside of others.
+    """
     from pyspark.sql import types as t
 
     if isinstance(kind, t.ArrayType):
@@ -41,8 +44,8 @@ def _held(kind: Any) -> Any:
     if isinstance(kind, t.MapType):
         key, value = _held(kind.keyType), _held(kind.valueType)
         return kind if (key, value) == (kind.keyType, kind.valueType) else t.MapType(key, value, True)
-    if isinstance(kind, t.StructType):
+    if isinstance(kind, t.StructType) and kind.fields:
         fields = [t.StructField(f.name, _held(f.dataType), f.nullable or _held(f.dataType) != f.dataType) for f in kind.fields]
         return t.StructType(fields)
-    unheld = (t.StringType, t.NullType, t.DayTimeIntervalType, t.YearMonthIntervalType, t.CalendarIntervalType, t.VariantType)
+    unheld = (t.StringType, t.NullType, t.DayTimeIntervalType, t.YearMonthIntervalType, t.CalendarIntervalType, t.VariantType, t.StructType)
     return t.StringType() if isinstance(kind, unheld) else kind

@@ -210,6 +210,12 @@ def test_dates_that_python_does_not_have_are_shown_as_they_are(workspace: Worksp
     assert str(found).splitlines()[-1].split("  ")[1:] == ["99999-03-18", "", "99999-03-18 12:03:17.000000", "-001-01-28"]
 
 
+def test_a_struct_without_fields_is_answered(workspace: Workspace) -> None:
+    found = mlp.query("SELECT * EXCEPT (s.a) FROM VALUES (1, named_struct('a', 2)) AS t(n, s)", name="hollow")
+    assert found.to_arrow().to_pylist() == [{"n": 1, "s": "{}"}]
+    assert list(found.notes) == ["s (struct<>) is stored as string"]
+
+
 def test_a_collation_that_a_table_does_not_keep_is_said(workspace: Workspace) -> None:
     two = "FROM VALUES ('B' COLLATE UTF8_BINARY, 'b' COLLATE UTF8_LCASE) AS t(binary, lower)"
     found = mlp.query(f"SELECT lower, concat_ws(' ', binary, lower) AS of_neither, binary {two}", name="collated", fresh=True)
