@@ -189,7 +189,7 @@ def ask_plain(session: Any, sql: str) -> dict[str, Any]:
         frame = session.sql(sql)
         schema = frame.schema
         table = carried(frame).toArrow()
-        values = list(zip(*(c.to_pylist() for c in table.columns), strict=True))
+        values = list(zip(*map(_listed, table.columns), strict=True))
         return {"schema": schema, "rows": rows_of(table), "table": table, "values": values if schema.fields else [()] * len(values)}
     except Exception as error:
         return {"error": condition(error)}
@@ -227,7 +227,15 @@ def condition(error: Exception) -> str:
 
 def rows_of(table: Any) -> list[str]:
     """Rows as text in which equal values are equal."""
-    return [" | ".join(map(_text, row)) for row in zip(*(c.to_pylist() for c in table.columns), strict=True)] or [""] * table.num_rows
+    return [" | ".join(map(_text, row)) for row in zip(*map(_listed, table.columns), strict=True)] or [""] * table.num_rows
+
+
+def _listed(column: Any) -> list[Any]:
+    """Values of a column as Python has them; dates of years that it does not have as text."""
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        return [str(value) for value in column.to_numpy()]
 
 
 def _text(value: Any) -> str:
