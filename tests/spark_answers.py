@@ -366,7 +366,7 @@ def _cell(value: Any, kind: Any, top: bool = False) -> str:
         return _java_float(value, isinstance(kind, t.FloatType))
     if isinstance(kind, t.BinaryType):
         return bytes(value).decode("utf-8", "replace")
-    if isinstance(kind, (t.TimestampType, t.TimestampNTZType)):
+    if isinstance(kind, (t.TimestampType, t.TimestampNTZType)) and not isinstance(value, str):
         import zoneinfo
 
         local = value.astimezone(zoneinfo.ZoneInfo("America/Los_Angeles")) if value.tzinfo else value

@@ -31,7 +31,7 @@ ONE = answer(n=pa.array([1, 2, 2]), t=["a", "b", "c"])
         (answer(n=pa.array([1, 2, 2], pa.int32()), t=["a", "b", "c"]), "SELECT n, t FROM x", "schema"),
         (answer(m=pa.array([1, 2, 2]), t=["a", "b", "c"]), "SELECT n, t FROM x", "schema"),
         (answer(n=pa.array([1, 2, 3]), t=["a", "b", "c"]), "SELECT n, t FROM x", "rows"),
-        (answer(n=pa.array([1, 2, 2]), t=pa.array([0, 1, 400_000_000], pa.date32())), "SELECT n, t FROM x", "schema"),
+        (answer(n=pa.array([1, 2, 2]), t=pa.array([0, 1, 400_000_000], pa.date32())), "SELECT n, t FROM x", "rows"),
     ],
 )
 def test_rows_schema_and_order_are_compared(other: dict[str, Any], sql: str, why: str) -> None:
