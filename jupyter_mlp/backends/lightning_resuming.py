@@ -240,8 +240,9 @@ class Checkpointer(L.Callback):
         if found["batch"] > 0:
             trainer._logger_connector._first_loop_iter = False  # at the first batch of an epoch, log() begins its sums again
         parameters = dict(module.named_parameters())
-        own = found["gradients"][trainer.global_rank :][:1]  # of a model in parts there is one, that of its part
-        for name, gradient in ((own and own[0]) or found["gradients"][0]).items():
+        # Where all ranks have the same, or each has the one of its part, only the first is there.
+        mine = next(iter(found["gradients"][trainer.global_rank :]), None) or found["gradients"][0]
+        for name, gradient in mine.items():
             parameters[name].grad = spread_like(gradient, parameters[name]).to(parameters[name].device)
         after = [rank["log"] for rank in _gathered(trainer, {"log": _log_size(self._run, trainer)})]
         if trainer.is_global_zero and found["run"] == self._run.path.name:  # of another run, nothing is done once more here

@@ -104,7 +104,7 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     except (OverflowError, ValueError):
         if not (pa.types.is_date(column.type) or pa.types.is_timestamp(column.type)):
             return ["..."] * len(column)
-        # By numpy: what Arrow writes for years of more than four digits is another year.
+        # By numpy: what Arrow writes for years past 32767 is another year.
         zone = "+00:00" if getattr(column.type, "tz", None) else ""
         return [None if np.isnat(value) else str(value).replace("T", " ") + zone for value in column.to_numpy()]
 
