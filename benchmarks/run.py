@@ -5,12 +5,13 @@ Each file `row_*.py` beside this one is one row. It has
     WHAT            one line
     LIMIT, TARGET   ratios ours/peer: more than LIMIT fails the run; TARGET is where we want to be (either may be None)
     LIMIT_S         seconds that ours may take (or None), where no ratio says it
-    ROUNDS          at most so many rounds, where one takes long (optional); note() says more about the figure (optional);
+    ROUNDS          so many rounds where --rounds is not given: fewer where one takes long, more where the limit is close
+                    (optional); note() says more about the figure (optional);
                     broken() whether another limit, which that note names, was passed (optional)
     sides()         a context manager that gives {"ours": callable, "peer": callable, "floor": callable}; each returns
                     seconds, or None after which it is timed from outside; "peer" and "floor" (the physical limit) are optional
 
-    python benchmarks/run.py [--rounds 5] [NAME ...]      NAME: start, second_notebook, ...
+    python benchmarks/run.py [--rounds N] [NAME ...]      NAME: start, second_notebook, ...
 """
 
 from __future__ import annotations
@@ -97,19 +98,19 @@ def main() -> int:
     known = {path.stem.removeprefix("row_"): path.stem for path in sorted(HERE.glob("row_*.py"))}
     parser = argparse.ArgumentParser(description="Ours beside the peer and the limit.")
     parser.add_argument("rows", nargs="*", metavar="NAME", help=", ".join(known))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, help="5, or what the row says")
     given = parser.parse_args()
     unknown = [name for name in given.rows if name not in known]
     if unknown:
         print(f"No row {unknown[0]}.\nKnown: {', '.join(known)}.", file=sys.stderr)
         return 2
     machine = ", ".join([f"Python {platform.python_version()}", f"{os.cpu_count()} cores", *gpus.names()])
-    print(f"{machine}; medians of {given.rounds} interleaved rounds")
+    print(f"{machine}; medians of interleaved rounds")
     print(COLUMNS.format("what", "ours", "peer", "floor", "ratio", "limit", ""))
     rows, broken = [], False
     for name in given.rows or known:
         module = importlib.import_module(known[name])
-        rows.append(measure(module, min(given.rounds, getattr(module, "ROUNDS", given.rounds))))
+        rows.append(measure(module, given.rounds or getattr(module, "ROUNDS", 5)))
         print(rows[-1], flush=True)
         if hasattr(module, "note"):
             print(f"    {module.note()}")

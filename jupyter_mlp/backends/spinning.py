@@ -19,7 +19,8 @@ from pathlib import Path
 
 _LOOK_S = 0.25
 _SHORT, _AMPLE = 0.15, 0.03  # of the time in which this process could have run, how much it waited for a processor
-_CALM = 8  # looks in a row with ample cores before idle threads stay awake again
+_LACKING = 2  # looks in a row with too few cores before idle threads sleep early: what a start takes is over by then
+_CALM = 8  # looks in a row with ample cores before they stay awake again
 _SAID = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
@@ -78,13 +79,14 @@ class Crowd:
 
 
 def _watch(crowd: Crowd, over: threading.Event) -> None:
-    at, waited, calm = time.monotonic(), _waited_s() or 0.0, 0
+    at, waited, lacking, calm = time.monotonic(), _waited_s() or 0.0, 0, 0
     while not over.wait(_LOOK_S):
         at, before = time.monotonic(), at
         waited, waited_before = _waited_s() or 0.0, waited
         share = (waited - waited_before) / (at - before)
+        lacking = lacking + 1 if share > _SHORT else 0
         calm = calm + 1 if share < _AMPLE else 0
-        if share > _SHORT and not crowd.gathered:
+        if lacking >= _LACKING and not crowd.gathered:
             crowd.gather()
         elif calm >= _CALM:
             crowd.leave()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,21 +33,31 @@ def faults():
         step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-print(min(faults() for _ in range(4)))  # the heap may still grow once or twice; what is given back comes again each time
+def huge():
+    with open("/proc/self/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("AnonHugePages"))
+
+print(min(faults() for _ in range(4)), huge())  # the heap may still grow once or twice; what is given back comes again each time
 """
 
 
 def test_freed_memory_is_kept_for_the_next_step() -> None:
     """malloc's own way takes 1,000 to 120,000 pages for the same 50 steps, as the heap happens to lie."""
-    assert faults("kept") < 100
+    assert steps("kept")[0] < 100
 
 
 def test_who_has_said_how_malloc_works_is_not_overruled() -> None:
-    assert faults("kept", MALLOC_TRIM_THRESHOLD_="100000") > 1000
+    faults, huge = steps("kept", MALLOC_TRIM_THRESHOLD_="100000")
+    assert faults > 1000 and not huge
 
 
-def faults(how: str, **more: str) -> int:
-    """Return how many pages 50 steps had to get from the system."""
+def test_it_lies_in_huge_pages_where_the_system_has_them_for_who_asks() -> None:
+    given = not any(word in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text() for word in ("[never]", "[always]"))
+    assert (steps("kept")[1] - steps("not")[1] > 4096) == given
+
+
+def steps(how: str, **more: str) -> list[int]:
+    """Return how many pages 50 steps had to get from the system, and kB in huge pages."""
     unset = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
     done = subprocess.run([sys.executable, "-c", _STEPS, how], capture_output=True, text=True, env={**unset, **more}, check=True)
-    return int(done.stdout)
+    return [int(word) for word in done.stdout.split()]
