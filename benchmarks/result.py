@@ -23,7 +23,7 @@ def opened() -> Iterator[tuple[Any, Any]]:
         # The peer's rows pass through the server's heap, which the default of 2 GB does not hold.
         os.environ.update(MLP_WORKSPACE=str(Path(folder, "workspace")), MLP_SPARK_MEMORY="7g", XDG_RUNTIME_DIR=folder)
         import jupyter_mlp as mlp
-        from jupyter_mlp.backends.spark_server import runtime_folder
+        from jupyter_mlp.backends.spark_runtime import runtime_folder
         from jupyter_mlp.store.workspace import current
 
         plain = current().engine.session.newSession()

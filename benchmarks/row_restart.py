@@ -38,7 +38,7 @@ def sides() -> Iterator[Mapping[str, Callable[[], float]]]:
         import pyarrow.parquet as pq
 
         from jupyter_mlp.backends import java
-        from jupyter_mlp.backends.spark_server import runtime_folder
+        from jupyter_mlp.backends.spark_runtime import runtime_folder
 
         file, workspace = Path(folder, "numbers.parquet"), Path(folder, "workspace")
         values = np.random.default_rng(7)

@@ -25,10 +25,9 @@ from safetensors import safe_open
 from torch.distributed.tensor import DTensor
 
 from jupyter_mlp.backends.lightning_placements import Meshes, described, joined, spread, whole
-from jupyter_mlp.core.errors import InvalidInputError, MLPError
+from jupyter_mlp.core.errors import Again, InvalidInputError, MLPError
 from jupyter_mlp.store import checkpoints
 from jupyter_mlp.store.checkpoints import Part
-from jupyter_mlp.store.jobs import Again
 
 PLACE = "mlp.place"  # what a checkpoint's manifest repeats of it
 PART = "mlp.part"  # which part of the checkpoint this rank holds; not there where rank 0 has all of it

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from jupyter_mlp.backends import java, spark_renewal
+from jupyter_mlp.backends import spark_renewal
 from jupyter_mlp.backends.spark_errors import refusal, task_failure
 from jupyter_mlp.backends.spark_renewal import Held
-from jupyter_mlp.backends.spark_server import runtime_folder, touch
+from jupyter_mlp.backends.spark_runtime import runtime_folder, touch
 from jupyter_mlp.backends.spark_session import Opened, connect, connect_class
 from jupyter_mlp.backends.spark_types import storable
 from jupyter_mlp.core import queries
@@ -61,12 +61,16 @@ class SparkEngine:
     @staticmethod
     def describe_java() -> str:
         """Return which Java a local server would run on."""
+        from jupyter_mlp.backends import java
+
         chosen = java.choose(runtime_folder())
         return f"{chosen.version} ({chosen.origin}, {chosen.home})"
 
     @staticmethod
     def java_version() -> str:
         """Return the version of that Java; empty where there is none."""
+        from jupyter_mlp.backends import java
+
         return java.version()
 
     @property

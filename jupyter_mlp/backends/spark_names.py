@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jupyter_mlp.backends.spark_server import runtime_folder, touch
+from jupyter_mlp.backends.spark_runtime import runtime_folder, touch
 from jupyter_mlp.backends.spark_watching import Watcher
 from jupyter_mlp.core import queries
 

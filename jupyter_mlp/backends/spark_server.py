@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import psutil
-
-from jupyter_mlp.backends import java
+from jupyter_mlp.backends.spark_runtime import runtime_folder, touch
 from jupyter_mlp.core.config import Settings
 from jupyter_mlp.core.errors import JobError
-from jupyter_mlp.core.identity import digest
-from jupyter_mlp.store import runtime as runtimes
 from jupyter_mlp.store.processes import free_port, spawn
+
+if TYPE_CHECKING:
+    import psutil
 
 _starting = threading.Lock()
 _ENDING_S = 15.0
@@ -94,6 +92,8 @@ def _let_end() -> None:
 
 def _ended(pid: int) -> bool:
     """Whether no server has this process id, or none any more after a while."""
+    import psutil
+
     try:
         process = psutil.Process(pid)
         # A process that was killed keeps its id where nobody waits for it, and then has no command line.
@@ -108,6 +108,8 @@ def _ended(pid: int) -> bool:
 
 
 def _is_zombie(process: psutil.Process) -> bool:
+    import psutil
+
     try:
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -115,6 +117,10 @@ def _is_zombie(process: psutil.Process) -> bool:
 
 
 def _launch(settings: Settings, runtime: Path) -> None:
+    import subprocess
+
+    from jupyter_mlp.backends import java
+
     chosen = java.choose(runtime)
     variables = {"JAVA_HOME": chosen.home, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_DIRS": str(runtime / "scratch")}
     done = subprocess.run(
@@ -129,19 +135,6 @@ def _launch(settings: Settings, runtime: Path) -> None:
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise JobError(f"The local Spark server did not start: {said}", f"Its log is in {runtime / 'logs'}.")
-
-
-def runtime_folder() -> Path:
-    """Return the private folder of this environment's server: two environments never meet in one server."""
-    import pyspark
-
-    environment = digest(sys.prefix, sys.version_info[:2], pyspark.__version__)[:12]
-    return runtimes.folder(f"spark-{environment}")
-
-
-def touch(runtime: Path) -> None:
-    """Say that the server is in use."""
-    (runtime / "used").touch()
 
 
 def _server_options(settings: Settings, runtime: Path) -> dict[str, str]:

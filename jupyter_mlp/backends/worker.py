@@ -24,10 +24,10 @@ from typing import Any
 
 from jupyter_mlp.backends.joining import CLUSTER
 from jupyter_mlp.backends.ranks import HELD
-from jupyter_mlp.core.errors import JobError, MLPError, storage_error
+from jupyter_mlp.core.errors import Again, JobError, MLPError, storage_error
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.store import batches, jobs
-from jupyter_mlp.store.jobs import Again, RunFolder
+from jupyter_mlp.store.jobs import RunFolder
 from jupyter_mlp.store.processes import this_process
 
 _LOOK_S = 0.02

@@ -7,7 +7,8 @@ MLPError
 ├── StorageError         (OSError)       the workspace cannot be read or written
 ├── JobError             (RuntimeError)  a job failed, was cancelled or cannot be reached
 │   ├── DetachedError                    waiting was interrupted; the job itself goes on
-│   └── UnreachableError                 the cluster does not answer now; what it does is not known
+│   ├── UnreachableError                 the cluster does not answer now; what it does is not known
+│   └── Again                            an attempt lost something that the next one finds again
 └── MissingPackageError  (ImportError)   an extra is not installed
 """
 
@@ -68,6 +69,10 @@ class DetachedError(JobError):
 
 class UnreachableError(JobError):
     """A cluster does not answer now; its jobs may well go on."""
+
+
+class Again(JobError):
+    """What ended an attempt and need not end the next: something was lost that another attempt finds again."""
 
 
 class MissingPackageError(MLPError, ImportError):

@@ -21,13 +21,14 @@ from jupyter_mlp.store.ahead import ahead
 from jupyter_mlp.store.filesystems import is_place
 from jupyter_mlp.store.fingerprints import public
 from jupyter_mlp.store.lake import DATASETS
-from jupyter_mlp.store.row_groups import RowGroups
 from jupyter_mlp.store.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+
+    from jupyter_mlp.store.row_groups import RowGroups
 
 _HASHED_CELLS = 100_000_000  # a second or two; the identity of larger results is not looked at
 _MEMORY_SHARE = 0.8
@@ -208,6 +209,8 @@ class DatasetVersion(Shown):
 
     @cached_property
     def _reader(self) -> RowGroups:
+        from jupyter_mlp.store.row_groups import RowGroups  # only files that are not ours are read by it
+
         return RowGroups(self.pins, self.folders)
 
     def _mapped(self) -> pa.Table | None:

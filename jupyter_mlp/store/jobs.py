@@ -51,10 +51,6 @@ from jupyter_mlp.store.workspace import Workspace
 CANCEL = "cancel.json"
 
 
-class Again(JobError):
-    """What ended an attempt and need not end the next: something was lost that another attempt finds again."""
-
-
 class RunFolder:
     """One run's folder."""
 

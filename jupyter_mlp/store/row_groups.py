@@ -19,10 +19,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
-from jupyter_mlp.core.errors import InvalidInputError, StorageError
+from jupyter_mlp.core.errors import Again, InvalidInputError, StorageError
 from jupyter_mlp.store import filesystems
 from jupyter_mlp.store.fingerprints import public
-from jupyter_mlp.store.jobs import Again
 
 if TYPE_CHECKING:
     import pyarrow as pa

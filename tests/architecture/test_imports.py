@@ -85,3 +85,10 @@ def test_the_command_line_is_thin(tmp_path: Path) -> None:
     code = "import sys; from jupyter_mlp.frontends import cli; cli.main(['--help']); print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert not set(done.stdout.splitlines()[-1].split()) & (HEAVY | {"IPython", "numpy", "pyarrow"})
+
+
+def test_a_known_answer_in_a_new_kernel_is_thin() -> None:
+    code = "import sys; import jupyter_mlp.data, jupyter_mlp.backends.spark; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    needless = {"psutil", "subprocess", "numpy", "pyarrow", "jupyter_mlp.store.jobs", "jupyter_mlp.backends.java"}
+    assert not set(done.stdout.split()) & (HEAVY | needless)

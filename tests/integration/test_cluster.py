@@ -20,7 +20,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server on a port of its own, with a catalog of its own."""
     from pyspark.sql.connect import local_server
 
-    from jupyter_mlp.backends import spark_server
+    from jupyter_mlp.backends import spark_runtime, spark_server
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
@@ -32,16 +32,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         try:
             yield address
         finally:
-            patch.setenv("SPARK_LOCAL_CONNECT_DISCOVERY", str(spark_server.runtime_folder() / "connect.json"))
+            patch.setenv("SPARK_LOCAL_CONNECT_DISCOVERY", str(spark_runtime.runtime_folder() / "connect.json"))
             with local_server.Discovery() as discovery:
                 local_server.LocalConnectServer(discovery).stop()
 
 
 @pytest.mark.slow
 def test_a_server_is_no_child_of_who_started_it(cluster: str) -> None:
-    from jupyter_mlp.backends import spark_server
+    from jupyter_mlp.backends import spark_runtime
 
-    found = [int(path.read_text()) for path in spark_server.runtime_folder().glob("*.pid")]
+    found = [int(path.read_text()) for path in spark_runtime.runtime_folder().glob("*.pid")]
     assert len(found) == 1
     assert os.getsid(found[0]) != os.getsid(0), "a kernel that is killed with its children would take it along"
 

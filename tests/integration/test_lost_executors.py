@@ -20,7 +20,7 @@ from test_batch_predict import many, scored
 
 import jupyter_mlp as mlp
 from jupyter_mlp import prediction
-from jupyter_mlp.backends.spark_server import runtime_folder
+from jupyter_mlp.backends.spark_runtime import runtime_folder
 from jupyter_mlp.core.errors import JobError
 from jupyter_mlp.serving import scoring
 from jupyter_mlp.store.workspace import Workspace

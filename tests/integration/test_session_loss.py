@@ -34,7 +34,7 @@ def own_server(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory, m
 
 
 def _written() -> Path:
-    from jupyter_mlp.backends.spark_server import runtime_folder
+    from jupyter_mlp.backends.spark_runtime import runtime_folder
 
     return runtime_folder() / "connect.json"
 

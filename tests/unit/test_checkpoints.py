@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from jupyter_mlp.backends.lightning_checkpoints import PLACE, AsyncCheckpoints, load
+from jupyter_mlp.core.errors import Again
 from jupyter_mlp.store import checkpoints
-from jupyter_mlp.store.jobs import Again
 
 
 def write(folder: Path, step: int, state: dict[str, Any] | None = None) -> list[str]:

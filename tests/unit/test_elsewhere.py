@@ -16,11 +16,10 @@ import pytest
 from file_server import FileServer
 
 import jupyter_mlp as mlp
-from jupyter_mlp.core.errors import InvalidInputError, MissingPackageError, MLPError, NotFoundError, StorageError
+from jupyter_mlp.core.errors import Again, InvalidInputError, MissingPackageError, MLPError, NotFoundError, StorageError
 from jupyter_mlp.core.recipe import Recipe
 from jupyter_mlp.store import batches, elsewhere, filesystems
 from jupyter_mlp.store.batches import HELD_OUT, TRAIN, Plan
-from jupyter_mlp.store.jobs import Again
 from jupyter_mlp.store.row_groups import RowGroups
 from jupyter_mlp.store.workspace import Workspace
 
