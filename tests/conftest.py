@@ -13,6 +13,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from jupyter_mlp.store import gpus
 from jupyter_mlp.store.workspace import Workspace, current
 
 sys.path.insert(0, str(Path(__file__).parent))  # for what tests and proofs share: postgres.py, proof_writers.py
@@ -99,3 +100,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         reporter.ensure_newline()
         reporter.write_line(f"CI: {skipped} skipped, and what is not tested is not known to work.", red=True)
         session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What needs a GPU is all that a machine without one leaves out."""
+    if not gpus.count():
+        terminalreporter.write_line("No GPU on this machine: that a training on one does the same, and its step time, is not checked here.")
