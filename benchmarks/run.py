@@ -104,9 +104,7 @@ def main() -> int:
     if unknown:
         print(f"No row {unknown[0]}.\nKnown: {', '.join(known)}.", file=sys.stderr)
         return 2
-    machine = ", ".join(
-        [f"Python {platform.python_version()}", f"{os.cpu_count()} cores", *(gpus.names() or ["no GPU"])]
-    )
+    machine = ", ".join([f"Python {platform.python_version()}", f"{os.cpu_count()} cores", *(gpus.names() or ["no GPU"])])
     print(f"{machine}; medians of interleaved rounds")
     print(COLUMNS.format("what", "ours", "peer", "floor", "ratio", "limit", ""))
     rows, broken = [], False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -21,6 +21,10 @@ class Watcher(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
     def intercept_unary_stream(self, continuation: Callable[..., Any], client_call_details: Any, request: Any) -> Any:
         """See a request that has several answers, a query for example."""
         return self._seen(continuation, client_call_details, request)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Of `spark.newSession()`, whose client is made from a copy of this one's: it has a watcher of its own."""
+        return type(self)()
 
     @abstractmethod
     def note(self, method: str, request: Any) -> bool:
