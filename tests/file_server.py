@@ -19,7 +19,8 @@ class FileServer:
     Attributes:
         told: what was asked: method, path, range. `sent`: bytes of files that were sent.
         hangs_up: connections that are still broken in the middle of an answer. `ranges`: whether it knows ranges.
-        closed: folders that nobody may read. `then`: what happens right after a file was asked about.
+        closed: folders that nobody may read. `then`: what happens right after a file was asked
+            about; whoever holds `lock` may set it, and what was there before is over.
     """
 
     folder: Path
@@ -29,6 +30,7 @@ class FileServer:
     ranges: bool = True
     closed: tuple[str, ...] = ()
     then: Callable[[str], None] = lambda path: None
+    lock: threading.Lock = field(default_factory=threading.Lock)
     port: int = 0
 
     @property
@@ -51,7 +53,8 @@ def running(folder: Path) -> Iterator[FileServer]:
 
         def do_HEAD(self) -> None:
             self._answer(False)
-            server.then(self.path)
+            with server.lock:
+                server.then(self.path)
 
         def do_GET(self) -> None:
             self._answer(True)
