@@ -1,6 +1,7 @@
 """The warm local Spark Connect server of this environment: found where it runs, started where it does not.
 
 It is Spark's own reusable one (loopback only, token); all kernels of this environment share it, and it stops when idle.
+What only its start needs is imported then: a known answer loads this file, too.
 """
 
 from __future__ import annotations

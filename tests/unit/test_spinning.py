@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
+
+from jupyter_mlp.backends import spinning
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells how long a thread waited for a processor")
 
@@ -70,6 +73,35 @@ def test_idle_threads_burn_less_beside_a_crowd() -> None:
 
 def test_a_crowd_gathers_while_somebody_wants_the_core_and_leaves_afterwards() -> None:
     run(_SHARED)
+
+
+@pytest.mark.parametrize(("waits", "gathers"), [([0, 1], False), ([0, 1, 1, 2], False), ([0, 1, 2], True)])
+def test_a_moment_without_a_core_is_not_yet_a_lack(waits: list[float], gathers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a start takes is over after one look, and a short training would pay for it to its end."""
+    told, over, crowd = iter(waits), threading.Event(), Told()
+
+    def waited() -> float:
+        found = next(told, None)
+        if found is None:
+            over.set()
+        return waits[-1] if found is None else found
+
+    monkeypatch.setattr(spinning, "_waited_s", waited)
+    monkeypatch.setattr(spinning, "_LOOK_S", 0.01)
+    spinning._watch(crowd, over)  # type: ignore[arg-type]
+    assert crowd.was == gathers
+
+
+class Told:
+    """In a crowd's place: whether it was told to gather."""
+
+    gathered = was = False
+
+    def gather(self) -> None:
+        self.gathered = self.was = True
+
+    def leave(self) -> None:
+        self.gathered = False
 
 
 def test_who_has_said_how_threads_wait_is_not_overruled() -> None:
