@@ -13,7 +13,8 @@ import os
 from typing import Any
 
 _TRIM, _PAD, _MMAP = -1, -2, -3  # mallopt's M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD
-_GROWN = 2**28  # bytes that the heap grows by; they take room when they are used
+_GROWN = 2**28  # bytes that the heap grows by at once, at first; they take room when they are used
+_PADDED = 2**17  # bytes that it grows by later, as malloc has it: more would fail early where a process' addresses are counted
 _KEPT = 2 * _GROWN  # bytes at the end of the heap that may be free: what it has just grown by is not to be given back
 _APART = 2**25  # bytes from which a block is mapped by itself; the most that malloc takes
 _SAID = ("MALLOC_", "GLIBC_TUNABLES")
@@ -29,6 +30,7 @@ def keep_freed_memory() -> None:
     tune(_TRIM, _KEPT)
     tune(_PAD, _GROWN)
     _use_huge_pages(libc)
+    tune(_PAD, _PADDED)
 
 
 def _use_huge_pages(libc: Any) -> None:

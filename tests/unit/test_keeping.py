@@ -48,12 +48,21 @@ def test_freed_memory_is_kept_for_the_next_step() -> None:
 
 def test_who_has_said_how_malloc_works_is_not_overruled() -> None:
     faults, huge = steps("kept", MALLOC_TRIM_THRESHOLD_="100000")
-    assert faults > 1000 and not huge
+    assert faults > 1000 and (not huge or given() == "always")
 
 
 def test_it_lies_in_huge_pages_where_the_system_has_them_for_who_asks() -> None:
-    given = not any(word in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text() for word in ("[never]", "[always]"))
-    assert (steps("kept")[1] - steps("not")[1] > 4096) == given
+    huge = steps("kept")[1]
+    assert huge == 0 if given() == "never" else huge > 4096
+
+
+def given() -> str:
+    """Return to whom the system gives huge pages: always, madvise (who asks) or never."""
+    try:
+        said = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except FileNotFoundError:
+        return "never"
+    return said.partition("[")[2].partition("]")[0]
 
 
 def steps(how: str, **more: str) -> list[int]:
